@@ -1,0 +1,46 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Counters of user space: every drop has one.
+
+Those of BPF are `enum oa_counter` and `enum oa_fault`. Each counter has a
+name `otelagent.<area>.<noun>`, a help text, and values by reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as _Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counter:
+    """A number that only grows, split by `reason`. `add` may be called from any thread."""
+
+    name: str
+    help: str
+    values: _Counter[str] = field(default_factory=_Counter)
+
+    def add(self, amount: int = 1, *, reason: str = "") -> None:
+        """Count `amount` more for `reason`."""
+        self.values[reason] += amount
+
+    @property
+    def total(self) -> int:
+        """The sum over all reasons."""
+        return sum(self.values.values())
+
+
+def _counter(name: str, text: str) -> Counter:
+    counter = Counter(name, text)
+    ALL[name] = counter
+    return counter
+
+
+ALL: dict[str, Counter] = {}
+
+process_failed = _counter("otelagent.processes.failed", "processes that could not be loaded")
+mapping_failed = _counter("otelagent.processes.mappings_failed", "mappings without unwind rows")
+sideband_lost = _counter("otelagent.sideband.lost", "process events lost: perf buffer full")
+trace_forgotten = _counter("otelagent.traces.unknown", "samples whose trace is not known")
+deferred_dropped = _counter("otelagent.deferred.dropped", "deferred stacks dropped")
+unresolved = _counter("otelagent.symbols.unresolved", "addresses without a name")
