@@ -132,7 +132,9 @@ def bpf() -> None:
             includes = ["-I", EBPF, "-I", ROOT / "vmlinux" / arch]
             includes += ["-idirafter", f"/usr/include/{multiarch}"]
             partial = target.with_suffix(f".{os.getpid()}")
-            run(clang, *BPF_FLAGS, f"-D__TARGET_ARCH_{arch}", *includes, "-c", source, "-o", partial)
+            run(
+                clang, *BPF_FLAGS, f"-D__TARGET_ARCH_{arch}", *includes, "-c", source, "-o", partial
+            )
             run(strip, "-g", partial)
             partial.replace(target)
 
