@@ -1,0 +1,345 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""ELF headers, sections, notes and named symbols, read piece by piece.
+
+Nothing is mapped: the file may be truncated while it is read, and a mapped
+page of it would then kill the agent. Only 64-bit little-endian files; every
+size and count in the file is taken as a claim that may be false.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from otelagent.errors import BadElf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EM_X86_64 = 62
+EM_AARCH64 = 183
+ET_EXEC, ET_DYN, ET_CORE = 2, 3, 4
+PT_LOAD, PT_DYNAMIC, PT_NOTE, PT_TLS, PT_GNU_EH_FRAME = 1, 2, 4, 7, 0x6474E550
+PF_X, PF_W, PF_R = 1, 2, 4
+SHT_SYMTAB, SHT_STRTAB, SHT_NOTE, SHT_NOBITS, SHT_DYNSYM = 2, 3, 7, 8, 11
+SHF_COMPRESSED = 0x800
+DT_STRTAB, DT_SYMTAB, DT_SONAME, DT_STRSZ, DT_HASH, DT_GNU_HASH = 5, 6, 14, 10, 4, 0x6FFFFEF5
+
+MAX_SECTIONS = 65_536
+MAX_SEGMENTS = 4_096
+MAX_SECTION_BYTES = 1 << 30
+MAX_SYMBOL_BYTES = 256 << 20
+MAX_NOTE_BYTES = 1 << 20
+
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_NOTE = struct.Struct("<III")
+
+
+class Source(Protocol):
+    """Bytes that can be read at an offset: an open file, or bytes in memory."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read up to `size` bytes at `offset`; fewer at the end."""
+        ...
+
+
+class BytesSource:
+    """A `Source` over bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self._data)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Cut a piece out of the bytes."""
+        return self._data[offset : offset + size]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A program header."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    filesz: int
+    memsz: int
+    align: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section header, with its name."""
+
+    index: int
+    name: str
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    entsize: int
+
+
+@dataclass(frozen=True, slots=True)
+class ElfSymbol:
+    """An entry of a symbol table; `type` is STT_*, `section` an index or SHN_*."""
+
+    name: str
+    value: int
+    size: int
+    type: int
+    bind: int
+    section: int
+
+
+def _text(data: bytes, start: int) -> str:
+    end = data.find(b"\0", start)
+    return data[start : end if end >= 0 else len(data)].decode("utf-8", "replace")
+
+
+class ElfFile:
+    """A parsed ELF file. Not to be shared between threads.
+
+    Raises:
+        BadElf: It is not a 64-bit little-endian ELF file, or its headers lie.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        raw = source.read_at(0, _HEADER.size)
+        if len(raw) < _HEADER.size or raw[:4] != b"\x7fELF":
+            raise BadElf("not an ELF file")
+        if raw[4:6] != b"\x02\x01":
+            raise BadElf("not a 64-bit little-endian ELF file")
+        fields = _HEADER.unpack(raw)
+        self.type: int = fields[1]
+        self.machine: int = fields[2]
+        self.entry: int = fields[4]
+        self._phoff, self._shoff = fields[5], fields[6]
+        self._phentsize, self._phnum = fields[9], fields[10]
+        self._shentsize, self._shnum, self._shstrndx = fields[11], fields[12], fields[13]
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read exactly `size` bytes of the file.
+
+        Raises:
+            BadElf: The file ends before.
+        """
+        if size < 0 or offset < 0 or offset + size > self.source.size:
+            raise BadElf(f"{size} bytes at {offset:#x} lie outside of the file")
+        data = self.source.read_at(offset, size)
+        if len(data) != size:
+            raise BadElf("the file was cut while it was read")
+        return data
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """All program headers."""
+        if not self._phnum:
+            return ()
+        if self._phentsize != _SEGMENT.size or self._phnum > MAX_SEGMENTS:
+            raise BadElf("bad program header table")
+        table = self.read(self._phoff, self._phnum * _SEGMENT.size)
+        return tuple(
+            Segment(kind, flags, offset, vaddr, filesz, memsz, align)
+            for kind, flags, offset, vaddr, _, filesz, memsz, align in _SEGMENT.iter_unpack(table)
+        )
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """All section headers; empty if the table is missing or does not fit the file."""
+        count, strings_index = self._shnum, self._shstrndx
+        if not self._shoff or self._shentsize != _SECTION.size:
+            return ()
+        if self._shoff + _SECTION.size > self.source.size:
+            return ()
+        if count == 0 or strings_index == 0xFFFF:  # extended numbering: in section 0
+            first = _SECTION.unpack(self.read(self._shoff, _SECTION.size))
+            count = count or first[5]
+            strings_index = first[6] if strings_index == 0xFFFF else strings_index
+        if count > MAX_SECTIONS or self._shoff + count * _SECTION.size > self.source.size:
+            return ()
+        rows = list(_SECTION.iter_unpack(self.read(self._shoff, count * _SECTION.size)))
+        names = b""
+        if strings_index < count and rows[strings_index][5] <= MAX_NOTE_BYTES * 16:
+            names = self.source.read_at(rows[strings_index][4], rows[strings_index][5])
+        return tuple(
+            Section(i, _text(names, r[0]), r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[9])
+            for i, r in enumerate(rows)
+        )
+
+    def section(self, name: str) -> Section | None:
+        """Find the first section of that name that has bytes in the file."""
+        for section in self.sections:
+            if section.name == name and section.type != SHT_NOBITS:
+                return section
+        return None
+
+    def section_data(self, section: Section) -> bytes:
+        """Read a section, decompressed if it is compressed with zlib.
+
+        Raises:
+            BadElf: It lies outside of the file, is too large or not decodable.
+        """
+        if section.size > MAX_SECTION_BYTES:
+            raise BadElf(f"section {section.name} claims {section.size} bytes")
+        data = self.read(section.offset, section.size)
+        if not section.flags & SHF_COMPRESSED:
+            return data
+        if len(data) < 24:
+            raise BadElf(f"section {section.name} has no compression header")
+        kind, _, size, _ = struct.unpack_from("<IIQQ", data)
+        if kind != 1 or size > MAX_SECTION_BYTES:
+            raise BadElf(f"section {section.name} is compressed in a way that is not supported")
+        try:
+            plain = zlib.decompressobj().decompress(data[24:], size)
+        except zlib.error as err:
+            raise BadElf(f"section {section.name} cannot be decompressed") from err
+        return plain
+
+    def loads(self) -> Iterator[Segment]:
+        """Iterate over PT_LOAD segments in file order."""
+        return (segment for segment in self.segments if segment.type == PT_LOAD)
+
+    def executable_loads(self) -> list[Segment]:
+        """List PT_LOAD segments with code."""
+        return [segment for segment in self.loads() if segment.flags & PF_X]
+
+    def offset_of(self, vaddr: int) -> int | None:
+        """Turn an ELF address into a file offset; None if no segment's file part covers it."""
+        for segment in self.loads():
+            if segment.vaddr <= vaddr < segment.vaddr + segment.filesz:
+                return vaddr - segment.vaddr + segment.offset
+        return None
+
+    def address_of(self, offset: int) -> int | None:
+        """Turn a file offset into the ELF address that it is loaded at."""
+        for segment in self.loads():
+            if segment.offset <= offset < segment.offset + segment.filesz:
+                return offset - segment.offset + segment.vaddr
+        return None
+
+    def read_address(self, vaddr: int, size: int) -> bytes:
+        """Read `size` bytes at an ELF address.
+
+        Raises:
+            BadElf: They are not in the file.
+        """
+        offset = self.offset_of(vaddr)
+        if offset is None:
+            raise BadElf(f"address {vaddr:#x} is not in the file")
+        return self.read(offset, size)
+
+    @cached_property
+    def notes(self) -> tuple[tuple[str, int, bytes], ...]:
+        """All notes of PT_NOTE segments, else of SHT_NOTE sections: (name, type, descriptor)."""
+        pieces = [(s.offset, s.filesz, s.align) for s in self.segments if s.type == PT_NOTE]
+        pieces += [(s.offset, s.size, 4) for s in self.sections if s.type == SHT_NOTE]
+        found: dict[tuple[str, int, bytes], None] = {}
+        for offset, size, align in pieces:
+            data = self.source.read_at(offset, min(size, MAX_NOTE_BYTES))
+            for note in _iter_notes(data, 8 if align == 8 else 4):
+                found[note] = None
+        return tuple(found)
+
+    @property
+    def build_id(self) -> str:
+        """GNU build id in hex, or empty."""
+        return next((d.hex() for name, kind, d in self.notes if (name, kind) == ("GNU", 3)), "")
+
+    @property
+    def go_build_id(self) -> str:
+        """Go's build id, or empty."""
+        ids = (d.decode("ascii", "replace") for n, kind, d in self.notes if (n, kind) == ("Go", 4))
+        return next(ids, "")
+
+    @cached_property
+    def dynamic(self) -> dict[int, int]:
+        """Tags of PT_DYNAMIC → value (the first of each)."""
+        tags: dict[int, int] = {}
+        for segment in self.segments:
+            if segment.type != PT_DYNAMIC:
+                continue
+            data = self.source.read_at(segment.offset, min(segment.filesz, MAX_NOTE_BYTES))
+            for tag, value in struct.iter_unpack("<QQ", data[: len(data) & ~15]):
+                if tag == 0:
+                    break
+                tags.setdefault(tag, value)
+        return tags
+
+    @property
+    def soname(self) -> str:
+        """DT_SONAME, or empty."""
+        if DT_SONAME not in self.dynamic or DT_STRTAB not in self.dynamic:
+            return ""
+        offset = self.offset_of(self.dynamic[DT_STRTAB])
+        if offset is None:
+            return ""
+        return _text(self.source.read_at(offset + self.dynamic[DT_SONAME], 256), 0)
+
+    def symbol_tables(self) -> list[tuple[bytes, bytes]]:
+        """Read (symbols, strings) of `.symtab` and `.dynsym`, in that order, those that are there."""
+        tables = []
+        for kind in (SHT_SYMTAB, SHT_DYNSYM):
+            for section in self.sections:
+                if section.type != kind or section.link >= len(self.sections):
+                    continue
+                strings = self.sections[section.link]
+                if strings.type != SHT_STRTAB or section.size + strings.size > MAX_SYMBOL_BYTES:
+                    continue
+                tables.append((self.section_data(section), self.section_data(strings)))
+        return tables
+
+    def find_symbols(self, *names: str) -> dict[str, ElfSymbol]:
+        """Look up defined symbols by their exact names; those that are there."""
+        wanted = {name.encode(): name for name in names}
+        found: dict[str, ElfSymbol] = {}
+        for symbols, strings in self.symbol_tables():
+            starts = {}
+            for raw, name in wanted.items():
+                at = strings.find(b"\0" + raw + b"\0")
+                while at >= 0:  # a name may also be the tail of a longer one: \0 before it
+                    starts[at + 1] = name
+                    at = strings.find(b"\0" + raw + b"\0", at + 1)
+            if not starts:
+                continue
+            whole = symbols[: len(symbols) // _SYMBOL.size * _SYMBOL.size]
+            for start, info, _, section, value, size in _SYMBOL.iter_unpack(whole):
+                if section and start in starts and starts[start] not in found:
+                    name = starts[start]
+                    found[name] = ElfSymbol(name, value, size, info & 15, info >> 4, section)
+        return found
+
+
+def _iter_notes(data: bytes, align: int) -> Iterator[tuple[str, int, bytes]]:
+    at = 0
+    while at + _NOTE.size <= len(data):
+        name_size, desc_size, kind = _NOTE.unpack_from(data, at)
+        name_at = at + _NOTE.size
+        desc_at = (name_at + name_size + align - 1) & -align
+        end = desc_at + desc_size
+        if end > len(data):
+            return
+        name = data[name_at : name_at + name_size].rstrip(b"\0").decode("ascii", "replace")
+        yield name, kind, data[desc_at:end]
+        at = (end + align - 1) & -align

@@ -1,0 +1,50 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from otelagent.errors import BadElf
+from otelagent.formats.elf import BytesSource, ElfFile
+
+
+def real_file() -> bytes:
+    return Path(os.path.realpath(sys.executable)).read_bytes()
+
+
+def test_headers_agree_with_pyelftools():
+    data = real_file()
+    with Path(os.path.realpath(sys.executable)).open("rb") as stream:
+        oracle = ELFFile(stream)
+        expected = [(s.name, s["sh_addr"], s["sh_size"]) for s in oracle.iter_sections()]
+        segments = [(s["p_vaddr"], s["p_filesz"]) for s in oracle.iter_segments()]
+
+    elf = ElfFile(BytesSource(data))
+
+    assert expected == [(s.name, s.addr, s.size) for s in elf.sections]
+    assert segments == [(s.vaddr, s.filesz) for s in elf.segments]
+
+
+def test_symbol_is_found_by_its_exact_name():
+    found = ElfFile(BytesSource(real_file())).find_symbols("main", "ain", "no_such_symbol")
+
+    assert {"main"} >= set(found)
+
+
+def test_any_cut_of_the_headers_is_refused_or_empty():
+    data = real_file()[:4096]
+    for size in range(0, 4096, 7):
+        try:
+            elf = ElfFile(BytesSource(data[:size]))
+            assert elf.sections == ()
+            assert len(elf.segments) < 64
+        except BadElf:
+            continue
+
+
+def test_32_bit_file_is_refused():
+    with pytest.raises(BadElf):
+        ElfFile(BytesSource(b"\x7fELF\x01\x01" + bytes(100)))
