@@ -298,7 +298,7 @@ class ElfFile:
         return _text(self.source.read_at(offset + self.dynamic[DT_SONAME], 256), 0)
 
     def symbol_tables(self) -> list[tuple[bytes, bytes]]:
-        """Read (symbols, strings) of `.symtab` and `.dynsym`, in that order, those that are there."""
+        """Read (symbols, strings) of `.symtab` and `.dynsym`, those that are there."""
         tables = []
         for kind in (SHT_SYMTAB, SHT_DYNSYM):
             for section in self.sections:
