@@ -188,9 +188,9 @@ struct oa_report {
 	u64 time_ns;
 	u64 addr;		/* the address in question, or 0 */
 	struct oa_generation generation;
-	u32 tid;
-	u16 kind;		/* OA_RECORD_REPORT */
+	u16 kind;		/* OA_RECORD_REPORT; where struct oa_sample has it: a reader looks there first */
 	u16 reason;		/* enum oa_report_reason */
+	u32 tid;
 };
 
 /* How a row finds the canonical frame address. */
