@@ -1,6 +1,69 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-all:
-	@test -x .venv/bin/python || (python3 -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check -U setuptools wheel cffi)
-	@.venv/bin/python build.py
-	@test -e .venv/.installed || (.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]' && touch .venv/.installed)
+#
+# Recipes are short: flags live in build.py, steps in .ci/, everything else beside what it runs.
+
+PYTHON3 ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ignore
+
+# Targets whose runner is not in the tree are left out of `make help`.
+RUNNERS := bench/run.py fuzz/run.py
+ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(patsubst %/,%,$(dir $(runner)))))
+
+.PHONY: build demo test check integration bench fuzz legal qemu help clean
+
+build: .venv/.installed ## install what is missing and build into .venv/ (the default)
+	@$(PY) build.py
+
+# The compilers first: one of the wheels may have to be compiled.
+.venv/.system: .ci/packages
+	@.ci/packages build
+	@mkdir -p .venv && touch $@
+
+.venv/bin/python: | .venv/.system
+	@$(PYTHON3) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("otelagent needs Python 3.11 or newer")'
+	@$(PYTHON3) -m venv .venv
+
+.venv/.installed: pyproject.toml setup.py build.py .venv/.system | .venv/bin/python
+	@$(PIP) -U setuptools wheel cffi
+	@$(PY) build.py
+	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: build ## profile a mixed workload for some seconds; leaves build/demo.html (root)
+	@$(PY) demo/run.py
+
+test: build ## run tests/: no root and no kernel needed
+	@$(PY) -m pytest -q tests
+
+check: build ## formatters, linters, types, layers, spelling
+	@.ci/check
+
+integration: build ## run integration/: needs root and this machine's kernel
+	@.ci/integration
+
+ifeq ($(filter bench,$(ABSENT)),)
+bench: build ## measure; writes build/bench.json
+	@$(PY) bench/run.py
+endif
+
+ifeq ($(filter fuzz,$(ABSENT)),)
+fuzz: build ## feed mutated input to the parsers under ASan and UBSan
+	@$(PY) fuzz/run.py
+endif
+
+legal: build ## licences of all dependencies; writes build/deps.otelagent.csv
+	@$(PY) tools/legal.py
+
+qemu: build ## boot kernel 6.1 and the newest one and run integration/ in them (root)
+	@.ci/packages qemu
+	@$(PY) qemu/smoke.py
+
+help: ## print this list
+	@awk -F ':.*## ' -v absent=' $(ABSENT) ' '/^[a-z]+:.*## / && !index(absent, " "$$1" ") \
+		{ printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+clean: ## remove everything that was built, .venv/ too
+	@rm -rf build .venv src/*.egg-info src/otelagent/_native*.so src/otelagent/abi/_generated.py
+	@rm -f src/otelagent/bpf/objects/*.o
