@@ -1,0 +1,29 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "perf.h"
+
+#include <errno.h>
+#include <linux/perf_event.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 period)
+{
+	struct perf_event_attr attr = {.size = sizeof(attr), .disabled = 1};
+	long fd;
+
+	attr.type = source == OA_PERF_CYCLES ? PERF_TYPE_HARDWARE : PERF_TYPE_SOFTWARE;
+	attr.config = source == OA_PERF_CYCLES ? (u64)PERF_COUNT_HW_CPU_CYCLES
+					       : (u64)PERF_COUNT_SW_CPU_CLOCK;
+	attr.freq = frequency_hz > 0;
+	attr.sample_period = frequency_hz ? frequency_hz : period;
+	attr.inherit = pid > 0;
+	fd = syscall(SYS_perf_event_open, &attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+	return fd < 0 ? -errno : (s32)fd;
+}
+
+s32 oa_perf_enable(s32 fd, s32 on)
+{
+	return ioctl(fd, on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0) ? -errno : 0;
+}

@@ -1,0 +1,22 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef OA_PERF_H
+#define OA_PERF_H
+#ifndef OA_CDEF
+#include "types.h"
+#endif
+
+/* Perf events that sample. File descriptors, 0, or -errno. */
+enum oa_perf_source {
+	OA_PERF_CPU_CLOCK, /* a timer on each CPU; works everywhere */
+	OA_PERF_CYCLES, /* cycles counted by the CPU's PMU */
+};
+
+/* `pid` -1: every process on the CPU; else that thread and, once it inherits, its children.
+ * One of `frequency_hz` and `period` (ns for the clock, events otherwise) is 0.
+ * The event is disabled until a program is attached or it is enabled.
+ */
+s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 period);
+s32 oa_perf_enable(s32 fd, s32 on);
+
+#endif

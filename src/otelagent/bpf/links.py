@@ -1,0 +1,192 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Sampling events: one perf event per online CPU with a BPF program on each.
+
+CPUs come and go: `refresh()` compares with the list of online ones and is to
+be called about once a second. Used by one thread.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otelagent._native import lib
+from otelagent.bpf.reasons import describe
+from otelagent.errors import AttachFailed, MissingFeature, NotPermitted
+
+if TYPE_CHECKING:
+    from otelagent.bpf.object import Link, Program
+    from otelagent.errors import KernelError
+
+_ONLINE = Path("/sys/devices/system/cpu/online")
+_PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
+_PARANOID_MEANS = {
+    "-1": "no restriction",
+    "0": "no raw tracepoints without privilege",
+    "1": "no CPU-wide events without privilege",
+    "2": "no kernel profiling without privilege",
+    "3": "no perf events without privilege",
+    "4": "no perf events without privilege",
+}
+"""Documentation/admin-guide/sysctl/kernel.rst; 3 and 4 are Debian's and Ubuntu's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often to sample: by time (`cpu-clock`) or by the CPU's cycle counter.
+
+    Exactly one of `frequency_hz` and `period` is set; the period is in ns or cycles.
+    """
+
+    frequency_hz: int = 0
+    period: int = 0
+    is_hardware: bool = False
+
+    @property
+    def name(self) -> str:
+        """The event's name on the command line."""
+        return "cycles" if self.is_hardware else "cpu-clock"
+
+    @property
+    def source(self) -> int:
+        """The event in the C core (`enum oa_perf_source`)."""
+        return int(lib.OA_PERF_CYCLES if self.is_hardware else lib.OA_PERF_CPU_CLOCK)
+
+
+def parse_cpu_list(text: str) -> list[int]:
+    """Expand `0-2,5` into [0, 1, 2, 5]."""
+    cpus: list[int] = []
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        if first:
+            cpus.extend(range(int(first), int(last or first) + 1))
+    return cpus
+
+
+def online_cpus() -> list[int]:
+    """Read which CPUs are online."""
+    return parse_cpu_list(_ONLINE.read_text())
+
+
+def paranoid_hint() -> str:
+    """Say what kernel.perf_event_paranoid is and how to get around it."""
+    try:
+        value = _PARANOID.read_text().strip()
+    except OSError:
+        return "this kernel has no perf events (CONFIG_PERF_EVENTS)"
+    means = _PARANOID_MEANS.get(value, "unknown")
+    return (
+        f"kernel.perf_event_paranoid is {value} ({means}): "
+        "run as root or grant CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)"
+    )
+
+
+def open_error(error: int, event: str) -> KernelError:
+    """Turn an errno of perf_event_open into what the user can understand."""
+    number = abs(error)
+    message = f"cannot open perf event {event}: {describe(error)}"
+    if number in {errno.EACCES, errno.EPERM}:
+        return NotPermitted(message, hint=paranoid_hint())
+    if number in {errno.ENOENT, errno.EOPNOTSUPP, errno.ENXIO}:
+        hint = "this CPU has no usable counter (virtual machines often hide it): use cpu-clock"
+        return MissingFeature(message, hint=hint)
+    if number == errno.ENOSYS:
+        return MissingFeature(message, hint="this kernel has no perf events (CONFIG_PERF_EVENTS)")
+    if number == errno.EMFILE:
+        return AttachFailed(message, hint="raise the limit of open files (ulimit -n)")
+    if number == errno.EINVAL:
+        hint = "the frequency may be above kernel.perf_event_max_sample_rate"
+        return AttachFailed(message, hint=hint)
+    return AttachFailed(message)
+
+
+def open_sampling(rate: Rate, cpu: int, pid: int = -1) -> int:
+    """Open a disabled event; `cpu` or `pid` -1 means any.
+
+    Raises:
+        NotPermitted: A capability is missing.
+        MissingFeature: There is no such counter.
+        AttachFailed: Anything else.
+        OSError: ENODEV (the CPU is offline) or ESRCH (there is no such process).
+    """
+    fd = int(lib.oa_perf_open_sampling(rate.source, cpu, pid, rate.frequency_hz, rate.period))
+    if fd in {-errno.ENODEV, -errno.ESRCH}:
+        raise OSError(-fd, describe(fd))
+    if fd < 0:
+        raise open_error(fd, rate.name)
+    return fd
+
+
+class SamplingEvents:
+    """A program that runs at each tick of each online CPU.
+
+    Args:
+        program: A loaded perf_event program.
+        rate: How often.
+        pid: -1 for every process, or one thread and the children it will have.
+    """
+
+    def __init__(self, program: Program, rate: Rate, *, pid: int = -1) -> None:
+        self._program = program
+        self._rate = rate
+        self._pid = pid
+        self._links: dict[int, tuple[int, Link]] = {}
+        self._is_enabled = True
+
+    def attach(self) -> None:
+        """Sample on every CPU that is online; on failure nothing stays attached."""
+        try:
+            self.refresh()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def cpus(self) -> list[int]:
+        """The CPUs that are sampled."""
+        return sorted(self._links)
+
+    def refresh(self) -> None:
+        """Follow CPUs that came or went since the last call."""
+        online = set(online_cpus())
+        for cpu in self._links.keys() - online:
+            self._links.pop(cpu)[1].close()
+        for cpu in sorted(online - self._links.keys()):
+            self._add(cpu)
+
+    def _add(self, cpu: int) -> None:
+        try:
+            fd = open_sampling(self._rate, cpu, self._pid)
+        except OSError as err:
+            if err.errno == errno.ENODEV:
+                return  # it went offline again: the next refresh tells
+            raise AttachFailed(f"cannot sample process {self._pid}: {err.strerror}") from err
+        try:
+            link = self._program.attach_perf_event(fd)
+        except AttachFailed:
+            lib.oa_close(fd)
+            raise
+        self._links[cpu] = (fd, link)
+        if not self._is_enabled:
+            lib.oa_perf_enable(fd, 0)
+
+    def enable(self, on: bool = True) -> None:
+        """Switch sampling on or off on all CPUs; it is on when the events are attached."""
+        self._is_enabled = on
+        for fd, _ in self._links.values():
+            error = lib.oa_perf_enable(fd, on)
+            if error:
+                raise AttachFailed(f"cannot switch a perf event: {describe(error)}")
+
+    def disable(self) -> None:
+        """Switch sampling off; the events stay."""
+        self.enable(on=False)
+
+    def close(self) -> None:
+        """Detach everywhere."""
+        for _, link in self._links.values():
+            link.close()
+        self._links.clear()
