@@ -28,7 +28,14 @@ BUILD = ROOT / "build"
 BPF_ARCHES = {"x86_64": "x86", "aarch64": "arm64"}
 BPF_FLAGS = [
     *("-target", "bpf", "-mcpu=v2", "-O2", "-g", "-std=gnu11"),
-    *("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-address-of-packed-member"),
+    *(
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unused-function",
+        "-Wno-unused-parameter",
+        "-Wno-address-of-packed-member",
+    ),
     *("-fno-stack-protector", "-ffile-prefix-map=" + str(ROOT) + "=."),
 ]
 C_FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]

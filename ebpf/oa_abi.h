@@ -17,138 +17,142 @@
 
 /* Fixed sizes. */
 enum oa_limit {
-	OA_COMM_BYTES = 16,		/* bytes of a thread name, as in task_struct */
-	OA_MAX_KERNEL_FRAMES = 127,	/* what bpf_get_stack returns at most (kernel.perf_event_max_stack) */
-	OA_DEFAULT_USER_FRAMES = 128,	/* user frames of a trace unless asked for otherwise */
-	OA_MAX_USER_FRAMES = 1024,	/* the most user frames that can be asked for */
-	OA_TRACE_WORDS = 2175,		/* OA_MAX_KERNEL_FRAMES + 2 * OA_MAX_USER_FRAMES */
-	OA_MAX_STACK_BYTES = 16384,	/* user stack bytes in a deferred stack */
-	OA_STACK_PAGE_BYTES = 1024,	/* a deferred stack is read in pieces of this size */
-	OA_KNOWN_WAYS = 8,		/* hashes in one set of the known-trace table: one cache line */
-	OA_PAGE_BITS = 16,		/* rows are kept by pages of 64 KiB of ELF address space */
-	OA_CHUNK_BYTES = 2097152,	/* bytes of rows in one chunk of the pool */
-	OA_CHUNK_ROWS = 524288,		/* rows in one chunk */
-	OA_MAX_CHUNKS = 256,		/* chunks in the pool */
-	OA_MAX_RULES = 32768,		/* distinct rules: the row's index has 15 bits */
-	OA_SEARCH_STEPS = 17,		/* steps of the row search: a page holds at most 65,536 rows */
-	OA_GP_REGS = 32,		/* general registers, by DWARF number */
-	OA_MAX_CGROUPS = 16,		/* cgroups that may be targets at once */
-	OA_FP_WINDOW_BYTES = 524288,	/* a frame pointer may rise by this much in one step */
+	OA_COMM_BYTES = 16, /* bytes of a thread name, as in task_struct */
+	OA_MAX_KERNEL_FRAMES =
+		127, /* what bpf_get_stack returns at most (kernel.perf_event_max_stack) */
+	OA_DEFAULT_USER_FRAMES = 128, /* user frames of a trace unless asked for otherwise */
+	OA_MAX_USER_FRAMES = 1024, /* the most user frames that can be asked for */
+	OA_TRACE_WORDS = 2175, /* OA_MAX_KERNEL_FRAMES + 2 * OA_MAX_USER_FRAMES */
+	OA_MAX_STACK_BYTES = 16384, /* user stack bytes in a deferred stack */
+	OA_STACK_PAGE_BYTES = 1024, /* a deferred stack is read in pieces of this size */
+	OA_KNOWN_WAYS = 8, /* hashes in one set of the known-trace table: one cache line */
+	OA_PAGE_BITS = 16, /* rows are kept by pages of 64 KiB of ELF address space */
+	OA_CHUNK_BYTES = 2097152, /* bytes of rows in one chunk of the pool */
+	OA_CHUNK_ROWS = 524288, /* rows in one chunk */
+	OA_MAX_CHUNKS = 256, /* chunks in the pool */
+	OA_MAX_RULES = 32768, /* distinct rules: the row's index has 15 bits */
+	OA_SEARCH_STEPS = 17, /* steps of the row search: a page holds at most 65,536 rows */
+	OA_GP_REGS = 32, /* general registers, by DWARF number */
+	OA_MAX_CGROUPS = 16, /* cgroups that may be targets at once */
+	OA_LIMIT_SLOTS = 4096, /* slots of rate limits */
+	OA_FP_WINDOW_BYTES = 524288, /* a frame pointer may rise by this much in one step */
 };
 
 /* Registers by their DWARF numbers (System V ABI x86-64 fig. 3.36; AADWARF64). */
 enum oa_reg {
-	OA_X86_RBP = 6,		/* x86-64 frame pointer */
-	OA_X86_RSP = 7,		/* x86-64 stack pointer */
-	OA_ARM_FP = 29,		/* arm64 frame pointer */
-	OA_ARM_LR = 30,		/* arm64 link register */
-	OA_ARM_SP = 31,		/* arm64 stack pointer */
+	OA_X86_RBP = 6, /* x86-64 frame pointer */
+	OA_X86_RSP = 7, /* x86-64 stack pointer */
+	OA_ARM_FP = 29, /* arm64 frame pointer */
+	OA_ARM_LR = 30, /* arm64 link register */
+	OA_ARM_SP = 31, /* arm64 stack pointer */
 };
 
 /* What owns an address: index into the tail-call table. */
 enum oa_unwinder {
-	OA_UNWINDER_NATIVE,	/* machine code unwound by rows */
-	OA_UNWINDER_PYTHON,	/* the CPython eval loop */
-	OA_UNWINDER_STOP,	/* ends the trace */
-	OA_UNWINDER_COUNT,	/* how many there are */
+	OA_UNWINDER_NATIVE, /* machine code unwound by rows */
+	OA_UNWINDER_PYTHON, /* the CPython eval loop */
+	OA_UNWINDER_STOP, /* ends the trace */
+	OA_UNWINDER_COUNT, /* how many there are */
 };
 
 /* What a user frame is. */
 enum oa_frame_kind {
-	OA_FRAME_NATIVE,	/* file_or_object: FileID's first 64 bits; addr: ELF address */
-	OA_FRAME_PYTHON,	/* see python.h: code object, its check and the instruction offset */
-	OA_FRAME_ANON,		/* executable memory without a file: addr is the process's own address */
+	OA_FRAME_NATIVE, /* file_or_object: FileID's first 64 bits; addr: ELF address */
+	OA_FRAME_PYTHON, /* see python.h: code object, its check and the instruction offset */
+	OA_FRAME_ANON, /* executable memory without a file: addr is the process's own address */
 };
 
 /* Flags of a frame, as bit numbers above the kind: bit 56 + n of `addr`. */
 enum oa_frame_flag {
-	OA_FRAME_RETURN_BIT,	/* the address is a return address: the call is before it */
-	OA_FRAME_GUESSED_BIT,	/* found by the frame pointer, not by a row */
+	OA_FRAME_RETURN_BIT, /* the address is a return address: the call is before it */
+	OA_FRAME_GUESSED_BIT, /* found by the frame pointer, not by a row */
 };
 
 struct oa_frame {
-	u64 file_or_object;	/* by kind */
-	u64 addr;		/* low 48 bits by kind; bits 48-55 oa_frame_kind; bits 56-63 oa_frame_flag */
+	u64 file_or_object; /* by kind */
+	u64 addr; /* low 48 bits by kind; bits 48-55 oa_frame_kind; bits 56-63 oa_frame_flag */
 };
 
 /* Why a stack ends before its first frame. The comment is the help text of the counter. */
 enum oa_fault {
-	OA_FAULT_NONE,		/* the stack was walked to its first frame */
-	OA_FAULT_NO_MAPPING,	/* a return address lies in no known executable mapping */
-	OA_FAULT_NO_ROW,	/* no unwind row covers the address, and the frame pointer did not help */
-	OA_FAULT_BAD_RULE,	/* the row names a rule that is not there */
-	OA_FAULT_UNSUPPORTED,	/* the call frame information uses an expression that is not supported */
-	OA_FAULT_LEAF_REGISTER,	/* the rule needs a register that is only known in the newest frame */
-	OA_FAULT_READ_STACK,	/* a stack slot could not be read */
-	OA_FAULT_STACK_DIRECTION,	/* the caller's stack pointer is below the callee's */
-	OA_FAULT_ZERO_PC,	/* the return address is zero */
-	OA_FAULT_KERNEL_PC,	/* the return address is a kernel address */
-	OA_FAULT_MAX_FRAMES,	/* there are more user frames than asked for */
-	OA_FAULT_MAX_STEPS,	/* the budget of steps or tail calls is spent */
-	OA_FAULT_NO_SCRATCH,	/* no scratch memory for this CPU: a CPU number beyond the map */
-	OA_FAULT_NOT_64_BIT,	/* the thread runs 32-bit code */
-	OA_FAULT_NO_USER_REGS,	/* the thread's user registers could not be read */
-	OA_FAULT_DEFERRED_LIMIT,	/* code not loaded yet, and too many deferred stacks already */
-	OA_FAULT_DEFERRED_CUT,	/* a deferred stack is deeper than its 16 KiB copy */
-	OA_FAULT_PY_NO_THREAD,	/* no CPython thread state was found for this thread */
-	OA_FAULT_PY_READ,	/* a CPython object could not be read */
-	OA_FAULT_PY_CHAIN,	/* the CPython frame chain does not end where it should */
-	OA_FAULT_COUNT,		/* how many there are */
+	OA_FAULT_NONE, /* the stack was walked to its first frame */
+	OA_FAULT_NO_MAPPING, /* a return address lies in no known executable mapping */
+	OA_FAULT_NO_ROW, /* no unwind row covers the address, and the frame pointer did not help */
+	OA_FAULT_BAD_RULE, /* the row names a rule that is not there */
+	OA_FAULT_UNSUPPORTED, /* the call frame information uses an expression that is not supported
+			       */
+	OA_FAULT_LEAF_REGISTER, /* the rule needs a register that is only known in the newest frame
+				 */
+	OA_FAULT_READ_STACK, /* a stack slot could not be read */
+	OA_FAULT_STACK_DIRECTION, /* the caller's stack pointer is below the callee's */
+	OA_FAULT_ZERO_PC, /* the return address is zero */
+	OA_FAULT_KERNEL_PC, /* the return address is a kernel address */
+	OA_FAULT_MAX_FRAMES, /* there are more user frames than asked for */
+	OA_FAULT_MAX_STEPS, /* the budget of steps or tail calls is spent */
+	OA_FAULT_NO_SCRATCH, /* no scratch memory for this CPU: a CPU number beyond the map */
+	OA_FAULT_NOT_64_BIT, /* the thread runs 32-bit code */
+	OA_FAULT_NO_USER_REGS, /* the thread's user registers could not be read */
+	OA_FAULT_DEFERRED_LIMIT, /* code not loaded yet, and too many deferred stacks already */
+	OA_FAULT_DEFERRED_CUT, /* a deferred stack is deeper than its 16 KiB copy */
+	OA_FAULT_PY_NO_THREAD, /* no CPython thread state was found for this thread */
+	OA_FAULT_PY_READ, /* a CPython object could not be read */
+	OA_FAULT_PY_CHAIN, /* the CPython frame chain does not end where it should */
+	OA_FAULT_COUNT, /* how many there are */
 };
 
 /* Counters kept by BPF, one row per CPU, after which come the faults (OA_COUNTER_COUNT + fault). */
 enum oa_counter {
-	OA_COUNTER_TICKS,		/* interruptions of a target by the sampling event */
-	OA_COUNTER_SAMPLES,		/* samples sent: known, new and deferred ones */
-	OA_COUNTER_TRACES,		/* new traces sent */
-	OA_COUNTER_DEFERRED,		/* deferred stacks sent */
-	OA_COUNTER_LOST_SAMPLE,		/* samples lost: ring full */
-	OA_COUNTER_LOST_TRACE,		/* samples with a new trace lost: ring full */
-	OA_COUNTER_LOST_DEFERRED,	/* deferred stacks lost: ring full */
-	OA_COUNTER_LOST_REPORT,		/* process reports lost: ring full */
-	OA_COUNTER_REPORTS,		/* process reports sent */
-	OA_COUNTER_REPORTS_LIMITED,	/* process reports left out by the rate limit */
-	OA_COUNTER_KERNEL_ONLY,		/* samples of threads without user memory */
-	OA_COUNTER_GUESSED,		/* frames found by the frame pointer */
-	OA_COUNTER_TARGETS_FULL,	/* children not followed: the target map is full */
-	OA_COUNTER_FRAMES,		/* user frames pushed */
-	OA_COUNTER_STEPS,		/* unwinding steps */
-	OA_COUNTER_LOOKUPS,		/* map look-ups of the unwinders */
-	OA_COUNTER_COUNT,		/* how many there are */
+	OA_COUNTER_TICKS, /* interruptions of a target by the sampling event */
+	OA_COUNTER_SAMPLES, /* samples sent: known, new and deferred ones */
+	OA_COUNTER_TRACES, /* new traces sent */
+	OA_COUNTER_DEFERRED, /* deferred stacks sent */
+	OA_COUNTER_LOST_SAMPLE, /* samples lost: ring full */
+	OA_COUNTER_LOST_TRACE, /* samples with a new trace lost: ring full */
+	OA_COUNTER_LOST_DEFERRED, /* deferred stacks lost: ring full */
+	OA_COUNTER_LOST_REPORT, /* process reports lost: ring full */
+	OA_COUNTER_REPORTS, /* process reports sent */
+	OA_COUNTER_REPORTS_LIMITED, /* process reports left out by the rate limit */
+	OA_COUNTER_KERNEL_ONLY, /* samples of threads without user memory */
+	OA_COUNTER_GUESSED, /* frames found by the frame pointer */
+	OA_COUNTER_TARGETS_FULL, /* children not followed: the target map is full */
+	OA_COUNTER_FRAMES, /* user frames pushed */
+	OA_COUNTER_STEPS, /* unwinding steps */
+	OA_COUNTER_LOOKUPS, /* map look-ups of the unwinders */
+	OA_COUNTER_COUNT, /* how many there are */
 };
 
 /* Kinds of records in the ring. */
 enum oa_record_kind {
-	OA_RECORD_SAMPLE = 1,	/* struct oa_sample: a sample of a trace that was sent before */
-	OA_RECORD_TRACE,	/* struct oa_trace, then its words: a sample with its trace */
-	OA_RECORD_DEFERRED,	/* struct oa_deferred: a sample to be unwound in user space */
-	OA_RECORD_REPORT,	/* struct oa_report: a process needs attention */
+	OA_RECORD_SAMPLE = 1, /* struct oa_sample: a sample of a trace that was sent before */
+	OA_RECORD_TRACE, /* struct oa_trace, then its words: a sample with its trace */
+	OA_RECORD_DEFERRED, /* struct oa_deferred: a sample to be unwound in user space */
+	OA_RECORD_REPORT, /* struct oa_report: a process needs attention */
 };
 
 /* Flags of a sample, as bit numbers. */
 enum oa_sample_flag {
-	OA_SAMPLE_USER_BIT,	/* the thread has user registers */
-	OA_SAMPLE_GUESSED_BIT,	/* its trace has a guessed frame */
-	OA_SAMPLE_FAULT_BIT,	/* its trace ends with a fault */
-	OA_SAMPLE_INTERP_BIT,	/* its trace has frames of an interpreter */
+	OA_SAMPLE_USER_BIT, /* the thread has user registers */
+	OA_SAMPLE_GUESSED_BIT, /* its trace has a guessed frame */
+	OA_SAMPLE_FAULT_BIT, /* its trace ends with a fault */
+	OA_SAMPLE_INTERP_BIT, /* its trace has frames of an interpreter */
 };
 
 struct oa_sample {
-	u64 hash;		/* of kernel frames, user frames and the process's generation; never 0 */
-	u64 time_ns;		/* CLOCK_MONOTONIC */
-	u64 weight;		/* ns of the period, or events */
-	u32 pid;		/* thread group id, as the first pid namespace sees it */
+	u64 hash; /* of kernel frames, user frames and the process's generation; never 0 */
+	u64 time_ns; /* CLOCK_MONOTONIC */
+	u64 weight; /* ns of the period, or events */
+	u32 pid; /* thread group id, as the first pid namespace sees it */
 	u32 tid;
-	u16 kind;		/* enum oa_record_kind */
+	u16 kind; /* enum oa_record_kind */
 	u16 cpu;
-	u32 flags;		/* enum oa_sample_flag */
-	u8 comm[16];		/* the thread's name */
+	u32 flags; /* enum oa_sample_flag */
+	u8 comm[16]; /* the thread's name */
 };
 
 /* Which life of which process: a pid is used again, and exec makes a new image. */
 struct oa_generation {
-	u64 start_ns;		/* group leader's start_boottime */
-	u32 exec_id;		/* task_struct.self_exec_id */
+	u64 start_ns; /* group leader's start_boottime */
+	u32 exec_id; /* task_struct.self_exec_id */
 	u32 pid;
 };
 
@@ -156,18 +160,18 @@ struct oa_generation {
 struct oa_trace {
 	struct oa_sample sample;
 	struct oa_generation generation;
-	u64 fault_pc;		/* where unwinding ended, an address of the process */
+	u64 fault_pc; /* where unwinding ended, an address of the process */
 	u16 kernel_frames;
 	u16 user_frames;
-	u16 fault;		/* enum oa_fault */
-	u16 steps;		/* unwinding steps taken */
+	u16 fault; /* enum oa_fault */
+	u16 steps; /* unwinding steps taken */
 };
 
 struct oa_regs {
-	u64 gp[32];		/* by DWARF number; only those of the newest frame are all valid */
+	u64 gp[32]; /* by DWARF number; only those of the newest frame are all valid */
 	u64 pc;
-	u32 return_address;	/* pc is the one after a call or system call */
-	u32 valid_all;		/* every register is valid: the newest frame, or behind a signal frame */
+	u32 return_address; /* pc is the one after a call or system call */
+	u32 valid_all; /* every register is valid: the newest frame, or behind a signal frame */
 };
 
 /* A stack that could not be unwound when it was sampled. `trace.user_frames` is 0. */
@@ -175,54 +179,55 @@ struct oa_deferred {
 	struct oa_trace trace;
 	struct oa_regs regs;
 	u64 kernel[127];
-	u32 stack_bytes;	/* valid bytes of `stack`, which begins at the stack pointer */
+	u32 stack_bytes; /* valid bytes of `stack`, which begins at the stack pointer */
 	u32 pad;
 	u8 stack[16384];
 };
 
 /* Why a process is reported. */
 enum oa_report_reason {
-	OA_REPORT_NEW = 1,	/* a process that is not known was interrupted */
-	OA_REPORT_UNKNOWN_PC,	/* code runs in memory that is not known */
-	OA_REPORT_PY_THREAD,	/* a CPython thread state was not found */
-	OA_REPORT_EXIT,		/* the thread group is gone */
+	OA_REPORT_NEW = 1, /* a process that is not known was interrupted */
+	OA_REPORT_UNKNOWN_PC, /* code runs in memory that is not known */
+	OA_REPORT_PY_THREAD, /* a CPython thread state was not found */
+	OA_REPORT_EXIT, /* the thread group is gone */
 };
 
 struct oa_report {
 	u64 time_ns;
-	u64 addr;		/* the address in question, or 0 */
+	u64 addr; /* the address in question, or 0 */
 	struct oa_generation generation;
-	u16 kind;		/* OA_RECORD_REPORT; where struct oa_sample has it: a reader looks there first */
-	u16 reason;		/* enum oa_report_reason */
+	u16 kind; /* OA_RECORD_REPORT; where struct oa_sample has it: a reader looks there first */
+	u16 reason; /* enum oa_report_reason */
 	u32 tid;
 };
 
 /* How a row finds the canonical frame address. */
 enum oa_cfa_kind {
-	OA_CFA_REG,		/* reg + cfa_offset */
-	OA_CFA_DEREF,		/* *(reg + cfa_offset) + cfa_add */
-	OA_CFA_PLT,		/* reg + cfa_offset + ((pc & 15) >= cfa_add ? 8 : 0) */
-	OA_CFA_DEREF_INDEX,	/* *(reg + cfa_reg2 * 8 + cfa_offset) + cfa_add: OpenSSL's saved stack pointers */
+	OA_CFA_REG, /* reg + cfa_offset */
+	OA_CFA_DEREF, /* *(reg + cfa_offset) + cfa_add */
+	OA_CFA_PLT, /* reg + cfa_offset + ((pc & 15) >= cfa_add ? 8 : 0) */
+	OA_CFA_DEREF_INDEX, /* *(reg + cfa_reg2 * 8 + cfa_offset) + cfa_add: OpenSSL's saved stack
+			       pointers */
 };
 
 /* How a row finds a register of the caller. */
 enum oa_reg_kind {
-	OA_REG_SAME,		/* unchanged */
-	OA_REG_CFA,		/* *(CFA + offset) */
-	OA_REG_AT,		/* *(reg + offset) */
-	OA_REG_IN,		/* in another register */
-	OA_REG_UNDEFINED,	/* not recoverable; as a return address: the first frame */
-	OA_REG_CFA_VALUE,	/* CFA + offset itself (DW_CFA_val_offset) */
+	OA_REG_SAME, /* unchanged */
+	OA_REG_CFA, /* *(CFA + offset) */
+	OA_REG_AT, /* *(reg + offset) */
+	OA_REG_IN, /* in another register */
+	OA_REG_UNDEFINED, /* not recoverable; as a return address: the first frame */
+	OA_REG_CFA_VALUE, /* CFA + offset itself (DW_CFA_val_offset) */
 };
 
 /* A rule: how to step from a frame to its caller. Rows refer to it by index. */
 struct oa_rule {
-	u8 cfa_kind;		/* enum oa_cfa_kind */
-	u8 cfa_reg;		/* DWARF number */
+	u8 cfa_kind; /* enum oa_cfa_kind */
+	u8 cfa_reg; /* DWARF number */
 	u8 cfa_reg2;
-	u8 fp_kind;		/* enum oa_reg_kind */
+	u8 fp_kind; /* enum oa_reg_kind */
 	u8 fp_reg;
-	u8 ra_kind;		/* enum oa_reg_kind */
+	u8 ra_kind; /* enum oa_reg_kind */
 	u8 ra_reg;
 	u8 pad;
 	s32 cfa_offset;
@@ -236,93 +241,103 @@ struct oa_rule {
  * first row of every page begins at 0, so a search never leaves its page.
  */
 enum oa_row {
-	OA_ROW_COMMAND = 32768,		/* the index is a command from here on */
-	OA_ROW_NONE = 32768,		/* no information covers this address */
-	OA_ROW_STOP = 32769,		/* the first frame of a thread */
-	OA_ROW_SIGNAL = 32770,		/* a signal trampoline: registers are in the signal frame */
-	OA_ROW_FRAME_POINTER = 32771,	/* CFA = frame pointer + 16, known for certain (Go) */
-	OA_ROW_UNSUPPORTED = 32772,	/* covered by a rule that cannot be expressed */
+	OA_ROW_COMMAND = 32768, /* the index is a command from here on */
+	OA_ROW_NONE = 32768, /* no information covers this address */
+	OA_ROW_STOP = 32769, /* the first frame of a thread */
+	OA_ROW_SIGNAL = 32770, /* a signal trampoline: registers are in the signal frame */
+	OA_ROW_FRAME_POINTER = 32771, /* CFA = frame pointer + 16, known for certain (Go) */
+	OA_ROW_UNSUPPORTED = 32772, /* covered by a rule that cannot be expressed */
 };
 
 /* Key and value of `pages`. */
 struct oa_page_key {
 	u64 file_id;
-	u64 page;		/* ELF address >> OA_PAGE_BITS */
+	u64 page; /* ELF address >> OA_PAGE_BITS */
 };
 
 struct oa_page {
 	u32 chunk;
-	u32 first;		/* index of the first row in the chunk */
+	u32 first; /* index of the first row in the chunk */
 	u32 count;
 	u32 pad;
 };
 
-/* Key and value of `mappings`, an LPM trie. */
+/* Key and value of `mappings`, an LPM trie. Processes with the same mappings (a
+ * fork that has not mapped code of its own) share one address space number.
+ */
 struct oa_mapping_key {
-	u32 prefix_bits;	/* 32 + bits of `addr_be` that count */
-	u32 pid_be;
+	u32 prefix_bits; /* 32 + bits of `addr_be` that count */
+	u32 space_be;
 	u64 addr_be;
 };
 
 /* Flags of a mapping, as bit numbers. */
 enum oa_mapping_flag {
-	OA_MAPPING_ANON_BIT,	/* no file behind it: frames carry the process's address */
-	OA_MAPPING_NO_TEXT_BIT,	/* call instructions in it are not looked at (vDSO) */
+	OA_MAPPING_ANON_BIT, /* no file behind it: frames carry the process's address */
+	OA_MAPPING_NO_TEXT_BIT, /* call instructions in it are not looked at (vDSO) */
 };
 
 /* An executable range; one that is split over several keys has one and the same value in each. */
 struct oa_mapping {
 	u64 start;
 	u64 end;
-	u64 bias;		/* ELF address = address - bias */
-	u64 file_id;		/* FileID's first 64 bits, big endian */
-	u32 unwinder;		/* enum oa_unwinder */
-	u32 flags;		/* enum oa_mapping_flag */
+	u64 bias; /* ELF address = address - bias */
+	u64 file_id; /* FileID's first 64 bits, big endian */
+	u32 unwinder; /* enum oa_unwinder */
+	u32 flags; /* enum oa_mapping_flag */
 };
 
 /* Value of `processes` (key: u32 pid). An entry with another generation is stale. */
 struct oa_process {
 	struct oa_generation generation;
-	u64 report_ns;		/* when it was last reported */
-	u64 second;		/* the second that `deferred` counts */
-	u32 deferred;		/* deferred stacks in this second */
+	u32 space; /* number of its address space in `mappings` */
 	u32 flags;
+};
+
+/* Value of `limits`, slots shared by processes whose pids are equal modulo their number. */
+struct oa_limit_slot {
+	u64 report_ns; /* when a process was last reported */
+	u64 second; /* the second that `deferred` counts */
+	u32 pid;
+	u32 deferred; /* deferred stacks in this second */
 };
 
 /* How targets are told from the rest. */
 enum oa_target_mode {
-	OA_TARGET_ALL,		/* every process */
-	OA_TARGET_SET,		/* thread groups in `targets`, and the cgroups */
+	OA_TARGET_ALL, /* every process */
+	OA_TARGET_SET, /* thread groups in `targets`, and the cgroups */
 };
 
 /* What a target's children become (value of `targets`, key: u32 pid). */
 enum oa_target {
-	OA_TARGET_ALONE = 1,	/* children are not followed */
-	OA_TARGET_FOLLOW,	/* children enter the set when they are forked */
+	OA_TARGET_ALONE = 1, /* children are not followed */
+	OA_TARGET_FOLLOW, /* children enter the set when they are forked */
 };
 
 /* Set before load, read-only for BPF. Offsets are those of the running kernel. */
 struct oa_config {
-	u64 period_weight;	/* weight of one sample */
-	u32 self_pid;		/* never sampled; 0: it is */
-	u32 target_mode;	/* enum oa_target_mode */
-	u32 cgroups;		/* used entries of `target_cgroups` */
+	u64 period_weight; /* weight of one sample */
+	u32 self_pid; /* never sampled; 0: it is */
+	u32 target_mode; /* enum oa_target_mode */
+	u32 cgroups; /* used entries of `target_cgroups` */
 	u32 max_user_frames;
-	u32 cpus;		/* rows in per-CPU arrays */
-	u32 known_sets;		/* a power of two */
-	u32 idle;		/* sample pid 0 too */
-	u32 user_regs_distance;	/* task_struct.stack to the user's pt_regs */
-	u32 task_stack;		/* offsets in task_struct */
+	u32 cpus; /* rows in per-CPU arrays */
+	u32 known_sets; /* a power of two */
+	u32 idle; /* sample pid 0 too */
+	u32 user_regs_distance; /* task_struct.stack to the user's pt_regs */
+	u32 task_stack; /* offsets in task_struct */
 	u32 task_mm;
 	u32 task_pid;
 	u32 task_tgid;
 	u32 task_group_leader;
 	u32 task_start_boottime;
 	u32 task_self_exec_id;
-	u32 task_tls;		/* thread.fsbase (x86-64), thread.uw.tp_value (arm64) */
-	u32 deferred_per_second;	/* deferred stacks per process and second */
-	u32 report_interval_ms;	/* a process is reported again after this */
-	u64 pac_mask;		/* arm64: pointer authentication bits of a return address */
+	u32 task_tls; /* thread.fsbase (x86-64), thread.uw.tp_value (arm64) */
+	u32 deferred_per_second; /* deferred stacks per process and second */
+	u32 report_interval_ms; /* a process is reported again after this */
+	u32 wake_bytes; /* the reader is woken when the ring holds more than this */
+	u32 pad;
+	u64 pac_mask; /* arm64: pointer authentication bits of a return address */
 };
 
 #endif

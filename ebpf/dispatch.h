@@ -1,0 +1,85 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef OA_DISPATCH_H
+#define OA_DISPATCH_H
+
+/* Which unwinder goes on, and the only tail calls. */
+
+#include "sample.h"
+
+enum {
+	/* Tail calls to unwinders; one more goes to unwind_stop. The kernel allows 33
+	 * (MAX_TAIL_CALL_CNT, arch/x86/net/bpf_jit_comp.c; seen 5.10 to 7.3).
+	 */
+	MAX_TAIL_CALLS = 30,
+	/* Steps of a bounded unwinder in one program: what 5.10's verifier takes. */
+	BOUNDED_STEPS = 16,
+	/* Steps of a bpf_loop unwinder: every frame, and frames that push nothing. */
+	LOOP_STEPS = 2 * OA_MAX_USER_FRAMES + 128,
+};
+
+/* Go on with the unwinder that owns the pc, or end the trace. Returns only if it cannot. */
+static __always_inline void dispatch(void *ctx, struct oa_state *s)
+{
+	if (!s->done && s->tail_calls++ >= MAX_TAIL_CALLS)
+		stop(s, OA_FAULT_MAX_STEPS);
+	bpf_tail_call(ctx, &unwinders_perf, s->done ? OA_UNWINDER_STOP : s->mapping.unwinder);
+	count(OA_COUNTER_COUNT + OA_FAULT_MAX_STEPS, 1);
+}
+
+/* An unwinder in two forms; autoload picks one. `name` takes some steps and calls
+ * itself again, `name_loop` takes all of them in one program. A callback reference
+ * is rejected before 5.17 (e6f2dd0f8067, "bpf: Add bpf_loop helper") even in dead
+ * code, so they are two programs.
+ *
+ * Python's unwinder also walks the native frames between: stacks may switch more
+ * often than there are tail calls.
+ */
+#define OA_UNWINDER(name, step, owner)                                                             \
+	SEC("perf_event") int unwind_##name(struct bpf_perf_event_data *ctx)                       \
+	{                                                                                          \
+		struct oa_state *s = current_state();                                              \
+                                                                                                   \
+		if (!s)                                                                            \
+			return 0;                                                                  \
+		_Pragma("clang loop unroll(disable)") for (int i = 0; i < BOUNDED_STEPS; i++)      \
+		{                                                                                  \
+			if (owner##_LEFT(s))                                                       \
+				break;                                                             \
+			s->steps++;                                                                \
+			step(s);                                                                   \
+		}                                                                                  \
+		dispatch(ctx, s);                                                                  \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
+	static long name##_loop_step(u32 i, void *unused)                                          \
+	{                                                                                          \
+		struct oa_state *s = current_state();                                              \
+                                                                                                   \
+		if (!s || owner##_LEFT(s))                                                         \
+			return 1;                                                                  \
+		s->steps++;                                                                        \
+		step(s);                                                                           \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
+	SEC("perf_event") int unwind_##name##_loop(struct bpf_perf_event_data *ctx)                \
+	{                                                                                          \
+		struct oa_state *s;                                                                \
+		long steps = bpf_loop(LOOP_STEPS, name##_loop_step, (void *)0, 0);                 \
+                                                                                                   \
+		s = current_state();                                                               \
+		if (!s)                                                                            \
+			return 0;                                                                  \
+		if (steps >= LOOP_STEPS)                                                           \
+			stop(s, OA_FAULT_MAX_STEPS);                                               \
+		dispatch(ctx, s);                                                                  \
+		return 0;                                                                          \
+	}
+
+/* When an unwinder is not the one to go on. */
+#define OA_UNWINDER_NATIVE_LEFT(s) ((s)->done || (s)->mapping.unwinder != OA_UNWINDER_NATIVE)
+#define OA_UNWINDER_PYTHON_LEFT(s) ((s)->done)
+
+#endif

@@ -1,0 +1,445 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef OA_NATIVE_H
+#define OA_NATIVE_H
+
+/* Machine code: one step from a frame to its caller, by a row or, guarded, by
+ * the frame pointer.
+ */
+
+#include "trace.h"
+
+/* The address that rows and mappings are asked for: a return address may be the
+ * first one of the next function, so the call before it counts.
+ */
+static __always_inline u64 lookup_pc(const struct oa_state *s)
+{
+	return s->regs.pc - (s->regs.return_address ? 1 : 0);
+}
+
+static __always_inline const struct oa_mapping *find_mapping(struct oa_state *s, u64 addr)
+{
+	struct oa_mapping_key key = {
+		.prefix_bits = 96,
+		.space_be = oa_bswap32(s->space),
+		.addr_be = oa_bswap64(addr),
+	};
+
+	s->lookups++;
+	return bpf_map_lookup_elem(&mappings, &key);
+}
+
+/* Make s->mapping the one that the pc lies in; false if it lies in none. */
+static __always_inline bool resolve(struct oa_state *s)
+{
+	u64 addr = lookup_pc(s);
+	const struct oa_mapping *found;
+
+	if (addr >= s->mapping.start && addr < s->mapping.end)
+		return true;
+	found = find_mapping(s, addr);
+	if (!found)
+		return false;
+	s->mapping = *found;
+	return true;
+}
+
+static __always_inline u32 read_row(void *chunk, u32 at)
+{
+	u32 element = at >> 1;
+	u64 *pair = bpf_map_lookup_elem(chunk, &element);
+
+	if (!pair)
+		return (u32)OA_ROW_NONE << 16;
+	return (u32)(*pair >> (32 * (at & 1)));
+}
+
+/* Find what holds at an ELF address: a rule's index or a command (enum oa_row). */
+static __always_inline u32 find_row(struct oa_state *s, u64 elf_addr)
+{
+	struct oa_page_key key = {
+		.file_id = s->mapping.file_id,
+		.page = elf_addr >> OA_PAGE_BITS,
+	};
+	u32 low = elf_addr & 0xffff;
+	u32 first, size, half, row;
+	void *chunk;
+
+	if (key.file_id != s->page_key.file_id || key.page != s->page_key.page) {
+		struct oa_page *page = bpf_map_lookup_elem(&pages, &key);
+
+		s->lookups++;
+		if (!page)
+			return OA_ROW_NONE;
+		s->page_key = key;
+		s->page = *page;
+	}
+	first = s->page.first;
+	size = s->page.count;
+	chunk = bpf_map_lookup_elem(&rows, &s->page.chunk);
+	s->lookups++;
+	if (!chunk || !size)
+		return OA_ROW_NONE;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < OA_SEARCH_STEPS; i++) {
+		if (size <= 1)
+			break;
+		half = size >> 1;
+		row = read_row(chunk, first + half);
+		if ((row & 0xffff) <= low) {
+			first += half;
+			size -= half;
+		} else {
+			size = half;
+		}
+	}
+	return read_row(chunk, first) >> 16;
+}
+
+/* Go to the caller's frame. The stack grows down, so its end is above. */
+static __always_inline void to_caller(struct oa_state *s, u64 pc, u64 sp, u64 fp)
+{
+	bool leaf = s->regs.valid_all;
+
+	if (sp < s->regs.gp[REG_SP] || (sp == s->regs.gp[REG_SP] && !leaf)) {
+		stop(s, OA_FAULT_STACK_DIRECTION);
+		return;
+	}
+	s->regs.pc = pc;
+	s->regs.gp[REG_SP] = sp;
+	s->regs.gp[REG_FP] = fp;
+	s->regs.return_address = 1;
+	s->regs.valid_all = 0;
+}
+
+static __always_inline bool read_stack(struct oa_state *s, u64 addr, u64 *value)
+{
+	if (!read_user(value, sizeof(*value), addr))
+		return true;
+	stop(s, OA_FAULT_READ_STACK);
+	return false;
+}
+
+static __always_inline u64 strip_pac(u64 addr)
+{
+#if defined(__TARGET_ARCH_arm64)
+	return addr & ~config.pac_mask;
+#else
+	return addr;
+#endif
+}
+
+/* A register as the rule wants it: after the newest frame only a few are known. */
+static __always_inline bool get_reg(struct oa_state *s, u32 reg, u64 *value)
+{
+	if (!s->regs.valid_all && reg != REG_SP && reg != REG_FP) {
+		stop(s, OA_FAULT_LEAF_REGISTER);
+		return false;
+	}
+	*value = s->regs.gp[reg & (OA_GP_REGS - 1)];
+	return true;
+}
+
+static __always_inline bool find_cfa(struct oa_state *s, const struct oa_rule *rule, u64 *cfa)
+{
+	u64 value, index;
+
+	if (!get_reg(s, rule->cfa_reg, &value))
+		return false;
+	value += (s64)rule->cfa_offset;
+	switch (rule->cfa_kind) {
+	case OA_CFA_REG:
+		break;
+	case OA_CFA_PLT:
+		if ((s->regs.pc & 15) >= (u32)rule->cfa_add)
+			value += 8;
+		break;
+	case OA_CFA_DEREF_INDEX:
+		if (!get_reg(s, rule->cfa_reg2, &index))
+			return false;
+		value += index * 8;
+		/* fall through */
+	case OA_CFA_DEREF:
+		if (!read_stack(s, value, &value))
+			return false;
+		value += (s64)rule->cfa_add;
+		break;
+	default:
+		stop(s, OA_FAULT_BAD_RULE);
+		return false;
+	}
+	*cfa = value;
+	return true;
+}
+
+/* Find the caller's value of a register; `same` is its value here. */
+static __always_inline bool find_reg(struct oa_state *s, u8 kind, u8 reg, s32 offset, u64 cfa,
+				     u64 same, u64 *value)
+{
+	u64 from;
+
+	switch (kind) {
+	case OA_REG_SAME:
+		*value = same;
+		return true;
+	case OA_REG_CFA:
+		return read_stack(s, cfa + (s64)offset, value);
+	case OA_REG_AT:
+		return get_reg(s, reg, &from) && read_stack(s, from + (s64)offset, value);
+	case OA_REG_IN:
+		return get_reg(s, reg, value);
+	case OA_REG_UNDEFINED:
+		*value = 0;
+		return true;
+	case OA_REG_CFA_VALUE:
+		*value = cfa + (s64)offset;
+		return true;
+	}
+	stop(s, OA_FAULT_BAD_RULE);
+	return false;
+}
+
+static __always_inline void step_by_rule(struct oa_state *s, u32 index)
+{
+	const struct oa_rule *rule = bpf_map_lookup_elem(&rules, &index);
+	u64 cfa, fp, pc, link = 0;
+
+	s->lookups++;
+	if (!rule) {
+		stop(s, OA_FAULT_BAD_RULE);
+		return;
+	}
+	if (rule->ra_kind == OA_REG_UNDEFINED) {
+		stop(s, OA_FAULT_NONE);
+		return;
+	}
+	if (!find_cfa(s, rule, &cfa))
+		return;
+#if defined(__TARGET_ARCH_arm64)
+	/* The link register survives only in the newest frame. */
+	if (rule->ra_kind == OA_REG_SAME && !get_reg(s, OA_ARM_LR, &link))
+		return;
+#endif
+	if (!find_reg(s, rule->fp_kind, rule->fp_reg, rule->fp_offset, cfa, s->regs.gp[REG_FP],
+		      &fp))
+		return;
+	if (!find_reg(s, rule->ra_kind, rule->ra_reg, rule->ra_offset, cfa, link, &pc))
+		return;
+	to_caller(s, strip_pac(pc), cfa, fp);
+}
+
+/* Restore the interrupted frame from the signal frame that the kernel made. */
+static __always_inline void step_signal(struct oa_state *s)
+{
+	u64 sp = s->regs.gp[REG_SP];
+#if defined(__TARGET_ARCH_x86)
+	/* arch/x86/include/asm/sigframe.h: the stack pointer is at `uc`; its
+	 * uc_mcontext (uapi/asm/sigcontext.h) begins after flags, link and stack.
+	 */
+	u64 g[17];
+
+	if (read_user(g, sizeof(g), sp + 40)) {
+		stop(s, OA_FAULT_READ_STACK);
+		return;
+	}
+	for (int i = 0; i < 8; i++)
+		s->regs.gp[8 + i] = g[i];
+	s->regs.gp[5] = g[8];
+	s->regs.gp[4] = g[9];
+	s->regs.gp[6] = g[10];
+	s->regs.gp[3] = g[11];
+	s->regs.gp[1] = g[12];
+	s->regs.gp[0] = g[13];
+	s->regs.gp[2] = g[14];
+	s->regs.gp[7] = g[15];
+	s->regs.pc = g[16];
+#else
+	/* arch/arm64/kernel/signal.c: siginfo (128), then ucontext whose
+	 * uc_mcontext is at 176, its registers behind the fault address.
+	 */
+	if (read_user(s->regs.gp, 32 * 8, sp + 312) ||
+	    read_user(&s->regs.pc, 8, sp + 312 + 32 * 8)) {
+		stop(s, OA_FAULT_READ_STACK);
+		return;
+	}
+#endif
+	s->regs.return_address = 0;
+	s->regs.valid_all = 1;
+}
+
+/* Step by the frame pointer where it is known to be one (Go). */
+static __always_inline void step_frame_pointer(struct oa_state *s)
+{
+	u64 pair[2];
+	u64 fp = s->regs.gp[REG_FP];
+
+	if (read_user(pair, sizeof(pair), fp)) {
+		stop(s, OA_FAULT_READ_STACK);
+		return;
+	}
+	to_caller(s, strip_pac(pair[1]), fp + 16, pair[0]);
+}
+
+#if defined(__TARGET_ARCH_x86)
+/* Where the caller's address is kept in the newest frame, if the code at the pc
+ * says so: before `push %rbp` and at `ret` at the stack pointer, between the push
+ * and `mov %rsp,%rbp` one slot above. 0: the frame pointer is set up.
+ */
+static __always_inline u32 leaf_slot(struct oa_state *s)
+{
+	u8 code[5] = {};
+
+	/* The byte before the pc, and four from it on. */
+	if (read_user(code, sizeof(code), s->regs.pc - 1))
+		return 0;
+	if (code[1] == 0x55 || code[1] == 0xc3)
+		return 1;
+	if (code[1] == 0xf3 && code[2] == 0x0f && code[3] == 0x1e && code[4] == 0xfa)
+		return 1; /* endbr64 */
+	if (code[0] == 0x55 && code[1] == 0x48 && code[2] == 0x89 && code[3] == 0xe5)
+		return 2;
+	return 0;
+}
+
+/* Tell whether a call instruction ends right before `pc`: e8 rel32, or ff /2 with
+ * any addressing form (2 to 7 bytes, with or without a REX prefix).
+ */
+static __always_inline bool follows_call(u64 pc)
+{
+	u8 c[8] = {};
+
+	if (read_user(c + 1, 7, pc - 7))
+		return false;
+	if (c[3] == 0xe8)
+		return true;
+	if (c[6] == 0xff && (c[7] & 0x38) == 0x10 && ((c[7] & 0xc0) == 0xc0 || !(c[7] & 0xc0)))
+		return true;
+	if (c[5] == 0xff && (c[6] & 0x38) == 0x10 && ((c[6] & 0xc0) == 0x40 || (c[6] & 0xc7) == 4))
+		return true;
+	if (c[4] == 0xff && (c[5] & 0xf8) == 0x50 && (c[5] & 7) == 4)
+		return true;
+	if (c[2] == 0xff && (c[3] & 0x38) == 0x10 && ((c[3] & 0xc0) == 0x80 || (c[3] & 0xc7) == 5))
+		return true;
+	return c[1] == 0xff && (c[2] & 0xf8) == 0x90 && (c[2] & 7) == 4;
+}
+#else
+static __always_inline u32 leaf_slot(struct oa_state *s)
+{
+	return 0;
+}
+
+/* bl, or blr (also the authenticating forms), is the instruction before `pc`. */
+static __always_inline bool follows_call(u64 pc)
+{
+	u32 insn = 0;
+
+	if (read_user(&insn, sizeof(insn), pc - 4))
+		return false;
+	return (insn & 0xfc000000) == 0x94000000 || (insn & 0xfefff800) == 0xd63f0800 ||
+	       (insn & 0xfffffc00) == 0xd63f0000;
+}
+#endif
+
+/* No rule covers the pc: follow the frame pointer if it looks like one.
+ *
+ * Guards: it rises within OA_FP_WINDOW_BYTES of the stack, and the return address
+ * follows a call in a known executable mapping. The caller's frame is flagged.
+ */
+static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
+{
+	u64 sp = s->regs.gp[REG_SP], fp = s->regs.gp[REG_FP];
+	u64 pair[2] = {};
+	u64 at = fp;
+	u32 slot = s->regs.valid_all ? leaf_slot(s) : 0;
+
+	if (slot)
+		at = sp + slot * 8 - 16; /* so that pair[1] is the return address */
+	else if (!fp && s->regs.return_address) {
+		stop(s, OA_FAULT_NONE); /* the ABI marks the first frame by a zero */
+		return;
+	} else if (fp < sp || fp - sp > OA_FP_WINDOW_BYTES) {
+		stop(s, why);
+		return;
+	}
+	if (read_user(pair, sizeof(pair), at)) {
+		stop(s, why);
+		return;
+	}
+	pair[1] = strip_pac(pair[1]);
+	if (slot == 1)
+		pair[0] = fp;
+	if (!slot && !pair[0]) {
+		if (!pair[1] || !find_mapping(s, pair[1] - 1)) {
+			stop(s, OA_FAULT_NONE);
+			return;
+		}
+	} else if (!slot && (pair[0] <= fp || pair[0] - fp > OA_FP_WINDOW_BYTES)) {
+		stop(s, why);
+		return;
+	}
+	if (!find_mapping(s, pair[1] - 1) || !follows_call(pair[1])) {
+		stop(s, why);
+		return;
+	}
+	to_caller(s, pair[1], at + 16, pair[0]);
+	s->guess_next = 1;
+	s->guessed++;
+}
+
+/* Go from s->regs to the caller's frame without pushing anything. */
+static __always_inline void unwind_frame(struct oa_state *s)
+{
+	u32 index = find_row(s, lookup_pc(s) - s->mapping.bias);
+
+	s->guess_next = 0;
+	if (index < OA_ROW_COMMAND)
+		step_by_rule(s, index);
+	else if (index == OA_ROW_STOP)
+		stop(s, OA_FAULT_NONE);
+	else if (index == OA_ROW_SIGNAL)
+		step_signal(s);
+	else if (index == OA_ROW_FRAME_POINTER)
+		step_frame_pointer(s);
+	else
+		step_guess(s, index == OA_ROW_UNSUPPORTED ? OA_FAULT_UNSUPPORTED : OA_FAULT_NO_ROW);
+}
+
+/* After a step: check the new pc and find its mapping. */
+static __always_inline void settle(struct oa_state *s)
+{
+	u64 pc = s->regs.pc;
+
+	if (s->done)
+		return;
+	if (pc < 0x1000)
+		stop(s, OA_FAULT_ZERO_PC);
+	else if (pc >> 63)
+		stop(s, OA_FAULT_KERNEL_PC);
+	else if (!resolve(s)) {
+		s->missing = 1;
+		stop(s, OA_FAULT_NO_MAPPING);
+	}
+}
+
+static __always_inline void push_native(struct oa_state *s)
+{
+	bool anon = s->mapping.flags & (1 << OA_MAPPING_ANON_BIT);
+	u64 addr = anon ? s->regs.pc : s->regs.pc - s->mapping.bias;
+	u64 flags = (s->regs.return_address ? 1 << OA_FRAME_RETURN_BIT : 0) |
+		    (s->guess_next ? 1 << OA_FRAME_GUESSED_BIT : 0);
+
+	push(s, s->mapping.file_id,
+	     frame_word(addr, anon ? OA_FRAME_ANON : OA_FRAME_NATIVE, flags));
+}
+
+/* One native frame: push it and go to its caller. */
+static __always_inline void native_step(struct oa_state *s)
+{
+	push_native(s);
+	if (s->done)
+		return;
+	unwind_frame(s);
+	settle(s);
+}
+
+#endif

@@ -1,0 +1,71 @@
+// Copyright The otelagent authors
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+/* The profiler's programs: entry points and, per kind of code, its unwinder. */
+
+#include "sample.h"
+#include "python.h"
+#include "dispatch.h"
+
+char oa_license[] SEC("license") = "Dual BSD/GPL";
+
+/* One tick of the sampling event of this CPU. */
+SEC("perf_event")
+int on_cpu_tick(struct bpf_perf_event_data *ctx)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	u32 pid = id >> 32;
+	u64 task = bpf_get_current_task();
+	struct oa_process *process;
+	struct oa_state *s;
+
+	if (!is_target(pid))
+		return 0;
+	count(OA_COUNTER_TICKS, 1);
+	s = current_state();
+	if (!s) {
+		count(OA_COUNTER_COUNT + OA_FAULT_NO_SCRATCH, 1);
+		return 0;
+	}
+	begin(s, pid, (u32)id);
+	set_generation(s, task, pid);
+	add_kernel_frames(s, ctx);
+	if (!set_regs(s, ctx, task)) {
+		count(OA_COUNTER_KERNEL_ONLY, 1);
+		finish(s);
+		return 0;
+	}
+	s->trace.sample.flags |= 1 << OA_SAMPLE_USER_BIT;
+	s->first_regs = s->regs;
+	process = bpf_map_lookup_elem(&processes, &pid);
+	if (!process || process->generation.start_ns != s->trace.generation.start_ns ||
+	    process->generation.exec_id != s->trace.generation.exec_id) {
+		s->missing = 1;
+		stop(s, OA_FAULT_NO_MAPPING);
+		report(s, OA_REPORT_NEW, s->regs.pc);
+	} else {
+		s->space = process->space;
+		settle(s);
+		if (s->missing)
+			report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
+	}
+	dispatch(ctx, s);
+	return 0;
+}
+
+OA_UNWINDER(native, native_step, OA_UNWINDER_NATIVE)
+OA_UNWINDER(python, python_step, OA_UNWINDER_PYTHON)
+
+/* The last program of every chain. */
+SEC("perf_event")
+int unwind_stop(struct bpf_perf_event_data *ctx)
+{
+	struct oa_state *s = current_state();
+
+	if (!s)
+		return 0;
+	if (s->missing && s->trace.user_frames)
+		report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
+	finish(s);
+	return 0;
+}

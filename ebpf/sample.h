@@ -1,0 +1,320 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef OA_SAMPLE_H
+#define OA_SAMPLE_H
+
+/* The two ends of a sample: filling the record at the tick, sending it. */
+
+#include "native.h"
+#include "process_events.h"
+
+static __always_inline u64 read_task_u64(u64 task, u32 offset)
+{
+	u64 value = 0;
+
+	read_kernel(&value, sizeof(value), task + offset);
+	return value;
+}
+
+static __always_inline void set_generation(struct oa_state *s, u64 task, u32 pid)
+{
+	u64 leader = read_task_u64(task, config.task_group_leader);
+	struct oa_generation *g = &s->trace.generation;
+
+	g->pid = pid;
+	g->start_ns = read_task_u64(leader, config.task_start_boottime);
+	g->exec_id = read_task_u32(task, config.task_self_exec_id);
+	hash_word(s, g->start_ns);
+	hash_word(s, (u64)g->exec_id << 32 | pid);
+}
+
+#if defined(__TARGET_ARCH_x86)
+/* Registers by DWARF number (System V ABI x86-64, figure 3.36). */
+#define COPY_REGS(to, from)                                                                        \
+	do {                                                                                       \
+		(to)->gp[0] = (from)->ax;                                                          \
+		(to)->gp[1] = (from)->dx;                                                          \
+		(to)->gp[2] = (from)->cx;                                                          \
+		(to)->gp[3] = (from)->bx;                                                          \
+		(to)->gp[4] = (from)->si;                                                          \
+		(to)->gp[5] = (from)->di;                                                          \
+		(to)->gp[6] = (from)->bp;                                                          \
+		(to)->gp[7] = (from)->sp;                                                          \
+		(to)->gp[8] = (from)->r8;                                                          \
+		(to)->gp[9] = (from)->r9;                                                          \
+		(to)->gp[10] = (from)->r10;                                                        \
+		(to)->gp[11] = (from)->r11;                                                        \
+		(to)->gp[12] = (from)->r12;                                                        \
+		(to)->gp[13] = (from)->r13;                                                        \
+		(to)->gp[14] = (from)->r14;                                                        \
+		(to)->gp[15] = (from)->r15;                                                        \
+		(to)->pc = (from)->ip;                                                             \
+	} while (0)
+
+/* arch/x86/include/asm/segment.h: __USER32_CS */
+#define USER32_CS	0x23
+#define IS_USER(regs)	(((regs)->cs & 3) == 3)
+#define IS_32_BIT(regs) ((regs)->cs == USER32_CS)
+/* arch/x86/entry/syscalls/syscall_64.tbl: execve, execveat */
+#define IS_SYSCALL(regs) ((s64)(regs)->orig_ax >= 0)
+#define IS_EXEC(regs)	 ((regs)->orig_ax == 59 || (regs)->orig_ax == 322)
+#else
+#define COPY_REGS(to, from)                                                                        \
+	do {                                                                                       \
+		_Pragma("clang loop unroll(full)") for (int i = 0; i < 31; i++)(to)->gp[i] =       \
+			(from)->regs[i];                                                           \
+		(to)->gp[31] = (from)->sp;                                                         \
+		(to)->pc = (from)->pc;                                                             \
+	} while (0)
+
+/* arch/arm64/include/uapi/asm/ptrace.h: PSR_MODE_MASK, PSR_MODE32_BIT */
+#define IS_USER(regs)	 (((regs)->pstate & 0xf) == 0)
+#define IS_32_BIT(regs)	 ((regs)->pstate & 0x10)
+/* include/uapi/asm-generic/unistd.h: execve, execveat */
+#define IS_SYSCALL(regs) ((regs)->syscallno >= 0)
+#define IS_EXEC(regs)	 ((regs)->syscallno == 221 || (regs)->syscallno == 281)
+#endif
+
+/* Read the registers that a thread had when it entered the kernel. */
+static __always_inline bool read_entry_regs(struct oa_state *s, u64 task, struct oa_regs *to)
+{
+	struct pt_regs regs;
+	u64 stack = read_task_u64(task, config.task_stack);
+
+	if (!stack || !read_task_u64(task, config.task_mm))
+		return false; /* a kernel thread, or one whose memory is gone already */
+	if (read_kernel(&regs, sizeof(regs), stack + config.user_regs_distance))
+		return false;
+	if (!IS_USER(&regs))
+		return false;
+	if (IS_32_BIT(&regs))
+		stop(s, OA_FAULT_NOT_64_BIT);
+	COPY_REGS(to, &regs);
+	if (IS_SYSCALL(&regs)) {
+		to->return_address = 1;
+		s->in_exec = IS_EXEC(&regs);
+	}
+	return true;
+}
+
+/* The user registers of the interrupted thread; false if it has none. */
+static __always_inline bool set_regs(struct oa_state *s, struct bpf_perf_event_data *ctx, u64 task)
+{
+	struct oa_regs *to = &s->regs;
+	struct bpf_perf_event_data *from = ctx;
+
+	to->return_address = 0;
+	to->valid_all = 1;
+	if (!IS_USER(&from->regs))
+		return read_entry_regs(s, task, to);
+	if (IS_32_BIT(&from->regs))
+		stop(s, OA_FAULT_NOT_64_BIT);
+	COPY_REGS(to, &from->regs);
+	return true;
+}
+
+static __always_inline void begin(struct oa_state *s, u32 pid, u32 tid)
+{
+	struct oa_trace *t = &s->trace;
+
+	t->sample.time_ns = bpf_ktime_get_ns();
+	t->sample.weight = config.period_weight;
+	t->sample.pid = pid;
+	t->sample.tid = tid;
+	t->sample.cpu = bpf_get_smp_processor_id();
+	t->sample.flags = 0;
+	bpf_get_current_comm(t->sample.comm, sizeof(t->sample.comm));
+	t->fault_pc = 0;
+	t->kernel_frames = 0;
+	t->user_frames = 0;
+	t->fault = OA_FAULT_NONE;
+	s->mapping.start = 0;
+	s->mapping.end = 0;
+	s->page_key.file_id = 0;
+	s->page_key.page = ~0ULL;
+	s->hash = 0x6f74656c6167656eULL;
+	s->tail_calls = 0;
+	s->steps = 0;
+	s->lookups = 0;
+	s->guessed = 0;
+	s->done = 0;
+	s->in_exec = 0;
+	s->missing = 0;
+	s->guess_next = 0;
+	__builtin_memset(&s->python, 0, sizeof(s->python));
+}
+
+static __always_inline void add_kernel_frames(struct oa_state *s, void *ctx)
+{
+	long bytes = bpf_get_stack(ctx, s->words, OA_MAX_KERNEL_FRAMES * 8, 0);
+	u32 frames = bytes > 0 ? (u32)bytes / 8 : 0;
+
+	s->trace.kernel_frames = frames;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < OA_MAX_KERNEL_FRAMES; i++) {
+		if (i >= s->trace.kernel_frames)
+			break;
+		hash_word(s, s->words[i]);
+	}
+}
+
+/* Send what is needed to unwind in user space. */
+static __always_inline void send_deferred(struct oa_state *s)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	struct oa_deferred *d = bpf_map_lookup_elem(&deferred_stacks, &cpu);
+	u32 bytes = 0, size, chunk;
+	u64 sp;
+
+	if (!d)
+		return;
+	s->trace.user_frames = 0;
+	s->trace.fault = OA_FAULT_NONE;
+	s->trace.sample.kind = OA_RECORD_DEFERRED;
+	d->trace = s->trace;
+	d->regs = s->first_regs;
+	sp = d->regs.gp[REG_SP];
+	__builtin_memcpy(d->kernel, s->words, sizeof(d->kernel));
+	/* Piece by piece, the first one up to a boundary: a stack ends at a page's end. */
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i <= OA_MAX_STACK_BYTES / OA_STACK_PAGE_BYTES; i++) {
+		chunk = OA_STACK_PAGE_BYTES - ((sp + bytes) & (OA_STACK_PAGE_BYTES - 1));
+		oa_opaque(bytes);
+		if (bytes > OA_MAX_STACK_BYTES - OA_STACK_PAGE_BYTES)
+			break;
+		oa_opaque(chunk);
+		if (chunk > OA_STACK_PAGE_BYTES)
+			break;
+		if (read_user(d->stack + bytes, chunk, sp + bytes))
+			break;
+		bytes += chunk;
+	}
+	d->stack_bytes = bytes;
+	size = sizeof(*d) - sizeof(d->stack) + bytes;
+	oa_opaque(size);
+	if (size > sizeof(*d))
+		return;
+	if (bpf_ringbuf_output(&events, d, size, BPF_RB_FORCE_WAKEUP)) {
+		count(OA_COUNTER_LOST_DEFERRED, 1);
+		return;
+	}
+	count(OA_COUNTER_DEFERRED, 1);
+	count(OA_COUNTER_SAMPLES, 1);
+}
+
+static __always_inline bool is_known(struct oa_known_set *set, u64 hash)
+{
+	bool known = false;
+
+	for (int i = 0; i < OA_KNOWN_WAYS; i++)
+		known |= set->hash[i] == hash;
+	return known;
+}
+
+/* Store a hash whose trace is in the ring: in a free place, else in one that the hash picks. */
+static __always_inline void remember(struct oa_known_set *set, u64 hash)
+{
+	u32 way = (hash >> 32) & (OA_KNOWN_WAYS - 1);
+
+	for (int i = 0; i < OA_KNOWN_WAYS; i++)
+		if (!set->hash[i])
+			way = i;
+	oa_opaque(way);
+	if (way < OA_KNOWN_WAYS)
+		set->hash[way] = hash;
+}
+
+static __always_inline u64 wakeup_flags(bool now)
+{
+	if (now || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > config.wake_bytes)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void send_trace(struct oa_state *s, struct oa_known_set *set)
+{
+	bool wake = s->trace.sample.flags & (1 << OA_SAMPLE_INTERP_BIT);
+	u32 size = sizeof(s->trace) + s->trace.kernel_frames * 8 + s->trace.user_frames * 16;
+
+	s->trace.sample.kind = OA_RECORD_TRACE;
+	/* verifier: clamp, barrier, check, right before the use. */
+	oa_opaque(size);
+	if (size > sizeof(s->trace) + sizeof(s->words))
+		return;
+	if (bpf_ringbuf_output(&events, &s->trace, size, wakeup_flags(wake))) {
+		count(OA_COUNTER_LOST_TRACE, 1);
+		return;
+	}
+	/* Only now: no sample may precede its trace in the ring. */
+	if (set)
+		remember(set, s->trace.sample.hash);
+	count(OA_COUNTER_TRACES, 1);
+	count(OA_COUNTER_SAMPLES, 1);
+}
+
+static __always_inline void send_sample(struct oa_state *s)
+{
+	s->trace.sample.kind = OA_RECORD_SAMPLE;
+	if (bpf_ringbuf_output(&events, &s->trace.sample, sizeof(s->trace.sample),
+			       wakeup_flags(false)))
+		count(OA_COUNTER_LOST_SAMPLE, 1);
+	else
+		count(OA_COUNTER_SAMPLES, 1);
+}
+
+/* A stack that met code not loaded yet is unwound in user space, within limits. */
+static __always_inline bool defer(struct oa_state *s)
+{
+	if (!s->missing || s->in_exec)
+		return false;
+	if (!may_defer(s->trace.sample.pid, s->trace.sample.time_ns)) {
+		s->trace.fault = OA_FAULT_DEFERRED_LIMIT;
+		return false;
+	}
+	send_deferred(s);
+	return true;
+}
+
+static __always_inline void count_work(struct oa_state *s)
+{
+	count(OA_COUNTER_FRAMES, s->trace.user_frames);
+	count(OA_COUNTER_STEPS, s->steps);
+	count(OA_COUNTER_LOOKUPS, s->lookups);
+	if (s->guessed)
+		count(OA_COUNTER_GUESSED, s->guessed);
+}
+
+/* The end of every sample. */
+static __always_inline void finish(struct oa_state *s)
+{
+	struct oa_sample *sample = &s->trace.sample;
+	struct oa_known_set *set;
+	u32 index;
+
+	if (defer(s))
+		return;
+	if (s->trace.fault && s->in_exec) {
+		/* In the middle of execve the old image's stack is gone. */
+		s->trace.user_frames = 0;
+		s->trace.fault = OA_FAULT_NONE;
+		sample->flags &= ~(1 << OA_SAMPLE_USER_BIT);
+	}
+	s->trace.steps = s->steps;
+	if (s->guessed)
+		sample->flags |= 1 << OA_SAMPLE_GUESSED_BIT;
+	if (s->trace.fault) {
+		sample->flags |= 1 << OA_SAMPLE_FAULT_BIT;
+		count(OA_COUNTER_COUNT + (s->trace.fault & 31), 1);
+	}
+	hash_word(s, s->trace.fault << 16 | sample->flags);
+	sample->hash = s->hash ? s->hash : 1;
+	count_work(s);
+	index = sample->hash & (config.known_sets - 1);
+	set = bpf_map_lookup_elem(&known_traces, &index);
+	if (set && is_known(set, sample->hash))
+		send_sample(s);
+	else
+		send_trace(s, set);
+}
+
+#endif
