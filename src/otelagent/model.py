@@ -143,3 +143,26 @@ class SampleGroup:
     count: int = 0
     value: int = 0
     timestamps_ns: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ProfileInfo:
+    """What holds for all samples of a profile.
+
+    Attributes:
+        sample_type: Name and unit of what is counted.
+        period_type: Name and unit of what passes between two samples.
+        period_ns: How much of it passes.
+        start_unix_ns: When sampling began (UNIX time); 0 if not known.
+        duration_ns: How long it went on; 0 if not known.
+        host: Attributes of the machine; keys begin with `host.` or `os.`.
+        notes: Losses and unwinding faults by name; shown and exported.
+    """
+
+    sample_type: tuple[str, str] = ("samples", "count")
+    period_type: tuple[str, str] = ("cpu", "nanoseconds")
+    period_ns: int = 0
+    start_unix_ns: int = 0
+    duration_ns: int = 0
+    host: tuple[tuple[str, str], ...] = ()
+    notes: dict[str, int] = field(default_factory=dict)

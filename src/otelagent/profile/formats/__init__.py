@@ -1,3 +1,3 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Readers and writers, one module per format."""
+"""File formats of profiles: one module each, joined by `registry`."""

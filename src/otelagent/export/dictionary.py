@@ -1,0 +1,173 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of an OTLP profile: each entry once, the zero entry first.
+
+Every table is keyed by the indices and numbers that its entries consist of, so
+two things that look alike on the wire are one entry, and nothing else is merged.
+Tables grow only by what a sample needs: no entry is without a user.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry.proto.profiles.v1development import profiles_pb2 as pb
+
+from otelagent.model import FrameType
+
+if TYPE_CHECKING:
+    from otelagent.model import Executable, Frame, Function
+
+Value = str | int | bool
+
+FRAME_TYPE = "profile.frame.type"
+BUILD_ID_GNU = "process.executable.build_id.gnu"
+BUILD_ID_GO = "process.executable.build_id.go"
+FILE_ID = "process.executable.build_id.htlhash"
+GUESSED = "otelagent.frame.guessed"
+REASON = "otelagent.frame.unresolved_reason"
+
+
+def wire_text(text: str) -> str:
+    """Make a string that UTF-8 can carry; file names may hold any bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text
+
+
+class Dictionary:
+    """Fills a `ProfilesDictionary`; the frames it is given must stay alive as long as it."""
+
+    def __init__(self, message: pb.ProfilesDictionary) -> None:
+        self.message = message
+        self.message.string_table.append("")
+        self.message.link_table.add()
+        self.message.mapping_table.add()
+        self.message.location_table.add()
+        self.message.function_table.add()
+        self.message.attribute_table.add()
+        self.message.stack_table.add()
+        self._strings: dict[str, int] = {"": 0}
+        self._attributes: dict[tuple[int, type, Value], int] = {}
+        self._mappings: dict[tuple[int, ...], int] = {(0, 0, 0, 0): 0}
+        self._executables: dict[Executable, int] = {}
+        self._functions: dict[tuple[int, int, int, int], int] = {(0, 0, 0, 0): 0}
+        self._locations: dict[tuple[object, ...], int] = {}
+        self._stacks: dict[tuple[int, ...], int] = {(): 0}
+        self._seen: dict[int, int] = {}
+
+    def string(self, text: str) -> int:
+        """Give the index of a string."""
+        index = self._strings.get(text)
+        if index is None:
+            wire = wire_text(text)
+            index = self._strings.get(wire)
+            if index is None:
+                index = self._strings[wire] = len(self.message.string_table)
+                self.message.string_table.append(wire)
+            self._strings[text] = index
+        return index
+
+    def attribute(self, key: str, value: Value) -> int:
+        """Give the index of an attribute."""
+        wire = wire_text(value) if isinstance(value, str) else value
+        identity = (self.string(key), type(wire), wire)
+        index = self._attributes.get(identity)
+        if index is None:
+            index = self._attributes[identity] = len(self.message.attribute_table)
+            entry = self.message.attribute_table.add(key_strindex=identity[0])
+            if isinstance(wire, bool):
+                entry.value.bool_value = wire
+            elif isinstance(wire, int):
+                entry.value.int_value = wire
+            else:
+                entry.value.string_value = wire
+        return index
+
+    def mapping(self, executable: Executable | None) -> int:
+        """Give the index of an executable; 0 for none."""
+        if executable is None:
+            return 0
+        index = self._executables.get(executable)
+        if index is None:
+            index = self._executables[executable] = self._new_mapping(executable)
+        return index
+
+    def _new_mapping(self, executable: Executable) -> int:
+        pairs = (
+            (BUILD_ID_GNU, executable.build_id),
+            (BUILD_ID_GO, executable.go_build_id),
+            (FILE_ID, executable.file_id.hex()),
+        )
+        attributes = [self.attribute(key, value) for key, value in pairs if value]
+        path = self.string(executable.path)
+        start, end, offset = executable.text_start, executable.text_end, executable.text_offset
+        identity = (start, end, offset, path, *attributes)
+        index = self._mappings.get(identity)
+        if index is None:
+            index = self._mappings[identity] = len(self.message.mapping_table)
+            self.message.mapping_table.add(
+                memory_start=start,
+                memory_limit=end,
+                file_offset=offset,
+                filename_strindex=path,
+                attribute_indices=attributes,
+            )
+        return index
+
+    def function(self, function: Function) -> int:
+        """Give the index of a function."""
+        identity = (
+            self.string(function.name),
+            self.string(function.system_name),
+            self.string(function.file),
+            function.start_line,
+        )
+        index = self._functions.get(identity)
+        if index is None:
+            index = self._functions[identity] = len(self.message.function_table)
+            self.message.function_table.add(
+                name_strindex=identity[0],
+                system_name_strindex=identity[1],
+                filename_strindex=identity[2],
+                start_line=identity[3],
+            )
+        return index
+
+    def location(self, frame: Frame) -> int:
+        """Give the index of a frame."""
+        index = self._seen.get(id(frame))
+        if index is not None:
+            return index
+        mapping = self.mapping(frame.executable)
+        lines = tuple(
+            (self.function(line.function), line.line, line.column) for line in frame.lines
+        )
+        attributes = [self.attribute(FRAME_TYPE, FrameType(frame.type).value)]
+        if frame.guessed:
+            attributes.append(self.attribute(GUESSED, True))
+        if frame.reason:
+            attributes.append(self.attribute(REASON, frame.reason))
+        identity = (mapping, frame.address, lines, *attributes)
+        index = self._locations.get(identity)
+        if index is None:
+            index = self._locations[identity] = len(self.message.location_table)
+            self.message.location_table.add(
+                mapping_index=mapping,
+                address=frame.address,
+                lines=[pb.Line(function_index=f, line=n, column=c) for f, n, c in lines],
+                attribute_indices=attributes,
+            )
+        self._seen[id(frame)] = index
+        return index
+
+    def stack(self, frames: tuple[Frame, ...]) -> int:
+        """Give the index of a stack, newest frame first."""
+        identity = tuple(self.location(frame) for frame in frames)
+        index = self._stacks.get(identity)
+        if index is None:
+            index = self._stacks[identity] = len(self.message.stack_table)
+            self.message.stack_table.add(location_indices=identity)
+        return index

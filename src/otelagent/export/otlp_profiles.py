@@ -1,0 +1,145 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Model to OTLP profiles and back: the only home of that mapping.
+
+One `ResourceProfiles` per process. `samples/count` profiles carry one time
+stamp per sample and no values, as the protocol allows; where a time stamp is
+missing, every sample of the message carries its value and no time stamps, so
+that all samples of a profile have one shape.
+
+Wire format: opentelemetry-proto 1.10 (`profiles/v1development`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
+
+from otelagent.export.dictionary import Dictionary, Value, wire_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from opentelemetry.proto.profiles.v1development import profiles_pb2 as pb
+    from opentelemetry.proto.resource.v1 import resource_pb2
+
+    from otelagent.model import Process, ProfileInfo, SampleGroup, Thread, Trace
+
+    Entry = tuple[Trace, Process, Thread, SampleGroup]
+
+PID = "process.pid"
+EXECUTABLE_NAME = "process.executable.name"
+EXECUTABLE_PATH = "process.executable.path"
+START_NS = "otelagent.process.start_boottime_ns"
+EXEC_ID = "otelagent.process.exec_id"
+THREAD_ID = "thread.id"
+THREAD_NAME = "thread.name"
+FAULT = "otelagent.trace.fault"
+NOTE = "otelagent.note."
+HOST_PREFIXES = ("host.", "os.")
+SCOPE = "otelagent"
+
+
+def process_attributes(process: Process) -> dict[str, Value]:
+    """List the resource attributes of a process; what is not known is left out."""
+    attributes: dict[str, Value] = {
+        PID: int(process.pid),
+        EXECUTABLE_NAME: process.name,
+        EXECUTABLE_PATH: process.executable,
+        START_NS: process.start_ns,
+        EXEC_ID: process.exec_id,
+    }
+    return {key: value for key, value in attributes.items() if value} | dict(process.attributes)
+
+
+def fill_resource(resource: resource_pb2.Resource, attributes: dict[str, Value]) -> None:
+    """Add attributes to a resource."""
+    for key, value in attributes.items():
+        entry = resource.attributes.add(key=wire_text(key))
+        if isinstance(value, int):
+            entry.value.int_value = value
+        else:
+            entry.value.string_value = wire_text(value)
+
+
+def window(info: ProfileInfo, entries: list[Entry]) -> tuple[int, int]:
+    """Give start and duration in ns, widened so that every time stamp lies inside."""
+    start = info.start_unix_ns
+    end = start + info.duration_ns
+    for *_keys, group in entries:
+        if group.timestamps_ns:
+            oldest, newest = min(group.timestamps_ns), max(group.timestamps_ns)
+            start = min(start, oldest) if start else oldest
+            end = max(end, newest + 1)
+    return start, max(end - start, 0)
+
+
+class _Encoder:
+    def __init__(self, info: ProfileInfo, entries: list[Entry]) -> None:
+        self.info = info
+        self.entries = entries
+        self.message = service.ExportProfilesServiceRequest()
+        self.dictionary = Dictionary(self.message.dictionary)
+        self.start_ns, self.duration_ns = window(info, entries)
+        self.timed = info.sample_type[1] == "count" and all(
+            len(group.timestamps_ns) == group.count for *_keys, group in entries
+        )
+
+    def request(self) -> service.ExportProfilesServiceRequest:
+        request = self.message
+        by_process: dict[Process | None, list[Entry]] = {}
+        for entry in self.entries:
+            by_process.setdefault(entry[1], []).append(entry)
+        for process, entries in (by_process or {None: []}).items():
+            resource_profiles = request.resource_profiles.add()
+            attributes: dict[str, Value] = dict(self.info.host)
+            if process is not None:
+                attributes.update(process_attributes(process))
+            fill_resource(resource_profiles.resource, attributes)
+            scope_profiles = resource_profiles.scope_profiles.add()
+            scope_profiles.scope.name = SCOPE
+            profile = scope_profiles.profiles.add()
+            self.profile(profile, entries, with_notes=len(request.resource_profiles) == 1)
+        return request
+
+    def profile(self, profile: pb.Profile, entries: list[Entry], *, with_notes: bool) -> None:
+        string = self.dictionary.string
+        info = self.info
+        profile.profile_id = uuid.uuid4().bytes
+        profile.time_unix_nano = self.start_ns
+        profile.duration_nano = self.duration_ns
+        profile.sample_type.type_strindex = string(info.sample_type[0])
+        profile.sample_type.unit_strindex = string(info.sample_type[1])
+        profile.period_type.type_strindex = string(info.period_type[0])
+        profile.period_type.unit_strindex = string(info.period_type[1])
+        profile.period = info.period_ns
+        if with_notes:
+            profile.attribute_indices.extend(
+                self.dictionary.attribute(NOTE + name, int(value))
+                for name, value in info.notes.items()
+            )
+        for trace, _process, thread, group in entries:
+            self.sample(profile, trace, thread, group)
+
+    def sample(self, profile: pb.Profile, trace: Trace, thread: Thread, group: SampleGroup) -> None:
+        attribute = self.dictionary.attribute
+        pairs = ((THREAD_ID, thread.tid), (THREAD_NAME, thread.name), (FAULT, trace.fault))
+        profile.samples.add(
+            stack_index=self.dictionary.stack(trace.frames),
+            attribute_indices=[attribute(key, value) for key, value in pairs if value],
+            values=() if self.timed else (group.value,),
+            timestamps_unix_nano=sorted(group.timestamps_ns) if self.timed else (),
+        )
+
+
+def encode_profiles(
+    info: ProfileInfo, entries: Iterable[Entry]
+) -> service.ExportProfilesServiceRequest:
+    """Make one request of all samples.
+
+    Groups without samples are left out. `info.notes` go with the first profile
+    of the request only, so that nobody adds them up twice.
+    """
+    return _Encoder(info, [entry for entry in entries if entry[3].count > 0]).request()

@@ -1,0 +1,126 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The merged profile: samples grouped by trace, process and thread.
+
+A trace is hashed once, when it is first seen: `add` knows it again by its
+identity, and groups are kept by the trace's number. Two traces are merged only
+when they are equal in everything, names, lines, addresses and fault included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from otelagent.model import ProfileInfo, SampleGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from otelagent.model import Process, Thread, Trace
+
+    Entry = tuple[Trace, Process, Thread, SampleGroup]
+
+MAX_ALIASES = 65_536
+"""How many equal but not identical traces are remembered by identity."""
+
+
+@dataclass(slots=True, eq=False)
+class Profile(ProfileInfo):
+    """Samples and what holds for all of them; owned by one thread."""
+
+    _numbers: dict[Trace, int] = field(default_factory=dict, init=False, repr=False)
+    _traces: list[Trace] = field(default_factory=list, init=False, repr=False)
+    _aliases: dict[int, tuple[Trace, int]] = field(default_factory=dict, init=False, repr=False)
+    _groups: dict[tuple[int, Process, Thread], SampleGroup] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def add(  # noqa: PLR0917 (one sample's parts, in the order of the model)
+        self,
+        trace: Trace,
+        process: Process,
+        thread: Thread,
+        count: int,
+        value: int,
+        timestamps_ns: Sequence[int] = (),
+    ) -> None:
+        """Count samples of one trace in one thread.
+
+        Args:
+            trace: The stack; passing the same object again is cheap.
+            process: Where it was seen.
+            thread: Where in the process.
+            count: How many samples.
+            value: Their sum in the unit of `sample_type`; not looked at where that is a count.
+            timestamps_ns: UNIX times, `count` of them or none.
+        """
+        key = (self._number(trace), process, thread)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = SampleGroup()
+        # A time stamp for some of the samples only would belong to none of them.
+        if len(timestamps_ns) == count and len(group.timestamps_ns) == group.count:
+            group.timestamps_ns.extend(timestamps_ns)
+        else:
+            group.timestamps_ns.clear()
+        group.count += count
+        group.value += count if self.counts_samples else value
+
+    def _number(self, trace: Trace) -> int:
+        known = self._aliases.get(id(trace))
+        if known is not None:
+            return known[1]
+        number = self._numbers.setdefault(trace, len(self._traces))
+        if number == len(self._traces):
+            self._traces.append(trace)
+        if len(self._aliases) >= MAX_ALIASES:
+            self._aliases.clear()
+        # The trace is held too, so that its identity is not used again.
+        self._aliases[id(trace)] = (trace, number)
+        return number
+
+    @property
+    def counts_samples(self) -> bool:
+        """Whether a sample weighs one; else it weighs its `value`."""
+        return self.sample_type[1] == "count"
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return sum(group.count for group in self._groups.values())
+
+    @property
+    def total(self) -> int:
+        """The sum over all samples in the unit of `sample_type`."""
+        return sum(group.value for group in self._groups.values())
+
+    @property
+    def traces(self) -> Sequence[Trace]:
+        """The different traces, in the order in which they came."""
+        return self._traces
+
+    def __len__(self) -> int:
+        """Count the groups."""
+        return len(self._groups)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Give every group with its trace, process and thread."""
+        for (number, process, thread), group in self._groups.items():
+            yield self._traces[number], process, thread, group
+
+    @classmethod
+    def of(cls, info: ProfileInfo, entries: Iterable[Entry]) -> Profile:
+        """Make a profile from what a file held; equal groups are merged."""
+        profile = cls(
+            sample_type=info.sample_type,
+            period_type=info.period_type,
+            period_ns=info.period_ns,
+            start_unix_ns=info.start_unix_ns,
+            duration_ns=info.duration_ns,
+            host=info.host,
+            notes=dict(info.notes),
+        )
+        for trace, process, thread, group in entries:
+            profile.add(trace, process, thread, group.count, group.value, group.timestamps_ns)
+        return profile

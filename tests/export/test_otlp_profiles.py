@@ -1,0 +1,172 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otelagent.export.otlp_profiles import encode_profiles
+from otelagent.export.otlp_reading import decode_profiles
+from otelagent.model import (
+    Executable,
+    FileId,
+    Frame,
+    FrameType,
+    Function,
+    Line,
+    Pid,
+    Process,
+    ProfileInfo,
+    SampleGroup,
+    Thread,
+    Trace,
+)
+from otelagent.profile.model import Profile
+from tests.builders.profiles import as_dict, python, synthetic_profile
+from tests.export.conformance import check
+
+PROCESS = Process(Pid(1), "p")
+
+
+def attributes(request, indices) -> dict:
+    dictionary = request.dictionary
+    found = [dictionary.attribute_table[index] for index in indices]
+    return {dictionary.string_table[one.key_strindex]: one.value for one in found}
+
+
+def test_a_whole_profile_conforms():
+    profile = synthetic_profile()
+
+    assert check(encode_profiles(profile, profile)) == []
+
+
+def test_an_empty_profile_conforms():
+    request = encode_profiles(ProfileInfo(), [])
+
+    assert check(request) == []
+    assert len(request.resource_profiles) == 1
+
+
+def test_two_functions_at_equal_depth_keep_their_shares():
+    """Python frames have no address: only their names tell 75 % from 25 %."""
+    profile = Profile()
+    main = python("main", "a.py", 50)
+    for name, count in (("heavy", 75), ("light", 25)):
+        trace = Trace((python(name, "a.py", 10), main))
+        profile.add(trace, PROCESS, Thread(1), count, count)
+
+    request = encode_profiles(profile, profile)
+
+    strings = request.dictionary.string_table
+    found = {}
+    for sample in request.resource_profiles[0].scope_profiles[0].profiles[0].samples:
+        stack = request.dictionary.stack_table[sample.stack_index]
+        leaf = request.dictionary.location_table[stack.location_indices[0]]
+        function = request.dictionary.function_table[leaf.lines[0].function_index]
+        found[strings[function.name_strindex]] = sum(sample.values)
+    assert found == {"heavy": 75, "light": 25}
+
+
+def test_one_resource_per_process_with_its_attributes():
+    profile = synthetic_profile()
+
+    request = encode_profiles(profile, profile)
+
+    resources = [
+        {one.key: one.value.int_value or one.value.string_value for one in r.resource.attributes}
+        for r in request.resource_profiles
+    ]
+    assert {r["process.pid"] for r in resources} == {4321, 77, 900}
+    assert {r["process.executable.name"] for r in resources} == {"python3", "node", "api-server"}
+    web = next(r for r in resources if r["process.pid"] == 4321)
+    assert web["process.executable.path"] == "/usr/bin/python3.11"
+    assert (web["container.id"], web["host.name"]) == ("c0ffee", "tester")
+
+
+def test_mappings_carry_build_ids_and_frames_their_type():
+    profile = synthetic_profile()
+
+    request = encode_profiles(profile, profile)
+
+    dictionary = request.dictionary
+    by_path = {
+        dictionary.string_table[one.filename_strindex]: attributes(request, one.attribute_indices)
+        for one in dictionary.mapping_table
+    }
+    libc = by_path["/usr/lib/libc.so.6"]
+    assert libc["process.executable.build_id.gnu"].string_value == "cd" * 20
+    assert libc["process.executable.build_id.htlhash"].string_value == (b"c" * 16).hex()
+    go = by_path["/srv/api-server"]["process.executable.build_id.go"]
+    assert go.string_value == "abc/def/ghi"
+    types = {
+        attributes(request, one.attribute_indices)["profile.frame.type"].string_value
+        for one in dictionary.location_table[1:]
+    }
+    assert types == {"native", "kernel", "cpython", "go", "jit"}
+
+
+def test_a_profile_with_and_without_time_stamps_has_one_shape():
+    profile = Profile()
+    profile.add(Trace((python("a", "a.py", 5),)), PROCESS, Thread(1), 1, 1, [5])
+    profile.add(Trace((python("b", "a.py", 5),)), PROCESS, Thread(1), 7, 7)
+
+    request = encode_profiles(profile, profile)
+
+    assert check(request) == []
+    assert Profile.of(*decode_profiles(request)).samples == 8
+
+
+def test_names_that_are_not_unicode_are_carried_and_stay_apart():
+    profile = Profile()
+    for name in ("a\udc80", "a\udc81"):
+        profile.add(Trace((python(name, "x", 3),)), PROCESS, Thread(1), 1, 1)
+
+    request = encode_profiles(profile, profile)
+
+    assert check(request) == []
+    assert len(Profile.of(*decode_profiles(request))) == 2
+
+
+text = st.text(max_size=4)
+numbers = st.integers(0, 2**31)
+functions = st.builds(Function, text, text, text, numbers)
+lines = st.builds(Line, functions, numbers, numbers)
+executables = st.builds(
+    Executable, st.binary(max_size=2).map(FileId), text, st.sampled_from(["", "ab"]), text
+)
+frames = st.builds(
+    Frame,
+    st.sampled_from(list(FrameType)),
+    numbers,
+    st.none() | executables,
+    st.lists(lines, max_size=3).map(tuple),
+    st.booleans(),
+    text,
+)
+traces = st.builds(Trace, st.lists(frames, max_size=4).map(tuple), st.sampled_from(["", "NO_ROW"]))
+processes = st.builds(Process, st.integers(0, 9).map(Pid), text, text, numbers, st.integers(0, 2))
+entries = st.lists(
+    st.tuples(traces, processes, st.builds(Thread, numbers, text), st.integers(1, 9)), max_size=8
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150, deadline=None)
+@given(entries, st.booleans())
+def test_any_profile_conforms_and_comes_back(drawn, timed):
+    profile = Profile()
+    for trace, process, thread, count in drawn:
+        times = list(range(1, count + 1)) if timed else ()
+        profile.add(trace, process, thread, count, count, times)
+
+    request = encode_profiles(profile, profile)
+
+    assert check(request) == []
+    back = Profile.of(*decode_profiles(request))
+    empty = Executable(FileId(b""), "")
+    expected = as_dict(profile)
+    if empty not in {frame.executable for key in expected for frame in key[0].frames}:
+        assert as_dict(back) == expected
+
+
+def test_groups_without_samples_are_left_out():
+    entry = (Trace(()), PROCESS, Thread(1), SampleGroup())
+
+    assert decode_profiles(encode_profiles(ProfileInfo(), [entry]))[1] == []
