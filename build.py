@@ -107,16 +107,19 @@ def generate() -> None:
         LICENCE + '"""Made by `build.py generate` from `ebpf/oa_abi.h`; never edited."""\n',
         "from enum import IntEnum\n",
     ]
+    # By class first: members of two enumerations with one value are equal, so one key.
     helps = []
     for enum, members in read_enums(header.read_text()).items():
         lines.append(f"\nclass {class_name(enum)}(IntEnum):")
         lines.append(f'    """`enum {enum}`."""\n')
+        helps.append(f"    {class_name(enum)}: {{")
         for name, value, text in members:
             short = member_name(enum, name)
             lines.append(f"    {short} = {value}")
-            helps.append(f"    {class_name(enum)}.{short}: {text!r},")
+            helps.append(f"        {value}: {text!r},")
+        helps.append("    },")
         lines.append("")
-    lines.append("\nHELP: dict[IntEnum, str] = {")
+    lines.append("\nHELP: dict[type[IntEnum], dict[int, str]] = {")
     target.write_text("\n".join([*lines, *helps, "}"]) + "\n")
 
 
