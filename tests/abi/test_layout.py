@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from otelagent._native import ffi
 
 import build
+from otelagent._native import ffi
 
 STRUCTS = re.findall(r"^struct (oa_\w+) \{", (build.EBPF / "oa_abi.h").read_text(), re.MULTILINE)
 OBJECTS = sorted(build.OBJECTS.glob("*.bpf.o"))
