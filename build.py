@@ -69,15 +69,25 @@ def is_newer(target: Path, *sources: Path) -> bool:
 
 
 def read_enums(header: str) -> dict[str, list[tuple[str, int, str]]]:
-    """Parse `enum oa_x { NAME = value, /* help */ }` into name → (member, value, help)."""
+    """Parse `enum oa_x { NAME = value, /* help */ }` into name → (member, value, help).
+
+    Lines may be folded anywhere; what is not understood stops the build.
+    """
+    member = re.compile(r"\s*(\w+)\s*(?:=\s*(\d+))?\s*,\s*(?:/\*(.*?)\*/)?\s*", re.DOTALL)
     enums = {}
-    for match in re.finditer(r"enum (\w+) \{(.*?)\n\};", header, re.DOTALL):
-        members = []
-        value = -1
-        line_pattern = r"^\s*(\w+)(?:\s*=\s*(\d+))?,\s*(?:/\* (.*?) \*/)?$"
-        for member in re.finditer(line_pattern, match[2], re.MULTILINE):
-            value = int(member[2]) if member[2] else value + 1
-            members.append((member[1], value, member[3] or ""))
+    for match in re.finditer(r"^enum (\w+) \{(.*?)\n\};", header, re.DOTALL | re.MULTILINE):
+        members: list[tuple[str, int, str]] = []
+        at, value = 0, -1
+        while at < len(match[2]):
+            found = member.match(match[2], at)
+            if not found:
+                sys.exit(f"enum {match[1]}: not understood: {match[2][at:].strip()[:60]!r}")
+            value = int(found[2]) if found[2] else value + 1
+            text = " ".join(
+                line.strip().removeprefix("* ") for line in (found[3] or "").split("\n")
+            )
+            members.append((found[1], value, text.strip()))
+            at = found.end()
         enums[match[1]] = members
     return enums
 

@@ -9,11 +9,7 @@
  *
  * Rules: only u8…u64 / s8…s64, fixed arrays and nested structs; padding is
  * written out; constants are enumerators; no attributes.
- *
- * clang-format would fold long comments, and build.py reads one enumerator and
- * its comment from one line:
  */
-/* clang-format off */
 
 /* Fixed sizes. */
 enum oa_limit {

@@ -9,6 +9,12 @@
 
 char oa_license[] SEC("license") = "Dual BSD/GPL";
 
+/* These are written as locals or words, which clang leaves out of BTF; a global
+ * brings them in, so that tests/abi can compare their sizes.
+ */
+const struct oa_frame *const oa_btf_frame = 0;
+const struct oa_report *const oa_btf_report = 0;
+
 /* One tick of the sampling event of this CPU. */
 SEC("perf_event")
 int on_cpu_tick(struct bpf_perf_event_data *ctx)

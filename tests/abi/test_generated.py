@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python face of `ebpf/oa_abi.h` says what the header says."""
 
+import pytest
+
 import build
 from otelagent.abi import _generated
 from otelagent.abi._generated import HELP, Fault, FrameKind, RecordKind
@@ -10,7 +12,10 @@ HEADER = """
 enum oa_colour {
 \tOA_COLOUR_RED,\t\t/* like a rose, or two */
 \tOA_COLOUR_BLUE = 7,\t/* like the sky */
-\tOA_GREEN,
+\tOA_GREEN =
+\t\t9, /* like a folded
+\t\t    * comment */
+\tOA_GREY,
 };
 struct oa_thing {
 \tu64 red;\t/* enum oa_colour */
@@ -23,7 +28,8 @@ def test_enumerators_keep_order_values_and_comments():
         "oa_colour": [
             ("OA_COLOUR_RED", 0, "like a rose, or two"),
             ("OA_COLOUR_BLUE", 7, "like the sky"),
-            ("OA_GREEN", 8, ""),
+            ("OA_GREEN", 9, "like a folded comment"),
+            ("OA_GREY", 10, ""),
         ]
     }
 
@@ -55,15 +61,16 @@ def test_every_enumerator_of_the_header_has_its_value_in_python():
     assert expected == found
 
 
-def test_no_line_of_an_enum_is_overlooked():
-    """A comment folded over two lines, say, would lose its enumerator."""
-    header = (build.EBPF / "oa_abi.h").read_text()
-    enums = build.read_enums(header)
+@pytest.mark.parametrize("value", ["1 << 3", "0x10", "OA_OTHER"])
+def test_a_value_that_is_no_plain_number_stops_the_build(value):
+    with pytest.raises(SystemExit, match="not understood"):
+        build.read_enums(f"enum oa_x {{\n\tOA_A,\n\tOA_B = {value},\n}};\n")
 
-    for name, members in enums.items():
-        body = header.split(f"enum {name} {{\n")[1].split("\n};")[0]
-        assert len(body.splitlines()) == len(members), name
-    assert header.count("\nenum oa_") == len(enums)
+
+def test_no_enum_is_overlooked():
+    header = (build.EBPF / "oa_abi.h").read_text()
+
+    assert header.count("\nenum oa_") == len(build.read_enums(header))
 
 
 def test_help_of_equal_values_in_two_enums_is_kept_apart():
