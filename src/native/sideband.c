@@ -1,0 +1,446 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sideband.h"
+
+#include <errno.h>
+#include <linux/perf_event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	MAX_EVENTS = 8192,
+	MAX_NAMES = 2 << 20,
+	MAX_RECORD = 65536, /* perf_event_header.size is 16 bits wide */
+	SAMPLE_ID = 24, /* pid, tid; time; cpu, reserved: our sample_type */
+	NO_CPU = -1,
+};
+
+struct buffer {
+	struct perf_event_mmap_page *page;
+	u8 *data;
+	u64 data_bytes; /* a power of two */
+	u64 mapped_bytes;
+	u64 at; /* where we read: becomes data_tail */
+	u64 head;
+	u64 time_ns; /* of the record at `at` */
+	int fd;
+	int cpu;
+};
+
+struct oa_sideband {
+	struct buffer *buffers;
+	u32 count;
+	int has_ksymbol;
+	struct oa_event *events;
+	char *names;
+	u8 record[MAX_RECORD];
+};
+
+struct oa_sideband *oa_sideband_new(void)
+{
+	struct oa_sideband *sideband = calloc(1, sizeof(*sideband));
+
+	if (!sideband)
+		return NULL;
+	sideband->events = malloc(sizeof(*sideband->events) * MAX_EVENTS);
+	sideband->names = malloc(MAX_NAMES);
+	if (sideband->events && sideband->names)
+		return sideband;
+	oa_sideband_close(sideband);
+	return NULL;
+}
+
+static void close_buffer(struct buffer *buffer)
+{
+	if (buffer->mapped_bytes)
+		munmap(buffer->page, buffer->mapped_bytes);
+	if (buffer->fd >= 0)
+		close(buffer->fd);
+}
+
+void oa_sideband_close(struct oa_sideband *sideband)
+{
+	if (!sideband)
+		return;
+	for (u32 i = 0; i < sideband->count; i++)
+		close_buffer(&sideband->buffers[i]);
+	free(sideband->buffers);
+	free(sideband->events);
+	free(sideband->names);
+	free(sideband);
+}
+
+static long open_event(u32 cpu, s32 pid, int ksymbol)
+{
+	struct perf_event_attr attr = {
+		.size = sizeof(attr),
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_DUMMY,
+		.sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU,
+		.sample_id_all = 1,
+		.mmap = 1,
+		.mmap2 = 1,
+		.comm = 1,
+		.comm_exec = 1,
+		.task = 1,
+		.ksymbol = ksymbol,
+		.inherit = pid > 0,
+		.use_clockid = 1,
+		.clockid = CLOCK_MONOTONIC,
+		.watermark = 1,
+		.wakeup_watermark = 1,
+		.disabled = 1,
+	};
+
+	return syscall(SYS_perf_event_open, &attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+static struct buffer *add_buffer(struct oa_sideband *sideband)
+{
+	struct buffer *grown =
+		realloc(sideband->buffers, (sideband->count + 1) * sizeof(*sideband->buffers));
+
+	if (!grown)
+		return NULL;
+	sideband->buffers = grown;
+	memset(&grown[sideband->count], 0, sizeof(*grown));
+	grown[sideband->count].fd = -1;
+	grown[sideband->count].cpu = NO_CPU;
+	return &grown[sideband->count];
+}
+
+s32 oa_sideband_add_cpu(struct oa_sideband *sideband, u32 cpu, s32 pid, u32 pages)
+{
+	u64 page = (u64)sysconf(_SC_PAGESIZE);
+	struct buffer *buffer = add_buffer(sideband);
+	int ksymbol = 1;
+	void *start;
+	long fd;
+	int error;
+
+	if (!buffer)
+		return -ENOMEM;
+	fd = open_event(cpu, pid, ksymbol);
+	/* Linux 76193a94522f ("perf, bpf: Introduce PERF_RECORD_KSYMBOL", v5.1). */
+	if (fd < 0 && errno == EINVAL) {
+		ksymbol = 0;
+		fd = open_event(cpu, pid, ksymbol);
+	}
+	if (fd < 0)
+		return -errno;
+	start = mmap(NULL, (pages + 1) * page, PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, 0);
+	if (start == MAP_FAILED || ioctl((int)fd, PERF_EVENT_IOC_ENABLE, 0)) {
+		error = errno;
+		if (start != MAP_FAILED)
+			munmap(start, (pages + 1) * page);
+		close((int)fd);
+		return -error;
+	}
+	buffer->page = start;
+	buffer->data = (u8 *)start + page;
+	buffer->data_bytes = pages * page;
+	buffer->mapped_bytes = (pages + 1) * page;
+	buffer->fd = (int)fd;
+	buffer->cpu = (int)cpu;
+	sideband->has_ksymbol = ksymbol;
+	sideband->count++;
+	return (s32)fd;
+}
+
+void oa_sideband_remove_cpu(struct oa_sideband *sideband, u32 cpu)
+{
+	for (u32 i = 0; i < sideband->count; i++) {
+		if (sideband->buffers[i].cpu != (int)cpu)
+			continue;
+		close_buffer(&sideband->buffers[i]);
+		sideband->buffers[i] = sideband->buffers[--sideband->count];
+		return;
+	}
+}
+
+s32 oa_sideband_has_ksymbol(const struct oa_sideband *sideband)
+{
+	return sideband->has_ksymbol;
+}
+
+s32 oa_sideband_add_memory(struct oa_sideband *sideband, void *page)
+{
+	struct buffer *buffer = add_buffer(sideband);
+
+	if (!buffer)
+		return -ENOMEM;
+	buffer->page = page;
+	buffer->data = (u8 *)page + buffer->page->data_offset;
+	buffer->data_bytes = buffer->page->data_size;
+	sideband->count++;
+	return 0;
+}
+
+static void copy_out(const struct buffer *buffer, u64 position, void *to, u64 bytes)
+{
+	u64 start = position & (buffer->data_bytes - 1);
+	u64 first = bytes < buffer->data_bytes - start ? bytes : buffer->data_bytes - start;
+
+	memcpy(to, buffer->data + start, first);
+	memcpy((u8 *)to + first, buffer->data, bytes - first);
+}
+
+/* Bytes of the record at `at`, or 0 if there is none (or what is there cannot be one). */
+static u32 peek_size(const struct buffer *buffer)
+{
+	struct perf_event_header header;
+
+	if (buffer->head - buffer->at < sizeof(header))
+		return 0;
+	copy_out(buffer, buffer->at, &header, sizeof(header));
+	if (header.size < sizeof(header) || header.size > buffer->head - buffer->at)
+		return 0;
+	return header.size;
+}
+
+/* Read the time of the record at `at`, or notice that the buffer is empty. */
+static void peek_time(struct buffer *buffer, struct oa_events *out)
+{
+	u32 size = peek_size(buffer);
+
+	if (!size) {
+		out->malformed += buffer->at != buffer->head;
+		buffer->at = buffer->head;
+		return;
+	}
+	buffer->time_ns = 0;
+	if (size >= sizeof(struct perf_event_header) + SAMPLE_ID)
+		copy_out(buffer, buffer->at + size - SAMPLE_ID + 8, &buffer->time_ns,
+			 sizeof(buffer->time_ns));
+}
+
+static struct buffer *oldest(struct oa_sideband *sideband)
+{
+	struct buffer *found = NULL;
+
+	for (u32 i = 0; i < sideband->count; i++) {
+		struct buffer *buffer = &sideband->buffers[i];
+
+		if (buffer->at != buffer->head && (!found || buffer->time_ns < found->time_ns))
+			found = buffer;
+	}
+	return found;
+}
+
+/* Layouts: include/uapi/linux/perf_event.h, enum perf_event_type. */
+struct mmap2_record {
+	struct perf_event_header header;
+	u32 pid, tid;
+	u64 addr, len, pgoff;
+	u32 maj, min;
+	u64 ino, ino_generation;
+	u32 prot, flags;
+};
+
+struct comm_record {
+	struct perf_event_header header;
+	u32 pid, tid;
+};
+
+struct task_record {
+	struct perf_event_header header;
+	u32 pid, ppid, tid, ptid;
+	u64 time;
+};
+
+struct ksymbol_record {
+	struct perf_event_header header;
+	u64 addr;
+	u32 len;
+	u16 type, flags;
+};
+
+struct lost_record {
+	struct perf_event_header header;
+	u64 id, lost;
+};
+
+/* Copy the name that begins at `from`; it ends with a zero or with the record. */
+static int take_name(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
+		     u32 from, u32 end)
+{
+	u32 bytes;
+
+	if (from > end)
+		return 0;
+	bytes = (u32)strnlen((const char *)sideband->record + from, end - from);
+	event->name = out->names_bytes;
+	event->name_bytes = bytes;
+	memcpy(sideband->names + out->names_bytes, sideband->record + from, bytes);
+	out->names_bytes += bytes;
+	return 1;
+}
+
+static int take_mmap(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
+		     u32 end)
+{
+	const struct mmap2_record *record = (const void *)sideband->record;
+
+	if (end < sizeof(*record))
+		return 0;
+	event->kind = OA_EVENT_MMAP;
+	event->pid = record->pid;
+	event->tid = record->tid;
+	event->addr = record->addr;
+	event->length = record->len;
+	event->page_offset = record->pgoff;
+	event->major = record->maj;
+	event->minor = record->min;
+	event->inode = record->ino;
+	event->inode_generation = record->ino_generation;
+	event->prot = record->prot;
+	event->flags = record->flags;
+	return take_name(sideband, out, event, sizeof(*record), end);
+}
+
+static int take_comm(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
+		     u32 end)
+{
+	const struct comm_record *record = (const void *)sideband->record;
+
+	if (end < sizeof(*record))
+		return 0;
+	event->kind =
+		record->header.misc & PERF_RECORD_MISC_COMM_EXEC ? OA_EVENT_EXEC : OA_EVENT_COMM;
+	event->pid = record->pid;
+	event->tid = record->tid;
+	return take_name(sideband, out, event, sizeof(*record), end);
+}
+
+static int take_task(struct oa_sideband *sideband, struct oa_event *event, u32 end)
+{
+	const struct task_record *record = (const void *)sideband->record;
+
+	if (end < sizeof(*record))
+		return 0;
+	event->kind = record->header.type == PERF_RECORD_FORK ? OA_EVENT_FORK : OA_EVENT_EXIT;
+	event->pid = record->pid;
+	event->tid = record->tid;
+	event->ppid = record->ppid;
+	return 1;
+}
+
+static int take_ksymbol(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
+			u32 end)
+{
+	const struct ksymbol_record *record = (const void *)sideband->record;
+
+	if (end < sizeof(*record))
+		return 0;
+	event->kind = OA_EVENT_KSYMBOL;
+	event->addr = record->addr;
+	event->length = record->len;
+	event->flags = record->flags;
+	return take_name(sideband, out, event, sizeof(*record), end);
+}
+
+static int take_lost(struct oa_sideband *sideband, struct oa_event *event, u32 end)
+{
+	const struct lost_record *record = (const void *)sideband->record;
+
+	if (end < sizeof(*record))
+		return 0;
+	event->kind = OA_EVENT_LOST;
+	event->length = record->lost;
+	return 1;
+}
+
+static int take_fields(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
+		       u32 end)
+{
+	switch (((const struct perf_event_header *)sideband->record)->type) {
+	case PERF_RECORD_MMAP2:
+		return take_mmap(sideband, out, event, end);
+	case PERF_RECORD_COMM:
+		return take_comm(sideband, out, event, end);
+	case PERF_RECORD_FORK:
+	case PERF_RECORD_EXIT:
+		return take_task(sideband, event, end);
+	case PERF_RECORD_KSYMBOL:
+		return take_ksymbol(sideband, out, event, end);
+	case PERF_RECORD_LOST:
+		return take_lost(sideband, event, end);
+	case PERF_RECORD_THROTTLE:
+	case PERF_RECORD_UNTHROTTLE:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+static void take_record(struct oa_sideband *sideband, struct buffer *buffer, struct oa_events *out)
+{
+	struct oa_event *event = &sideband->events[out->count];
+	u32 size = peek_size(buffer);
+	u32 id[6] = {0};
+
+	copy_out(buffer, buffer->at, sideband->record, size);
+	buffer->at += size;
+	memset(event, 0, sizeof(*event));
+	event->time_ns = buffer->time_ns;
+	if (size < sizeof(struct perf_event_header) + SAMPLE_ID) {
+		out->malformed++;
+		return;
+	}
+	memcpy(id, sideband->record + size - SAMPLE_ID, sizeof(id));
+	event->cpu = id[4];
+	if (!take_fields(sideband, out, event, size - SAMPLE_ID))
+		out->malformed++;
+	else if (event->kind)
+		out->count++;
+}
+
+/* Records of one CPU are nearly in order, so this is nearly linear. */
+static void sort_events(struct oa_event *events, u32 count)
+{
+	for (u32 i = 1; i < count; i++) {
+		struct oa_event event = events[i];
+		u32 at = i;
+
+		for (; at && events[at - 1].time_ns > event.time_ns; at--)
+			events[at] = events[at - 1];
+		events[at] = event;
+	}
+}
+
+void oa_sideband_drain(struct oa_sideband *sideband, struct oa_events *out)
+{
+	struct buffer *buffer;
+
+	memset(out, 0, sizeof(*out));
+	out->events = sideband->events;
+	out->names = sideband->names;
+	for (u32 i = 0; i < sideband->count; i++) {
+		buffer = &sideband->buffers[i];
+		buffer->at = buffer->page->data_tail;
+		buffer->head = __atomic_load_n(&buffer->page->data_head, __ATOMIC_ACQUIRE);
+		if (buffer->head - buffer->at > buffer->data_bytes) {
+			/* The kernel never overwrites what was not read; start again. */
+			out->malformed++;
+			buffer->at = buffer->head;
+		}
+		peek_time(buffer, out);
+	}
+	while ((buffer = oldest(sideband))) {
+		if (out->count == MAX_EVENTS || out->names_bytes > MAX_NAMES - MAX_RECORD) {
+			out->more = 1;
+			break;
+		}
+		take_record(sideband, buffer, out);
+		peek_time(buffer, out);
+	}
+	for (u32 i = 0; i < sideband->count; i++)
+		__atomic_store_n(&sideband->buffers[i].page->data_tail, sideband->buffers[i].at,
+				 __ATOMIC_RELEASE);
+	sort_events(sideband->events, out->count);
+}

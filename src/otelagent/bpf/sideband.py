@@ -1,0 +1,171 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel tells about processes, from one perf buffer per CPU.
+
+Executable mappings, names, exec, fork, exit and kernel symbols, with a delay of
+about a millisecond. Events of one drain are ordered by time over all CPUs; an
+event that is being written while another CPU's is read may come one drain
+later than a younger one. Used by one thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from otelagent import metrics
+from otelagent._native import ffi, lib
+from otelagent.bpf.links import online_cpus, open_error
+from otelagent.errors import KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_EVENT = struct.Struct("=QQQQQQIIIIIIIIIIII")
+_PAGES = 64
+"""256 KiB per CPU: some 2,000 mappings between two drains."""
+
+
+class EventKind(IntEnum):
+    """`enum oa_event_kind`."""
+
+    MMAP = 1
+    COMM = 2
+    EXEC = 3
+    FORK = 4
+    EXIT = 5
+    KSYMBOL = 6
+    LOST = 7
+
+
+class Event(NamedTuple):
+    """One event; fields that its kind does not have are 0 or empty.
+
+    `name` is a path as the process saw it, a thread's name, or a symbol; bytes,
+    since the kernel does not care for encodings. FORK: `pid`, `tid` of the new
+    thread (equal for a new process), `ppid` its parent. LOST: `length` records.
+    KSYMBOL: bit 0 of `flags` says that the symbol is gone.
+    """
+
+    kind: EventKind
+    time_ns: int
+    pid: int
+    tid: int
+    ppid: int
+    addr: int
+    length: int
+    page_offset: int
+    major: int
+    minor: int
+    inode: int
+    inode_generation: int
+    prot: int
+    flags: int
+    cpu: int
+    name: bytes
+
+    @property
+    def is_new_process(self) -> bool:
+        """A FORK of a process, not of a thread."""
+        return self.kind == EventKind.FORK and self.pid == self.tid
+
+    @property
+    def is_leader_exit(self) -> bool:
+        """An EXIT of a process's first thread; others may still run."""
+        return self.kind == EventKind.EXIT and self.pid == self.tid
+
+
+def _read_events(events: bytes, names: bytes) -> Iterator[Event]:
+    for row in _EVENT.iter_unpack(events):
+        time_ns, addr, length, page_offset, inode, generation, kind, pid, tid, ppid = row[:10]
+        major, minor, prot, flags, start, size, cpu, _ = row[10:]
+        where = (addr, length, page_offset, major, minor, inode, generation, prot, flags, cpu)
+        name = names[start : start + size]
+        yield Event(EventKind(kind), time_ns, pid, tid, ppid, *where, name)
+
+
+class Sideband:
+    """Process events of every CPU.
+
+    Args:
+        pid: -1 for every process, or one thread and the children it will have.
+        pages: Size of each CPU's buffer, a power of two.
+    """
+
+    def __init__(self, *, pid: int = -1, pages: int = _PAGES) -> None:
+        self._handle: Any = lib.oa_sideband_new()
+        if not self._handle:
+            raise KernelError("no memory for process events")
+        self._events = ffi.new("struct oa_events *")
+        self._pid = pid
+        self._pages = pages
+        self._fds: dict[int, int] = {}
+        self._poll = select.poll()
+        self.malformed = 0
+        """Records that are not what their type says."""
+        self.has_more = False
+        """The last drain was full: drain again without waiting."""
+
+    def open(self) -> None:
+        """Begin to listen on every online CPU.
+
+        Raises:
+            KernelError: A privilege or perf events are missing.
+        """
+        try:
+            self.refresh()
+        except KernelError:
+            self.close()
+            raise
+
+    def refresh(self) -> None:
+        """Follow CPUs that came or went; call about once a second, after a drain."""
+        online = set(online_cpus())
+        for cpu in self._fds.keys() - online:
+            self._poll.unregister(self._fds.pop(cpu))
+            lib.oa_sideband_remove_cpu(self._handle, cpu)
+        for cpu in sorted(online - self._fds.keys()):
+            fd = lib.oa_sideband_add_cpu(self._handle, cpu, self._pid, self._pages)
+            if fd == -errno.ENODEV:
+                continue  # it went offline again
+            if fd < 0:
+                raise open_error(fd, "dummy (process events)")
+            self._fds[cpu] = fd
+            self._poll.register(fd, select.POLLIN)
+
+    @property
+    def fds(self) -> list[int]:
+        """Descriptors to poll; each becomes readable once when an event has come."""
+        return list(self._fds.values())
+
+    @property
+    def has_ksymbol(self) -> bool:
+        """Whether the kernel tells of new kernel symbols."""
+        return bool(lib.oa_sideband_has_ksymbol(self._handle))
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Sleep until something has happened, or the time is over."""
+        return self.has_more or bool(self._poll.poll(timeout_ms))
+
+    def drain(self) -> list[Event]:
+        """Take what has happened, at most 8,192 events; lost ones are counted in the metrics."""
+        out = self._events
+        lib.oa_sideband_drain(self._handle, out)
+        self.malformed += out.malformed
+        self.has_more = bool(out.more)
+        rows = ffi.buffer(out.events, out.count * _EVENT.size)[:]
+        events = list(_read_events(rows, ffi.buffer(out.names, out.names_bytes)[:]))
+        for event in events:
+            if event.kind == EventKind.LOST:
+                metrics.sideband_lost.add(event.length)
+        return events
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._handle is not None:
+            lib.oa_sideband_close(self._handle)
+            self._handle = None
+            self._fds.clear()
