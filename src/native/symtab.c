@@ -1,0 +1,481 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "symtab.h"
+
+#include <elf.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Best last: among symbols that start at one address the last one wins. */
+enum rank {
+	RANK_UNNAMED, /* an object in a code section: it only ends what has no size */
+	RANK_LABEL, /* untyped and local: perhaps only a label */
+	RANK_LOCAL,
+	RANK_WEAK,
+	RANK_GLOBAL,
+	RANK_STEP, /* typed symbols rank above untyped ones of any binding */
+	RANK_SIZED = 2 * RANK_STEP,
+};
+
+struct entry {
+	u64 addr;
+	u32 size;
+	u32 name;
+	u32 rank;
+	u32 end_clamp; /* bytes from addr to the end of its section */
+};
+
+struct oa_symtab {
+	struct oa_span *text;
+	u32 text_count;
+	struct entry *entries;
+	u64 count, room;
+	struct oa_symbol *ranges;
+	u64 ranges_count, ranges_room;
+};
+
+struct oa_symtab *oa_symtab_new(const struct oa_span *text, u32 count)
+{
+	struct oa_symtab *table = calloc(1, sizeof(*table));
+
+	if (!table)
+		return NULL;
+	table->text = calloc(count + 1u, sizeof(*text));
+	if (!table->text) {
+		free(table);
+		return NULL;
+	}
+	memcpy(table->text, text, count * sizeof(*text));
+	table->text_count = count;
+	return table;
+}
+
+void oa_symtab_free(struct oa_symtab *table)
+{
+	if (!table)
+		return;
+	free(table->text);
+	free(table->entries);
+	free(table->ranges);
+	free(table);
+}
+
+/* End of the executable section that holds `addr`, or 0. */
+static u64 text_end(const struct oa_symtab *table, u64 addr)
+{
+	u32 low = 0, high = table->text_count;
+
+	while (low < high) {
+		u32 middle = low + (high - low) / 2;
+
+		if (table->text[middle].end <= addr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == table->text_count || addr < table->text[low].start)
+		return 0;
+	return table->text[low].end;
+}
+
+static u32 rank_of(const Elf64_Sym *symbol)
+{
+	u32 type = ELF64_ST_TYPE(symbol->st_info), bind = ELF64_ST_BIND(symbol->st_info);
+	u32 rank = bind == STB_LOCAL ? RANK_LOCAL : bind == STB_WEAK ? RANK_WEAK : RANK_GLOBAL;
+
+	if (type == STT_OBJECT || type == STT_TLS || type == STT_COMMON)
+		return RANK_UNNAMED;
+	if (type == STT_NOTYPE)
+		rank = bind == STB_LOCAL ? RANK_LABEL : rank;
+	else
+		rank += RANK_STEP;
+	return symbol->st_size ? rank + RANK_SIZED : rank;
+}
+
+static s32 push_entry(struct oa_symtab *table, struct entry entry)
+{
+	if (table->count == table->room) {
+		u64 room = table->room ? table->room * 2 : 1024;
+		struct entry *grown;
+
+		if (table->count >= OA_SYMTAB_MAX_SYMBOLS)
+			return -1;
+		grown = realloc(table->entries, room * sizeof(*grown));
+		if (!grown)
+			return -1;
+		table->entries = grown;
+		table->room = room;
+	}
+	table->entries[table->count++] = entry;
+	return 0;
+}
+
+s32 oa_symtab_add(struct oa_symtab *table, const u8 *bytes, u64 size, u32 strings, u64 strings_size)
+{
+	Elf64_Sym symbol;
+
+	if (strings >= OA_SYMTAB_TABLES)
+		return -1;
+	for (u64 at = 0; at + sizeof(symbol) <= size; at += sizeof(symbol)) {
+		u32 type, rank;
+		u64 end;
+
+		memcpy(&symbol, bytes + at, sizeof(symbol));
+		type = ELF64_ST_TYPE(symbol.st_info);
+		if (symbol.st_shndx == SHN_UNDEF || type == STT_SECTION || type == STT_FILE)
+			continue;
+		if (!symbol.st_name || symbol.st_name >= strings_size ||
+		    symbol.st_name >> OA_SYMTAB_NAME_BITS)
+			continue;
+		end = text_end(table, symbol.st_value);
+		if (!end)
+			continue;
+		rank = rank_of(&symbol);
+		end -= symbol.st_value;
+		if (end > UINT32_MAX)
+			end = UINT32_MAX;
+		if (push_entry(
+			    table,
+			    (struct entry){
+				    .addr = symbol.st_value,
+				    .size = symbol.st_size > end ? (u32)end : (u32)symbol.st_size,
+				    .name = symbol.st_name | strings << OA_SYMTAB_NAME_BITS,
+				    .rank = rank,
+				    .end_clamp = (u32)end,
+			    }))
+			return -1;
+	}
+	return 0;
+}
+
+s32 oa_symtab_add_end(struct oa_symtab *table, u64 addr)
+{
+	return push_entry(table, (struct entry){.addr = addr, .rank = RANK_UNNAMED});
+}
+
+static u64 parse_hex(const u8 **at, const u8 *end)
+{
+	u64 value = 0;
+
+	for (; *at < end; (*at)++) {
+		u32 digit = **at;
+
+		if (digit - '0' < 10)
+			digit -= '0';
+		else if (digit - 'a' < 6)
+			digit -= 'a' - 10;
+		else
+			break;
+		value = value << 4 | digit;
+	}
+	return value;
+}
+
+/* Type letters of functions, by rank; lower case is local, but for weak ones. */
+static u32 kallsyms_rank(u8 letter)
+{
+	switch (letter) {
+	case 'T':
+		return RANK_GLOBAL;
+	case 'W':
+	case 'w':
+		return RANK_WEAK;
+	case 't':
+		return RANK_LOCAL;
+	default:
+		return RANK_UNNAMED;
+	}
+}
+
+/* Marks of the linker script share their address with a function. */
+static int is_kernel_mark(const u8 *name, u64 size)
+{
+	static const char *const marks[] = {"_text", "_stext", "_etext", "_sinittext",
+					    "_einittext"};
+
+	for (u32 i = 0; i < sizeof(marks) / sizeof(*marks); i++)
+		if (size == strlen(marks[i]) && !memcmp(name, marks[i], size))
+			return 1;
+	return 0;
+}
+
+s64 oa_symtab_add_kallsyms(struct oa_symtab *table, const u8 *bytes, u64 size, u32 limit, u8 *names,
+			   u64 *hidden)
+{
+	const u8 *at = bytes, *end = bytes + size;
+	u64 written = 0;
+
+	for (const u8 *line_end; at < end; at = line_end + 1) {
+		struct entry entry = {.end_clamp = limit};
+		u8 letter;
+
+		line_end = memchr(at, '\n', (size_t)(end - at));
+		if (!line_end)
+			break;
+		entry.addr = parse_hex(&at, line_end);
+		if (line_end - at < 4 || at[0] != ' ' || at[2] != ' ')
+			continue;
+		letter = at[1];
+		at += 3;
+		*hidden += !entry.addr;
+		if (!text_end(table, entry.addr))
+			continue;
+		entry.rank = kallsyms_rank(letter);
+		if (is_kernel_mark(at, (u64)(line_end - at)))
+			entry.rank = RANK_UNNAMED;
+		if (entry.rank != RANK_UNNAMED) {
+			if (written >> OA_SYMTAB_NAME_BITS)
+				return -1;
+			entry.name = (u32)written;
+			memcpy(names + written, at, (size_t)(line_end - at));
+			written += (u64)(line_end - at);
+			names[written++] = 0;
+		}
+		if (push_entry(table, entry))
+			return -1;
+	}
+	return (s64)written;
+}
+
+static int is_label(const struct entry *entry)
+{
+	return entry->rank == RANK_LABEL || entry->rank == RANK_LABEL + RANK_SIZED;
+}
+
+u32 oa_symtab_doubtful(const struct oa_symtab *table, u32 strings, u32 *at, u32 *names,
+		       u32 *indices, u32 room)
+{
+	u32 count = 0, index = *at;
+
+	for (; index < table->count && count < room; index++) {
+		const struct entry *entry = &table->entries[index];
+
+		if (!is_label(entry) || entry->name >> OA_SYMTAB_NAME_BITS != strings)
+			continue;
+		names[count] = entry->name & ((1u << OA_SYMTAB_NAME_BITS) - 1);
+		indices[count++] = index;
+	}
+	*at = index;
+	return count;
+}
+
+void oa_symtab_drop(struct oa_symtab *table, u32 index)
+{
+	if (index < table->count)
+		table->entries[index].rank = UINT32_MAX;
+}
+
+static void remove_dropped(struct oa_symtab *table)
+{
+	u64 kept = 0;
+
+	for (u64 i = 0; i < table->count; i++)
+		if (table->entries[i].rank != UINT32_MAX)
+			table->entries[kept++] = table->entries[i];
+	table->count = kept;
+}
+
+/* One stable counting pass over 11 bits of the key. */
+static void radix_pass(const struct entry *from, struct entry *to, u64 count, u32 shift,
+		       int by_rank)
+{
+	u64 starts[2048] = {0}, sum = 0;
+
+	for (u64 i = 0; i < count; i++)
+		starts[by_rank ? from[i].rank & 2047 : from[i].addr >> shift & 2047]++;
+	for (u32 digit = 0; digit < 2048; digit++) {
+		u64 here = starts[digit];
+
+		starts[digit] = sum;
+		sum += here;
+	}
+	for (u64 i = 0; i < count; i++)
+		to[starts[by_rank ? from[i].rank & 2047 : from[i].addr >> shift & 2047]++] =
+			from[i];
+}
+
+/* Sort by address, then rank; equal ones: the first that was added wins, so it comes last. */
+static s32 sort_entries(struct oa_symtab *table)
+{
+	struct entry *other = malloc((table->count + 1) * sizeof(*other)), *swap;
+	u64 all_or = 0, all_and = UINT64_MAX;
+
+	if (!other)
+		return -1;
+	for (u64 i = 0; i < table->count; i++) {
+		other[table->count - 1 - i] = table->entries[i];
+		all_or |= table->entries[i].addr;
+		all_and &= table->entries[i].addr;
+	}
+	radix_pass(other, table->entries, table->count, 0, 1);
+	for (u32 shift = 0; shift < 64; shift += 11) {
+		if (!((all_or ^ all_and) >> shift & 2047))
+			continue; /* all symbols have the same digit here */
+		radix_pass(table->entries, other, table->count, shift, 0);
+		swap = table->entries;
+		table->entries = other;
+		other = swap;
+		table->room = table->count + 1;
+	}
+	free(other);
+	return 0;
+}
+
+static s32 emit(struct oa_symtab *table, u64 start, u64 end, u32 name)
+{
+	struct oa_symbol *last =
+		table->ranges_count ? &table->ranges[table->ranges_count - 1] : NULL;
+
+	if (start >= end)
+		return 0;
+	if (last && last->name == name && last->addr + last->size == start &&
+	    end - last->addr <= UINT32_MAX) {
+		last->size = (u32)(end - last->addr);
+		return 0;
+	}
+	if (table->ranges_count == table->ranges_room) {
+		u64 room = table->ranges_room + table->ranges_room / 4 + table->count + 16;
+		struct oa_symbol *grown = realloc(table->ranges, room * sizeof(*grown));
+
+		if (!grown)
+			return -1;
+		table->ranges = grown;
+		table->ranges_room = room;
+	}
+	table->ranges[table->ranges_count++] =
+		(struct oa_symbol){.addr = start, .size = (u32)(end - start), .name = name};
+	return 0;
+}
+
+struct open_symbol {
+	u64 end;
+	u32 name;
+};
+
+/* Emit what open symbols own in [*position, until); the newest one owns first. */
+static s32 advance(struct oa_symtab *table, struct open_symbol *stack, u64 *depth, u64 *position,
+		   u64 until)
+{
+	while (*depth && *position < until) {
+		struct open_symbol *top = &stack[*depth - 1];
+
+		if (top->end <= *position) {
+			(*depth)--;
+			continue;
+		}
+		u64 end = top->end < until ? top->end : until;
+
+		if (emit(table, *position, end, top->name))
+			return -1;
+		*position = end;
+	}
+	*position = until;
+	while (*depth && stack[*depth - 1].end <= until)
+		(*depth)--;
+	return 0;
+}
+
+/* Turn sorted, overlapping symbols into disjoint ranges: the innermost owns. */
+static s32 flatten(struct oa_symtab *table)
+{
+	struct open_symbol *stack = malloc((table->count + 1) * sizeof(*stack));
+	u64 depth = 0, position = 0;
+	s32 status = stack ? 0 : -1;
+
+	for (u64 i = 0, next; i < table->count && !status; i = next) {
+		struct entry *first = &table->entries[i];
+		u64 addr = first->addr;
+
+		for (next = i + 1; next < table->count && table->entries[next].addr == addr;)
+			next++;
+		status = advance(table, stack, &depth, &position, addr);
+		struct entry *best = &table->entries[next - 1];
+
+		if (best->size) {
+			for (struct entry *e = first; e <= best; e++)
+				if (e->size)
+					stack[depth++] =
+						(struct open_symbol){addr + e->size, e->name};
+		} else if (!depth && best->rank != RANK_UNNAMED) {
+			u64 end = addr + best->end_clamp;
+
+			if (next < table->count && table->entries[next].addr < end)
+				end = table->entries[next].addr;
+			stack[depth++] = (struct open_symbol){end, best->name};
+		}
+	}
+	if (!status)
+		status = advance(table, stack, &depth, &position, UINT64_MAX);
+	free(stack);
+	return status;
+}
+
+s64 oa_symtab_finish(struct oa_symtab *table)
+{
+	struct oa_symbol *trimmed;
+
+	remove_dropped(table);
+	for (u64 i = 0; i < table->count; i++)
+		if (table->entries[i].rank == RANK_UNNAMED)
+			table->entries[i].size = 0;
+	if (sort_entries(table) || flatten(table))
+		return -1;
+	free(table->entries);
+	table->entries = NULL;
+	table->count = table->room = 0;
+	trimmed = realloc(table->ranges, (table->ranges_count + 1) * sizeof(*trimmed));
+	if (trimmed)
+		table->ranges = trimmed;
+	return (s64)table->ranges_count;
+}
+
+s32 oa_symtab_find(const struct oa_symtab *table, u64 addr, struct oa_symbol *found)
+{
+	u64 low = 0, high = table->ranges_count;
+
+	while (low < high) {
+		u64 middle = low + (high - low) / 2;
+
+		if (table->ranges[middle].addr <= addr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (!low || addr - table->ranges[low - 1].addr >= table->ranges[low - 1].size)
+		return 0;
+	*found = table->ranges[low - 1];
+	return 1;
+}
+
+s32 oa_symtab_at(const struct oa_symtab *table, u64 index, struct oa_symbol *found)
+{
+	if (index >= table->ranges_count)
+		return 0;
+	*found = table->ranges[index];
+	return 1;
+}
+
+void oa_symtab_fuzz(const u8 *bytes, u64 size)
+{
+	struct oa_span text[2] = {{0x1000, 0x9000}, {0xa000, UINT64_MAX}};
+	struct oa_symtab *table = oa_symtab_new(text, 2);
+	u32 at = 0, names[8], indices[8];
+	struct oa_symbol found;
+
+	if (!table)
+		return;
+	u8 *names_room = malloc(size + 1);
+	u64 hidden = 0;
+
+	if (names_room)
+		oa_symtab_add_kallsyms(table, bytes, size, 4096, names_room, &hidden);
+	free(names_room);
+	if (!oa_symtab_add(table, bytes, size, 0, 1 << 20)) {
+		if (oa_symtab_doubtful(table, 0, &at, names, indices, 8))
+			oa_symtab_drop(table, indices[0]);
+		if (oa_symtab_finish(table) >= 0)
+			for (u64 i = 0; i + 8 <= size && i < 64; i += 8)
+				oa_symtab_find(table, (u64)bytes[i] << 8, &found);
+	}
+	oa_symtab_free(table);
+}
