@@ -14,8 +14,6 @@ enum {
 	MAX_TAIL_CALLS = 30,
 	/* Steps of a bounded unwinder in one program: what 5.10's verifier takes. */
 	BOUNDED_STEPS = 16,
-	/* Steps of a bpf_loop unwinder: every frame, and frames that push nothing. */
-	LOOP_STEPS = 2 * OA_MAX_USER_FRAMES + 128,
 };
 
 /* Go on with the unwinder that owns the pc, or end the trace. Returns only if it cannot. */

@@ -189,7 +189,7 @@ static __always_inline bool find_reg(struct oa_state *s, u8 kind, u8 reg, s32 of
 	case OA_REG_IN:
 		return get_reg(s, reg, value);
 	case OA_REG_UNDEFINED:
-		*value = 0;
+		*value = 1; /* a frame pointer of zero would mark the first frame */
 		return true;
 	case OA_REG_CFA_VALUE:
 		*value = cfa + (s64)offset;

@@ -24,8 +24,7 @@ static __always_inline void set_generation(struct oa_state *s, u64 task, u32 pid
 	g->pid = pid;
 	g->start_ns = read_task_u64(leader, config.task_start_boottime);
 	g->exec_id = read_task_u32(task, config.task_self_exec_id);
-	hash_word(s, g->start_ns);
-	hash_word(s, (u64)g->exec_id << 32 | pid);
+	hash_generation(s);
 }
 
 #if defined(__TARGET_ARCH_x86)
@@ -124,24 +123,7 @@ static __always_inline void begin(struct oa_state *s, u32 pid, u32 tid)
 	t->sample.cpu = bpf_get_smp_processor_id();
 	t->sample.flags = 0;
 	bpf_get_current_comm(t->sample.comm, sizeof(t->sample.comm));
-	t->fault_pc = 0;
-	t->kernel_frames = 0;
-	t->user_frames = 0;
-	t->fault = OA_FAULT_NONE;
-	s->mapping.start = 0;
-	s->mapping.end = 0;
-	s->page_key.file_id = 0;
-	s->page_key.page = ~0ULL;
-	s->hash = 0x6f74656c6167656eULL;
-	s->tail_calls = 0;
-	s->steps = 0;
-	s->lookups = 0;
-	s->guessed = 0;
-	s->done = 0;
-	s->in_exec = 0;
-	s->missing = 0;
-	s->guess_next = 0;
-	__builtin_memset(&s->python, 0, sizeof(s->python));
+	begin_walk(s);
 }
 
 static __always_inline void add_kernel_frames(struct oa_state *s, void *ctx)
@@ -150,12 +132,7 @@ static __always_inline void add_kernel_frames(struct oa_state *s, void *ctx)
 	u32 frames = bytes > 0 ? (u32)bytes / 8 : 0;
 
 	s->trace.kernel_frames = frames;
-#pragma clang loop unroll(disable)
-	for (u32 i = 0; i < OA_MAX_KERNEL_FRAMES; i++) {
-		if (i >= s->trace.kernel_frames)
-			break;
-		hash_word(s, s->words[i]);
-	}
+	hash_kernel_frames(s);
 }
 
 /* Send what is needed to unwind in user space. */
@@ -265,7 +242,7 @@ static __always_inline void send_sample(struct oa_state *s)
 /* A stack that met code not loaded yet is unwound in user space, within limits. */
 static __always_inline bool defer(struct oa_state *s)
 {
-	if (!s->missing || s->in_exec)
+	if (!s->missing || s->in_exec || s->trace.fault != OA_FAULT_NO_MAPPING)
 		return false;
 	if (!may_defer(s->trace.sample.pid, s->trace.sample.time_ns)) {
 		s->trace.fault = OA_FAULT_DEFERRED_LIMIT;
@@ -299,15 +276,9 @@ static __always_inline void finish(struct oa_state *s)
 		s->trace.fault = OA_FAULT_NONE;
 		sample->flags &= ~(1 << OA_SAMPLE_USER_BIT);
 	}
-	s->trace.steps = s->steps;
-	if (s->guessed)
-		sample->flags |= 1 << OA_SAMPLE_GUESSED_BIT;
-	if (s->trace.fault) {
-		sample->flags |= 1 << OA_SAMPLE_FAULT_BIT;
+	if (s->trace.fault)
 		count(OA_COUNTER_COUNT + (s->trace.fault & 31), 1);
-	}
-	hash_word(s, s->trace.fault << 16 | sample->flags);
-	sample->hash = s->hash ? s->hash : 1;
+	seal(s);
 	count_work(s);
 	index = sample->hash & (config.known_sets - 1);
 	set = bpf_map_lookup_elem(&known_traces, &index);

@@ -7,11 +7,77 @@
 
 #include "maps.h"
 
+enum {
+	/* Steps of a walk that is not bounded by tail calls: every frame, and frames
+	 * that push nothing.
+	 */
+	LOOP_STEPS = 2 * OA_MAX_USER_FRAMES + 128,
+};
+
 static __always_inline void hash_word(struct oa_state *s, u64 word)
 {
 	u64 h = (s->hash ^ word) * 0x9e3779b97f4a7c15ULL;
 
 	s->hash = h ^ (h >> 29);
+}
+
+/* Forget the walk before this one. What follows is hashed in this order:
+ * generation, kernel frames, user frames, and at the end what seal() knows.
+ */
+static __always_inline void begin_walk(struct oa_state *s)
+{
+	struct oa_trace *t = &s->trace;
+
+	t->fault_pc = 0;
+	t->kernel_frames = 0;
+	t->user_frames = 0;
+	t->fault = OA_FAULT_NONE;
+	s->mapping.start = 0;
+	s->mapping.end = 0;
+	s->page_key.file_id = 0;
+	s->page_key.page = ~0ULL;
+	s->hash = 0x6f74656c6167656eULL;
+	s->tail_calls = 0;
+	s->steps = 0;
+	s->lookups = 0;
+	s->guessed = 0;
+	s->done = 0;
+	s->in_exec = 0;
+	s->missing = 0;
+	s->guess_next = 0;
+	__builtin_memset(&s->python, 0, sizeof(s->python));
+}
+
+static __always_inline void hash_generation(struct oa_state *s)
+{
+	const struct oa_generation *g = &s->trace.generation;
+
+	hash_word(s, g->start_ns);
+	hash_word(s, (u64)g->exec_id << 32 | g->pid);
+}
+
+static __always_inline void hash_kernel_frames(struct oa_state *s)
+{
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < OA_MAX_KERNEL_FRAMES; i++) {
+		if (i >= s->trace.kernel_frames)
+			break;
+		hash_word(s, s->words[i]);
+	}
+}
+
+/* Write down how the walk went; afterwards the hash stands. */
+static __always_inline void seal(struct oa_state *s)
+{
+	struct oa_sample *sample = &s->trace.sample;
+
+	s->trace.steps = s->steps;
+	if (s->guessed)
+		sample->flags |= 1 << OA_SAMPLE_GUESSED_BIT;
+	if (s->trace.fault)
+		sample->flags |= 1 << OA_SAMPLE_FAULT_BIT;
+	hash_word(s, s->trace.fault << 16 | sample->flags);
+	sample->hash = s->hash ? s->hash : 1;
 }
 
 /* End the walk. The first fault stays. */

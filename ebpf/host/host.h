@@ -1,0 +1,77 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef OA_HOST_H
+#define OA_HOST_H
+
+/* The inside of a host, for the files of this directory. */
+
+#include "../state.h"
+
+enum oa_host_map_kind {
+	OA_HOST_EMPTY, /* nothing is found */
+	OA_HOST_HASH,
+	OA_HOST_RANGES,
+	OA_HOST_FD,
+	OA_HOST_ARRAY,
+};
+
+/* Slots of the hash: a state byte each, then keys, then values (8-byte aligned). */
+struct oa_host_hash {
+	u8 *used; /* 0: free, 1: taken, 2: deleted */
+	u8 *keys;
+	u64 *values;
+	u32 slots; /* a power of two, or 0 */
+	u32 filled; /* taken and deleted ones */
+};
+
+struct oa_host_range {
+	struct oa_mapping mapping;
+	u32 space;
+};
+
+struct oa_host_map {
+	u32 kind; /* enum oa_host_map_kind */
+	u32 key_bytes;
+	u32 value_bytes;
+	u32 entries; /* of an array or a list of ranges */
+	s32 fd;
+	u32 turn; /* which of the scratch values is next */
+	u64 *scratch; /* values that were read from the kernel: OA_HOST_SCRATCH of them */
+	const u8 *memory; /* of an array */
+	struct oa_host_hash hash;
+	struct oa_host_range *ranges; /* sorted by space and start */
+	u32 capacity; /* of `ranges` */
+};
+
+enum { OA_HOST_SCRATCH = 4 };
+
+struct oa_host_piece {
+	u64 addr;
+	u64 bytes;
+	const u8 *memory;
+};
+
+struct oa_host {
+	struct oa_config settings;
+	struct oa_host_map maps[OA_HOST_MAPS];
+	struct oa_host_map chunks[OA_MAX_CHUNKS];
+	struct oa_host_name chunk_names[OA_MAX_CHUNKS];
+	struct oa_host_piece stack;
+	struct oa_host_piece *pieces; /* sorted by address */
+	u32 piece_count;
+	u32 piece_capacity;
+	s32 pid;
+	u32 reach; /* enum oa_host_reach */
+	u32 interpreters;
+	u32 cut; /* a read ended behind the copied stack */
+	u64 counters[OA_COUNTER_COUNT + OA_FAULT_COUNT];
+	struct oa_state state;
+};
+
+/* The host that is unwinding in this thread. */
+extern __thread struct oa_host *oa_host_current;
+
+void oa_host_free_maps(struct oa_host *host);
+const struct oa_mapping *oa_host_find_mapping(struct oa_host *host, u32 space, u64 addr);
+
+#endif

@@ -1,0 +1,127 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#define OA_HOST
+#define _GNU_SOURCE
+
+/* Memory of the target: the copied stack, pieces, a live process. */
+
+#include "host.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+/* The last piece that begins at or below `addr`, as an index; -1 if there is none. */
+static s64 find_piece(const struct oa_host *host, u64 addr)
+{
+	u32 low = 0, high = host->piece_count;
+
+	while (low < high) {
+		u32 middle = low + (high - low) / 2;
+
+		if (host->pieces[middle].addr <= addr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return (s64)low - 1;
+}
+
+static u32 copy_piece(const struct oa_host_piece *piece, u8 *dst, u32 size, u64 addr)
+{
+	u64 offset = addr - piece->addr;
+
+	if (addr < piece->addr || offset >= piece->bytes)
+		return 0;
+	if (size > piece->bytes - offset)
+		size = (u32)(piece->bytes - offset);
+	memcpy(dst, piece->memory + offset, size);
+	return size;
+}
+
+static bool may_read_process(struct oa_host *host, u64 addr)
+{
+	if (!host->pid || host->reach == OA_HOST_REACH_NONE)
+		return false;
+	return host->reach == OA_HOST_REACH_ALL ||
+	       oa_host_find_mapping(host, host->state.space, addr);
+}
+
+/* As many bytes as one source has at `addr`. */
+static u32 read_some(struct oa_host *host, u8 *dst, u32 size, u64 addr)
+{
+	s64 piece = find_piece(host, addr);
+	u32 got = copy_piece(&host->stack, dst, size, addr);
+
+	if (!got && piece >= 0)
+		got = copy_piece(&host->pieces[piece], dst, size, addr);
+	if (!got && may_read_process(host, addr)) {
+		struct iovec to = {dst, size};
+		struct iovec from = {(void *)addr, size};
+		ssize_t bytes = process_vm_readv(host->pid, &to, 1, &from, 1, 0);
+
+		got = bytes > 0 ? (u32)bytes : 0;
+	}
+	return got;
+}
+
+long oa_host_read(void *dst, u32 size, u64 addr)
+{
+	struct oa_host *host = oa_host_current;
+	u64 stack_end = host->stack.addr + host->stack.bytes;
+	u32 done = 0, got;
+
+	/* User addresses have 56 bits at most (x86-64 with 5 levels of page tables). */
+	while (done < size && addr < 1ULL << 56) {
+		got = read_some(host, (u8 *)dst + done, size - done, addr + done);
+		if (!got)
+			break;
+		done += got;
+	}
+	if (done == size)
+		return 0;
+	if (host->stack.bytes && addr + done >= stack_end &&
+	    addr + done - stack_end < OA_FP_WINDOW_BYTES)
+		host->cut = 1;
+	memset(dst, 0, size);
+	return -EFAULT;
+}
+
+s32 oa_host_add_memory(struct oa_host *host, u64 addr, const void *memory, u64 bytes)
+{
+	s64 before = find_piece(host, addr);
+	struct oa_host_piece *pieces = host->pieces;
+	u32 at = (u32)(before + 1);
+
+	if (!bytes || addr + bytes < addr)
+		return -EINVAL;
+	if (before >= 0 && addr - pieces[before].addr < pieces[before].bytes)
+		return -EEXIST;
+	if (at < host->piece_count && pieces[at].addr - addr < bytes)
+		return -EEXIST;
+	if (host->piece_count == host->piece_capacity) {
+		u32 capacity = host->piece_capacity ? host->piece_capacity * 2 : 16;
+
+		pieces = realloc(pieces, capacity * sizeof(*pieces));
+		if (!pieces)
+			return -ENOMEM;
+		host->pieces = pieces;
+		host->piece_capacity = capacity;
+	}
+	memmove(pieces + at + 1, pieces + at, (host->piece_count - at) * sizeof(*pieces));
+	pieces[at] = (struct oa_host_piece){addr, bytes, memory};
+	host->piece_count++;
+	return 0;
+}
+
+void oa_host_drop_memory(struct oa_host *host)
+{
+	host->piece_count = 0;
+}
+
+void oa_host_use_process(struct oa_host *host, s32 pid, u32 reach)
+{
+	host->pid = pid > 0 ? pid : 0;
+	host->reach = reach;
+}

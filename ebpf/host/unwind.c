@@ -1,0 +1,192 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#define OA_HOST
+
+/* The unwinders themselves, unchanged, and what begins and ends a sample here. */
+
+#include "host.h"
+#include "../trace.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Reports go nowhere: whoever has a deferred stack unwound looks at its fault. */
+static __always_inline void report(struct oa_state *s, enum oa_report_reason reason, u64 addr)
+{
+}
+
+#include "../native.h"
+#include "../python.h"
+
+enum { HEAD_BYTES = offsetof(struct oa_deferred, stack) };
+
+__thread struct oa_host *oa_host_current;
+
+struct oa_host *oa_host_new(void)
+{
+	struct oa_host *host = calloc(1, sizeof(*host));
+
+	if (host)
+		host->settings.max_user_frames = OA_DEFAULT_USER_FRAMES;
+	return host;
+}
+
+void oa_host_free(struct oa_host *host)
+{
+	if (!host)
+		return;
+	oa_host_free_maps(host);
+	free(host->pieces);
+	free(host);
+}
+
+void oa_host_configure(struct oa_host *host, const struct oa_config *settings)
+{
+	host->settings = *settings;
+}
+
+void oa_host_use_interpreters(struct oa_host *host, s32 on)
+{
+	host->interpreters = !!on;
+}
+
+const struct oa_config *oa_host_config(void)
+{
+	return &oa_host_current->settings;
+}
+
+void oa_host_count(u32 which, u64 amount)
+{
+	if (which < OA_COUNTER_COUNT + OA_FAULT_COUNT)
+		oa_host_current->counters[which] += amount;
+}
+
+u64 oa_host_counter(const struct oa_host *host, u32 which)
+{
+	return which < OA_COUNTER_COUNT + OA_FAULT_COUNT ? host->counters[which] : 0;
+}
+
+u32 oa_host_trace_bytes(void)
+{
+	return sizeof(struct oa_trace) + OA_TRACE_WORDS * sizeof(u64);
+}
+
+s32 oa_host_follows_call(struct oa_host *host, u64 pc)
+{
+	bool yes;
+
+	oa_host_current = host;
+	yes = follows_call(pc);
+	oa_host_current = NULL;
+	return yes;
+}
+
+/* Set the state to where BPF was before the first step. */
+static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
+{
+	struct oa_state *s = &host->state;
+
+	s->trace = d->trace;
+	s->trace.sample.flags &= 1 << OA_SAMPLE_USER_BIT;
+	begin_walk(s);
+	hash_generation(s);
+	s->trace.kernel_frames = d->trace.kernel_frames;
+	memcpy(s->words, d->kernel, sizeof(d->kernel));
+	hash_kernel_frames(s);
+	s->regs = d->regs;
+	s->first_regs = d->regs;
+	host->stack.addr = d->regs.gp[REG_SP];
+	host->stack.bytes = d->stack_bytes;
+	host->cut = 0;
+}
+
+/* As dispatch.h: Python's unwinder also walks the native frames between. */
+static void walk(struct oa_host *host, struct oa_state *s)
+{
+	bool python = false;
+
+	settle(s);
+	while (!s->done && s->steps < LOOP_STEPS) {
+		if (s->mapping.unwinder == OA_UNWINDER_STOP && !python)
+			break;
+		python |= host->interpreters && s->mapping.unwinder == OA_UNWINDER_PYTHON;
+		s->steps++;
+		if (python)
+			python_step(s);
+		else
+			native_step(s);
+	}
+	if (s->steps >= LOOP_STEPS)
+		stop(s, OA_FAULT_MAX_STEPS);
+}
+
+/* The copy is full, and what stopped the walk lies behind it. */
+static void blame_copy(struct oa_host *host, struct oa_state *s)
+{
+	u32 fault = s->trace.fault;
+
+	if (!host->cut || host->stack.bytes <= OA_MAX_STACK_BYTES - OA_STACK_PAGE_BYTES)
+		return;
+	if (fault == OA_FAULT_READ_STACK || fault == OA_FAULT_NO_ROW ||
+	    fault == OA_FAULT_UNSUPPORTED)
+		s->trace.fault = OA_FAULT_DEFERRED_CUT;
+}
+
+static bool is_deferred(const struct oa_deferred *head, u32 bytes)
+{
+	return head->trace.sample.kind == OA_RECORD_DEFERRED &&
+	       head->trace.kernel_frames <= OA_MAX_KERNEL_FRAMES &&
+	       head->stack_bytes <= OA_MAX_STACK_BYTES && head->stack_bytes <= bytes - HEAD_BYTES;
+}
+
+static bool find_space(struct oa_state *s, const struct oa_generation *g)
+{
+	const struct oa_process *process = bpf_map_lookup_elem(&processes, &g->pid);
+
+	if (!process || process->generation.start_ns != g->start_ns ||
+	    process->generation.exec_id != g->exec_id)
+		return false;
+	s->space = process->space;
+	return true;
+}
+
+static s32 unwind_current(struct oa_host *host, const u8 *record, u32 bytes, void *out,
+			  u32 capacity)
+{
+	struct oa_state *s = &host->state;
+	struct oa_deferred head;
+	u32 size;
+
+	/* A record in a batch need not be aligned; its stack is read where it is. */
+	memcpy(&head, record, HEAD_BYTES);
+	if (!is_deferred(&head, bytes))
+		return -EINVAL;
+	if (!find_space(s, &head.trace.generation))
+		return 0;
+	host->stack.memory = record + HEAD_BYTES;
+	begin_deferred(host, &head);
+	walk(host, s);
+	blame_copy(host, s);
+	seal(s);
+	s->trace.sample.kind = OA_RECORD_TRACE;
+	size = sizeof(s->trace) + s->trace.kernel_frames * 8 + s->trace.user_frames * 16;
+	if (size > capacity)
+		return -ENOSPC;
+	memcpy(out, &s->trace, sizeof(s->trace));
+	memcpy((u8 *)out + sizeof(s->trace), s->words, size - sizeof(s->trace));
+	return (s32)size;
+}
+
+s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *out, u32 capacity)
+{
+	s32 size;
+
+	if (bytes < HEAD_BYTES)
+		return -EINVAL;
+	oa_host_current = host;
+	size = unwind_current(host, deferred, bytes, out, capacity);
+	oa_host_current = NULL;
+	host->stack = (struct oa_host_piece){0};
+	return size;
+}

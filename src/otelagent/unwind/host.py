@@ -1,0 +1,253 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The BPF unwinders on the host: finish deferred stacks, unwind cores and fakes.
+
+`ebpf/native.h` and `ebpf/python.h` are compiled unchanged into `otelagent._native`.
+They see the same tables that BPF sees, either the kernel's own maps
+(`KernelTables`) or tables in memory (`HostTables`):
+
+    tables = HostTables()
+    tables.add_table(file_id, rows)
+    tables.add_mapping(space=1, start=…, end=…, bias=…, file_id=file_id)
+    tables.set_process(pid, start_ns, exec_id, space=1)
+    trace_record = HostUnwinder(tables).unwind(deferred_record)
+
+Tables and their unwinders are used by one thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from array import array
+from typing import TYPE_CHECKING, Any, Protocol
+
+from otelagent._native import ffi, lib
+from otelagent.abi._generated import Limit, Row, Unwinder
+
+if TYPE_CHECKING:
+    from otelagent.bpf.maps import HashMap, Mapped
+    from otelagent.bpf.object import BpfObject
+
+RULE_BYTES = 24
+"""Size of `struct oa_rule`."""
+_PAGE_ENTRY = struct.Struct("=III")
+_U32 = struct.Struct("=I")
+_PAGE_KEY = struct.Struct("=QQ")
+_PAGE = struct.Struct("=IIII")
+_PROCESS = struct.Struct("=QIIII")
+
+
+class RowTable(Protocol):
+    """Rows of one ELF file, as `struct oa_rows_table` holds them."""
+
+    @property
+    def pages(self) -> bytes:
+        """`struct oa_page_entry`: page, first row, number of rows."""
+
+    @property
+    def rows(self) -> bytes:
+        """Rows (u32) whose rules are indices into `rules`."""
+
+    @property
+    def rules(self) -> bytes:
+        """`struct oa_rule`, one behind the other."""
+
+
+def _check(result: int, doing: str) -> int:
+    """Turn -errno of a table into an error of the caller: a wrong size, an overlap."""
+    if result < 0:
+        raise ValueError(f"cannot {doing}: {os.strerror(-result)}")
+    return result
+
+
+class Tables:
+    """What a host looks things up in; owns the C object and what it borrows."""
+
+    def __init__(self) -> None:
+        self.handle = ffi.gc(lib.oa_host_new(), lib.oa_host_free)
+        if self.handle == ffi.NULL:
+            raise MemoryError
+        self._borrowed: dict[object, Any] = {}
+
+    def add_memory(self, addr: int, data: bytes | memoryview) -> None:
+        """Let unwinders read `data` at `addr`, after a copied stack and before a live process.
+
+        Raises:
+            ValueError: It is empty or overlaps with memory added before.
+        """
+        view = ffi.from_buffer(data)
+        _check(lib.oa_host_add_memory(self.handle, addr, view, len(data)), "add memory")
+        self._borrowed["memory", addr] = view
+
+    def drop_memory(self) -> None:
+        """Forget the memory added."""
+        lib.oa_host_drop_memory(self.handle)
+        for key in [key for key in self._borrowed if isinstance(key, tuple) and key[0] == "memory"]:
+            del self._borrowed[key]
+
+    def add_chunk(self, index: int, pointer: Any, size: int) -> None:  # noqa: ANN401 (cdata)
+        """Use `size` bytes of rows at `pointer` as chunk `index` of the pool."""
+        _check(lib.oa_host_use_chunk(self.handle, index, pointer, size), "add a chunk of rows")
+        self._borrowed["chunk", index] = pointer
+
+    def use_rules(self, pointer: Any, size: int) -> None:  # noqa: ANN401 (cdata)
+        """Use `size` bytes of rules at `pointer`."""
+        _check(lib.oa_host_use_rules(self.handle, pointer, size), "use rules")
+        self._borrowed["rules"] = pointer
+
+
+class KernelTables(Tables):
+    """The maps of a loaded object: what BPF knows, its unwinders know here too.
+
+    The object must outlive it. Chunks of rows are added with `add_chunk` when the
+    pool grows, from the same mapped memory that they are written through.
+    """
+
+    def __init__(self, owner: BpfObject, rules: Mapped) -> None:
+        super().__init__()
+        from otelagent.bpf.maps import HashMap, LpmTrie  # noqa: PLC0415 (tests need no maps)
+
+        self.use_map(lib.OA_HOST_MAPPINGS, LpmTrie.of(owner, "mappings"))
+        self.use_map(lib.OA_HOST_PAGES, HashMap.of(owner, "pages"))
+        self.use_map(lib.OA_HOST_PROCESSES, HashMap.of(owner, "processes"))
+        self.use_rules(rules.pointer, rules.bytes)
+
+    def use_map(self, which: int, source: HashMap) -> None:
+        """Look up in a kernel map; `which` is one of the `OA_HOST_…` numbers."""
+        sizes = (source.info.key_size, source.info.value_size)
+        _check(lib.oa_host_use_fd(self.handle, which, source.fd, *sizes), "use a BPF map")
+
+
+class HostTables(Tables):
+    """Tables in memory, for tests and cores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rules: dict[bytes, int] = {}
+        self._rule_memory = ffi.new("struct oa_rule[]", Limit.MAX_RULES)
+        self._chunks = 0
+        self._chunk: Any = None
+        self._free_from = int(Limit.CHUNK_ROWS)
+        self.use_rules(self._rule_memory, 0)
+
+    def set_process(self, pid: int, start_ns: int, exec_id: int, space: int) -> None:
+        """Say which address space a process has, in which of its lives."""
+        value = _PROCESS.pack(start_ns, exec_id, pid, space, 0)
+        self.update(lib.OA_HOST_PROCESSES, _U32.pack(pid), value)
+
+    def add_mapping(
+        self,
+        space: int,
+        start: int,
+        end: int,
+        *,
+        bias: int = 0,
+        file_id: int = 0,
+        unwinder: int = Unwinder.NATIVE,
+        flags: int = 0,
+    ) -> None:
+        """Add an executable range. ValueError where one is already, or it is empty."""
+        mapping = ffi.new("struct oa_mapping *", (start, end, bias, file_id, unwinder, flags))
+        _check(lib.oa_host_add_mapping(self.handle, space, mapping), "add a mapping")
+
+    def drop_space(self, space: int) -> int:
+        """Forget the mappings of an address space; returns how many there were."""
+        return int(lib.oa_host_drop_space(self.handle, space))
+
+    def add_table(self, file_id: int, table: RowTable) -> None:
+        """Add the rows of a file.
+
+        Raises:
+            ValueError: A row names a rule that is not there, or the pool is full.
+        """
+        rules = [self._add_rule(rule) for (rule,) in struct.iter_unpack("24s", table.rules)]
+        rows = array("I", table.rows)
+        for at, row in enumerate(rows):
+            index = row >> 16
+            if index < Row.COMMAND:
+                if index >= len(rules):
+                    raise ValueError(f"row {at} names rule {index} of {len(rules)}")
+                rows[at] = row & 0xFFFF | rules[index] << 16
+        for page, first, count in _PAGE_ENTRY.iter_unpack(table.pages):
+            if first + count > len(rows):
+                raise ValueError(f"page {page} has rows up to {first + count} of {len(rows)}")
+            chunk, at = self._store(rows[first : first + count])
+            value = _PAGE.pack(chunk, at, count, 0)
+            self.update(lib.OA_HOST_PAGES, _PAGE_KEY.pack(file_id, page), value)
+
+    def update(self, which: int, key: bytes, value: bytes) -> None:
+        """Write an entry of a hash; `which` is one of the `OA_HOST_…` numbers."""
+        args = (self.handle, which, ffi.from_buffer(key), len(key), ffi.from_buffer(value))
+        _check(lib.oa_host_update(*args, len(value)), "write an entry")
+
+    def _add_rule(self, rule: bytes) -> int:
+        index = self._rules.setdefault(rule, len(self._rules))
+        if index >= Limit.MAX_RULES:
+            del self._rules[rule]
+            raise ValueError("too many distinct rules")
+        ffi.memmove(self._rule_memory + index, rule, RULE_BYTES)
+        self.use_rules(self._rule_memory, len(self._rules) * RULE_BYTES)
+        return index
+
+    def _store(self, rows: array[int]) -> tuple[int, int]:
+        """Copy rows into the pool; returns the chunk and the index of the first."""
+        if self._free_from + len(rows) > Limit.CHUNK_ROWS:
+            self._chunk = ffi.new("u32[]", Limit.CHUNK_ROWS)
+            self.add_chunk(self._chunks, self._chunk, Limit.CHUNK_BYTES)
+            self._chunks += 1
+            self._free_from = 0
+        first = self._free_from
+        ffi.memmove(self._chunk + first, rows, len(rows) * 4)
+        self._free_from += len(rows)
+        return self._chunks - 1, first
+
+
+class HostUnwinder:
+    """Unwinds deferred stacks with given tables.
+
+    Text of a live process is read only with `follow_text`: deferred stacks are
+    old, and only what does not change may be looked at.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        max_user_frames: int = Limit.DEFAULT_USER_FRAMES,
+        pac_mask: int = 0,
+        interpreters: bool = False,
+        follow_text: bool = False,
+    ) -> None:
+        self.tables = tables
+        self._follow_text = follow_text
+        config = ffi.new("struct oa_config *")
+        config.max_user_frames = max_user_frames
+        config.pac_mask = pac_mask
+        lib.oa_host_configure(tables.handle, config)
+        lib.oa_host_use_interpreters(tables.handle, interpreters)
+        self._out = ffi.new("char[]", lib.oa_host_trace_bytes())
+
+    def unwind(self, deferred: bytes | memoryview, *, pid: int = 0) -> bytes | None:
+        """Turn a deferred record into the trace record that BPF would have sent.
+
+        Args:
+            deferred: `struct oa_deferred`, its stack cut at `stack_bytes`.
+            pid: The process as this namespace sees it, for `follow_text`.
+
+        Returns:
+            `struct oa_trace` and its words; `None` if the process is not known
+            in that generation.
+
+        Raises:
+            ValueError: It is no such record.
+        """
+        handle = self.tables.handle
+        reach = lib.OA_HOST_REACH_TEXT if self._follow_text else lib.OA_HOST_REACH_NONE
+        lib.oa_host_use_process(handle, pid, reach)
+        view = ffi.from_buffer(deferred)
+        size = lib.oa_host_unwind(handle, view, len(deferred), self._out, len(self._out))
+        if size == -errno.EINVAL:
+            raise ValueError("not a deferred stack")
+        return ffi.buffer(self._out, _check(size, "unwind"))[:] if size else None
