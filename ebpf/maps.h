@@ -125,6 +125,21 @@ struct {
 	__type(value, u64);
 } counters SEC(".maps");
 
+/* CPython: what python.h must know of a process, and each thread's states. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, u32);
+	__type(value, struct oa_python_proc);
+} python_procs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct oa_python_thread_key);
+	__type(value, struct oa_python_thread);
+} python_threads SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, OA_UNWINDER_COUNT);

@@ -32,6 +32,8 @@ enum oa_limit {
 	OA_MAX_CGROUPS = 16, /* cgroups that may be targets at once */
 	OA_LIMIT_SLOTS = 4096, /* slots of rate limits */
 	OA_FP_WINDOW_BYTES = 524288, /* a frame pointer may rise by this much in one step */
+	OA_PY_STATES = 4, /* CPython thread states that one thread may have (subinterpreters) */
+	OA_PY_WALK = 16, /* CPython thread states looked at in BPF when the map has none */
 };
 
 /* Registers by their DWARF numbers (System V ABI x86-64 fig. 3.36; AADWARF64). */
@@ -296,6 +298,62 @@ struct oa_limit_slot {
 	u64 second; /* the second that `deferred` counts */
 	u32 pid;
 	u32 deferred; /* deferred stacks in this second */
+};
+
+/* How the frames of one run of the CPython eval loop are found. */
+enum oa_python_kind {
+	OA_PY_OBJECT, /* <= 3.10: one PyFrameObject for each run of the eval loop */
+	OA_PY_CFRAME, /* 3.11, 3.12: a _PyCFrame in the loop's C frame points to them */
+	OA_PY_ENTRY, /* >= 3.13: they end with an entry frame in the loop's C frame */
+};
+
+/* Which id of its own a thread is compared with. */
+enum oa_python_match {
+	OA_PY_MATCH_TLS, /* PyThreadState.thread_id, pthread_self(): the TLS base */
+	OA_PY_MATCH_TID, /* PyThreadState.native_thread_id: the thread id */
+};
+
+/* Value of `python_procs` (key: u32 pid): where a CPython process keeps what
+ * python.h reads. Offsets in bytes, from interpreters/python/layout.py.
+ */
+struct oa_python_proc {
+	u64 interpreters; /* address of the pointer to the newest PyInterpreterState */
+	u32 interp_next;
+	u32 interp_threads; /* pointer to the newest PyThreadState */
+	u16 thread_next;
+	u16 thread_id; /* what `match` says */
+	u16 thread_frame; /* the current frame, or _PyCFrame */
+	u16 cframe_frame; /* OA_PY_CFRAME only */
+	u16 cframe_previous; /* OA_PY_CFRAME only */
+	u16 frame_previous;
+	u16 frame_code;
+	u16 frame_instr; /* pointer to the instruction; OA_PY_OBJECT: its number, s32 */
+	u16 frame_owner;
+	u16 frame_entry; /* byte that tells the last frame of a run */
+	u16 code_block; /* the four fields below lie in 32 bytes from here */
+	u16 code_argcount;
+	u16 code_kwonly;
+	u16 code_flags;
+	u16 code_firstlineno;
+	u16 code_first_traceable; /* number of the first instruction that counts as started */
+	u16 code_instructions; /* the bytecode itself */
+	u8 kind; /* enum oa_python_kind */
+	u8 match; /* enum oa_python_match */
+	u8 entry_value; /* value of `frame_entry` in the last frame of a run */
+	u8 entry_shown; /* that frame is a frame of Python code itself (3.11) */
+	u8 owner_generator; /* value of `frame_owner` in frames that are never incomplete */
+	u8 minor; /* 3.minor */
+};
+
+/* Key and value of `python_threads`. */
+struct oa_python_thread_key {
+	u64 thread; /* by enum oa_python_match: TLS base, or thread id */
+	u32 pid;
+	u32 pad;
+};
+
+struct oa_python_thread {
+	u64 states[4]; /* addresses of PyThreadStates, newest first; 0 after the last */
 };
 
 /* How targets are told from the rest. */

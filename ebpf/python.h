@@ -3,12 +3,349 @@
 #ifndef OA_PYTHON_H
 #define OA_PYTHON_H
 
-#include "native.h"
+/* CPython 3.6 to 3.15: the Python frames that each run of the eval loop executes
+ * take the place of the loop's own C frame.
+ *
+ * A frame (OA_FRAME_PYTHON), both words, read by interpreters/python/frames.py:
+ *
+ *	file_or_object	bits 0-47 the code object's address
+ *			bits 48-63 low half of the instruction offset
+ *	addr		bits 0-31 check of the code object
+ *			bits 32-47 high half of the instruction offset
+ *
+ * The offset is in bytes from the first instruction (3.6-3.10: f_lasti as it is).
+ * The check is py_check(): who reads the code object later can tell whether it is
+ * still the same.
+ *
+ * Whose frames are these? From 3.11 on they end with an entry frame (3.12) or hang
+ * on a _PyCFrame (3.11, 3.12), and that lies in the eval loop's C frame. So frames
+ * are pushed first; if their end turns out to lie above the C frame, it is in its
+ * prologue or epilogue, or belongs to another thread state of this thread
+ * (subinterpreters): the frames are taken back and the next state is tried.
+ */
 
-/* Frames of the eval loop are native ones as long as nothing is known of the process. */
+#include "native.h"
+#ifndef OA_HOST
+#include "process_events.h"
+#endif
+
+enum {
+	PY_FRAME_BYTES = 80, /* _PyInterpreterFrame up to its locals, 3.11 to 3.15 */
+	PY_OBJECT_BYTES = 128, /* enough of a PyFrameObject, 3.6 to 3.10 */
+	PY_CODE_BYTES = 32,
+	PY_TAG_MASK = 7, /* low bits of tagged references (3.14); objects are aligned to 16 */
+};
+
+static __always_inline bool py_read(u64 addr, u64 *value)
+{
+	return !read_user(value, sizeof(*value), addr);
+}
+
+static __always_inline u64 py_u64(const struct oa_python_state *p, u16 offset)
+{
+	return *(const u64 *)(p->frame + (offset & 0x78));
+}
+
+static __always_inline u32 py_u32(const struct oa_python_state *p, u16 field)
+{
+	return *(const u32 *)(p->code + ((field - p->proc.code_block) & 0x1c));
+}
+
+/* Tell a code object from another one that took its place in memory. */
+static __always_inline u32 py_check(const struct oa_python_state *p)
+{
+	return py_u32(p, p->proc.code_firstlineno) + (py_u32(p, p->proc.code_flags) << 10) +
+	       (py_u32(p, p->proc.code_kwonly) << 18) + (py_u32(p, p->proc.code_argcount) << 25);
+}
+
+static __always_inline void py_push(struct oa_state *s, u64 code, u32 lasti)
+{
+	struct oa_python_state *p = &s->python;
+
+	if (!code || read_user(p->code, PY_CODE_BYTES, code + p->proc.code_block)) {
+		p->fault = OA_FAULT_PY_READ;
+		return;
+	}
+	s->trace.sample.flags |= 1 << OA_SAMPLE_INTERP_BIT;
+	push(s, (code & 0xffffffffffffULL) | (u64)(lasti & 0xffff) << 48,
+	     frame_word(py_check(p) | (u64)(lasti >> 16) << 32, OA_FRAME_PYTHON, 0));
+}
+
+/* What tells this thread from others: see enum oa_python_match. */
+static __always_inline u64 py_thread_id(struct oa_state *s)
+{
+#ifndef OA_HOST
+	u64 tls = 0;
+
+	if (s->python.proc.match == OA_PY_MATCH_TLS) {
+		read_kernel(&tls, sizeof(tls), bpf_get_current_task() + config.task_tls);
+		return tls;
+	}
+#endif
+	return s->trace.sample.tid;
+}
+
+/* If a thread state is one of this thread, keep where its frames begin. */
+static __always_inline bool py_take(struct oa_python_state *p, u64 state, u64 i)
+{
+	u64 id, cursor;
+
+	if (!py_read(state + p->proc.thread_id, &id) || id != p->id)
+		return false;
+	if (!py_read(state + p->proc.thread_frame, &cursor))
+		return false;
+	oa_opaque(i);
+	p->cursor[i & (OA_PY_STATES - 1)] = cursor;
+	return true;
+}
+
+/* Nothing more can be known of this thread's Python frames. */
+static __always_inline void py_give_up(struct oa_python_state *p, enum oa_fault fault)
+{
+	p->phase = PY_NATIVE;
+	p->fault = fault;
+}
+
+static __always_inline void py_start(struct oa_state *s)
+{
+	struct oa_python_state *p = &s->python;
+	u32 pid = s->trace.sample.pid;
+	struct oa_python_thread_key key = {.pid = pid};
+	const struct oa_python_proc *proc = bpf_map_lookup_elem(&python_procs, &pid);
+	const struct oa_python_thread *thread;
+
+	s->lookups += 2;
+	if (!proc) {
+		py_give_up(p, OA_FAULT_NONE);
+		return;
+	}
+	p->proc = *proc;
+	p->id = key.thread = py_thread_id(s);
+	p->phase = PY_READY;
+	thread = bpf_map_lookup_elem(&python_threads, &key);
+	if (thread) {
+		p->thread = *thread;
+#pragma clang loop unroll(full)
+		for (u32 i = 0; i < OA_PY_STATES; i++) {
+			if (p->thread.states[i] && !py_take(p, p->thread.states[i], i)) {
+				thread = 0; /* stale */
+				p->cursor[i] = 0;
+			}
+		}
+	}
+	if (thread)
+		return;
+	p->phase = PY_SEARCH;
+	if (!py_read(p->proc.interpreters, &p->end) || !p->end ||
+	    !py_read(p->end + p->proc.interp_threads, &p->at))
+		py_give_up(p, OA_FAULT_PY_NO_THREAD);
+}
+
+/* Look at one thread state of the process; the newest come first. */
+static __always_inline void py_search(struct oa_state *s)
+{
+	struct oa_python_state *p = &s->python;
+
+	if (p->at && p->searched++ < OA_PY_WALK) {
+		if (p->found < OA_PY_STATES && py_take(p, p->at, p->found))
+			p->found++;
+		if (!py_read(p->at + p->proc.thread_next, &p->at))
+			p->at = 0;
+		return;
+	}
+	if (p->end && p->searched++ < OA_PY_WALK) {
+		if (!py_read(p->end + p->proc.interp_next, &p->end) || !p->end ||
+		    !py_read(p->end + p->proc.interp_threads, &p->at))
+			p->at = p->end = 0;
+		return;
+	}
+	if (p->found)
+		p->phase = PY_READY;
+	else
+		py_give_up(p, OA_FAULT_PY_NO_THREAD);
+#ifndef OA_HOST
+	report(s, OA_REPORT_PY_THREAD, p->id);
+#endif
+}
+
+/* Begin with the frames of the next state that has any. */
+static __always_inline void py_open(struct oa_state *s)
+{
+	struct oa_python_state *p = &s->python;
+	u64 cursor = 0;
+
+#pragma clang loop unroll(full)
+	for (u32 i = 0; i < OA_PY_STATES; i++) {
+		if (i >= p->candidate && !cursor && p->cursor[i]) {
+			cursor = p->cursor[i];
+			p->candidate = i;
+		}
+	}
+	p->saved_frames = s->trace.user_frames;
+	p->saved_hash = s->hash;
+	p->at = p->end = cursor;
+	p->phase = PY_WALK;
+	if (!cursor)
+		p->candidate = OA_PY_STATES;
+	else if (p->proc.kind != OA_PY_CFRAME)
+		return;
+	else if (py_read(cursor + p->proc.cframe_frame, &p->at) &&
+		 py_read(cursor + p->proc.cframe_previous, &p->next))
+		return;
+	else
+		py_give_up(p, OA_FAULT_PY_READ);
+	if (p->phase == PY_WALK)
+		p->phase = p->high ? PY_READY : PY_LEAVE;
+}
+
+/* The newest eval loop may not have entered its frame yet (<= 3.10): then the frame
+ * is in the register of the argument, and the thread's current one is its caller.
+ */
+static __always_inline bool py_in_prologue(struct oa_state *s)
+{
+#if defined(__TARGET_ARCH_x86)
+	u32 reg = s->python.proc.minor >= 9 ? 4 : 5; /* rsi, rdi */
+#else
+	u32 reg = s->python.proc.minor >= 9 ? 1 : 0;
+#endif
+	u64 frame = s->regs.gp[reg], back;
+
+	if (!s->regs.valid_all || s->regs.return_address || frame == s->python.at)
+		return false;
+	return py_read(frame + s->python.proc.frame_previous, &back) && back == s->python.at;
+}
+
+/* One run of the eval loop is one PyFrameObject. */
+static __always_inline void py_walk_object(struct oa_state *s)
+{
+	struct oa_python_state *p = &s->python;
+
+	p->end = p->low;
+	p->next = p->at;
+	p->phase = PY_LEAVE;
+	if (py_in_prologue(s))
+		return;
+	if (read_user(p->frame, PY_OBJECT_BYTES, p->at)) {
+		py_give_up(p, OA_FAULT_PY_READ);
+		return;
+	}
+	p->next = py_u64(p, p->proc.frame_previous);
+	py_push(s, py_u64(p, p->proc.frame_code),
+		*(const u32 *)(p->frame + (p->proc.frame_instr & 0x7c)));
+}
+
+/* The frames are pushed and the C frame is left: were they its own? */
+static __always_inline void py_settle(struct oa_state *s)
+{
+	struct oa_python_state *p = &s->python;
+	u64 c = p->candidate;
+
+	p->phase = PY_READY;
+	if (c >= OA_PY_STATES)
+		return;
+	if (p->end >= p->high) {
+		s->trace.user_frames = p->saved_frames;
+		s->hash = p->saved_hash;
+		p->candidate = c + 1;
+		py_open(s);
+		return;
+	}
+	/* verifier: a mask on 64 bits; the shifts that extend 32 bits lose the bound. */
+	oa_opaque(c);
+	p->cursor[c & (OA_PY_STATES - 1)] = p->next;
+	if (p->end < p->low)
+		py_open(s); /* of a C frame that was not seen as the eval loop's */
+}
+
+/* Mirrors _PyFrame_IsIncomplete (Include/internal/pycore_frame.h): frames that have
+ * not reached their first traceable instruction are hidden.
+ */
+static __always_inline bool py_is_incomplete(struct oa_python_state *p, u64 code, u32 lasti)
+{
+	u32 first = 0;
+
+	if (p->frame[p->proc.frame_owner & 0x7f] == p->proc.owner_generator)
+		return false;
+	if (lasti < 1024 && read_user(&first, sizeof(first), code + p->proc.code_first_traceable))
+		return true;
+	/* 3.11 and 3.12 begin one instruction before the first: a negative offset */
+	return (s32)lasti < (s32)(first * 2);
+}
+
+/* Look at one frame of a chain that ends with an entry frame. */
+static __always_inline void py_walk_chain(struct oa_state *s)
+{
+	struct oa_python_state *p = &s->python;
+	u64 code;
+	u32 lasti;
+	u8 mark;
+
+	if (!p->at || read_user(p->frame, PY_FRAME_BYTES, p->at)) {
+		py_give_up(p, p->at ? OA_FAULT_PY_READ : OA_FAULT_PY_CHAIN);
+		return;
+	}
+	mark = p->frame[p->proc.frame_entry & 0x7f];
+	if (p->proc.entry_shown || mark < p->proc.entry_value) {
+		code = py_u64(p, p->proc.frame_code) & ~(u64)PY_TAG_MASK;
+		lasti = py_u64(p, p->proc.frame_instr) - code - p->proc.code_instructions;
+		if (!py_is_incomplete(p, code, lasti))
+			py_push(s, code, lasti);
+	}
+	if (mark != p->proc.entry_value) {
+		p->at = py_u64(p, p->proc.frame_previous);
+		return;
+	}
+	if (p->proc.kind == OA_PY_ENTRY) {
+		p->end = p->at;
+		p->next = py_u64(p, p->proc.frame_previous);
+	}
+	p->phase = PY_LEAVE;
+}
+
+/* One step: a Python frame, a C frame, or both. Stays in charge to the stack's end,
+ * because stacks may switch more often than there are tail calls.
+ */
 static __always_inline void python_step(struct oa_state *s)
 {
-	native_step(s);
+	struct oa_python_state *p = &s->python;
+
+	if (p->phase == PY_START)
+		py_start(s);
+	if (p->phase == PY_SEARCH) {
+		py_search(s);
+		return;
+	}
+	if (p->phase == PY_READY && s->mapping.unwinder == OA_UNWINDER_PYTHON) {
+		p->low = s->regs.gp[REG_SP];
+		p->high = 0;
+		p->candidate = 0;
+		py_open(s);
+	}
+	if (p->phase == PY_WALK) {
+		if (p->proc.kind == OA_PY_OBJECT)
+			py_walk_object(s);
+		else
+			py_walk_chain(s);
+		if (p->phase == PY_WALK || s->done)
+			return;
+		if (p->phase == PY_LEAVE && p->high) {
+			py_settle(s);
+			return;
+		}
+	}
+	if (p->phase != PY_LEAVE)
+		push_native(s);
+	if (!s->done) {
+		unwind_frame(s);
+		settle(s);
+	}
+	if (s->done) {
+		if (!s->trace.fault)
+			s->trace.fault = p->fault;
+	} else if (p->phase == PY_LEAVE) {
+		p->high = s->regs.gp[REG_SP];
+		py_settle(s);
+	}
 }
 
 #endif

@@ -317,10 +317,10 @@ class ElfFile:
         for symbols, strings in self.symbol_tables():
             starts = {}
             for raw, name in wanted.items():
-                at = strings.find(b"\0" + raw + b"\0")
-                while at >= 0:  # a name may also be the tail of a longer one: \0 before it
-                    starts[at + 1] = name
-                    at = strings.find(b"\0" + raw + b"\0", at + 1)
+                at = strings.find(raw + b"\0")
+                while at >= 0:  # linkers let a name be the tail of a longer one
+                    starts[at] = name
+                    at = strings.find(raw + b"\0", at + 1)
             if not starts:
                 continue
             whole = symbols[: len(symbols) // _SYMBOL.size * _SYMBOL.size]

@@ -1,0 +1,91 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`otelagent report FILE`: show a saved profile, or write it in another format."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003 (typer looks at the annotation)
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from otelagent.profile.formats.registry import Format
+    from otelagent.profile.model import Profile
+    from otelagent.profile.renaming import Renamer
+
+
+def report(  # noqa: PLR0917 (typer calls it by name)
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A saved profile.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Write the profile here; - is standard output.")
+    ] = "",
+    format_name: Annotated[
+        str, typer.Option("--format", "-f", help="Its format; without it, by the file's ending.")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    top: Annotated[int, typer.Option("--top", min=1, help="Functions to show.")] = 20,
+    debug_dir: Annotated[
+        list[Path] | None,
+        typer.Option("--debug-dir", help="Look for symbols of unnamed frames here.", exists=True),
+    ] = None,
+) -> None:
+    """Show the hottest functions of a saved profile, or write it in another format.
+
+    Reads OTLP (.otlp, .otlp.json), pprof (.pb.gz), collapsed stacks (.folded,
+    .collapsed), speedscope (.speedscope.json) and otelagent's own .html.
+    """
+    from otelagent.profile.formats import registry  # noqa: PLC0415 (imports are lazy)
+    from otelagent.profile.output import check_output  # noqa: PLC0415
+    from otelagent.profile.renaming import rename_frames  # noqa: PLC0415
+    from otelagent.profile.table import print_top  # noqa: PLC0415
+
+    target = chosen_format(output, format_name)
+    if target is not None:
+        output = output or "-"
+        check_output(output, force=force)
+    profile = registry.read(file)
+    if debug_dir:
+        profile = rename_frames(profile, renamer_for(debug_dir))
+    if target is None:
+        print_top(profile, sys.stdout, top)
+        return
+    write_profile(profile, target, output, force=force)
+
+
+def chosen_format(output: str, format_name: str) -> Format | None:
+    """Tell which format is wanted; None: a table on standard output.
+
+    Raises:
+        ConfigError: Neither the option nor the ending names one.
+    """
+    from otelagent.profile.formats import registry  # noqa: PLC0415
+
+    if not output and not format_name:
+        return None
+    return registry.format_named(format_name or registry.format_of(output))
+
+
+def write_profile(profile: Profile, target: Format, output: str, *, force: bool) -> None:
+    """Write the profile and say on stderr what was written and what the format cannot hold."""
+    from otelagent.profile.output import write_output  # noqa: PLC0415
+
+    write_output(output, lambda stream: target.write(profile, stream), force=force)
+    name = "standard output" if output == "-" else output
+    lost = f"; {target.name} cannot hold: {', '.join(target.cannot_hold)}"
+    said = f"{name}: {profile.samples} samples as {target.name}"
+    typer.echo(said + (lost if target.cannot_hold else ""), err=True)
+
+
+def renamer_for(directories: list[Path]) -> Renamer:
+    """Make what names frames from symbol files in these directories.
+
+    Raises:
+        ConfigError: This build cannot.
+    """
+    from otelagent.errors import ConfigError  # noqa: PLC0415
+
+    raise ConfigError(
+        f"no symbols can be read from {directories[0]} yet", hint="leave out --debug-dir"
+    )

@@ -1,0 +1,60 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a profile amounts to, in a few numbers: for last lines, headers and summaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otelagent.model import Frame
+    from otelagent.profile.model import Profile
+
+
+@dataclass(slots=True)
+class Figures:
+    """Numbers of samples unless the name says otherwise.
+
+    Attributes:
+        complete: Their stack was walked to the thread's first frame.
+        guessed: Their stack has a frame found by the frame pointer.
+        unresolved: Their stack has a frame without a name.
+        lost: The sum of the notes whose name begins with `lost`.
+        faults: Samples by why their stack ends early.
+    """
+
+    samples: int = 0
+    complete: int = 0
+    guessed: int = 0
+    unresolved: int = 0
+    lost: int = 0
+    traces: int = 0
+    processes: int = 0
+    threads: int = 0
+    addresses: int = 0
+    unnamed_addresses: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+
+
+def figure(profile: Profile) -> Figures:
+    """Count."""
+    figures = Figures(traces=len(profile.traces))
+    figures.lost = sum(n for name, n in profile.notes.items() if name.startswith("lost"))
+    frames: set[Frame] = {frame for trace in profile.traces for frame in trace.frames}
+    addressed = [frame for frame in frames if frame.address]
+    figures.addresses = len(addressed)
+    figures.unnamed_addresses = sum(not frame.lines for frame in addressed)
+    processes, threads = set(), set()
+    for trace, process, thread, group in profile:
+        processes.add(process)
+        threads.add((process, thread))
+        figures.samples += group.count
+        figures.guessed += group.count * any(frame.guessed for frame in trace.frames)
+        figures.unresolved += group.count * any(not frame.lines for frame in trace.frames)
+        if trace.fault:
+            figures.faults[trace.fault] = figures.faults.get(trace.fault, 0) + group.count
+        else:
+            figures.complete += group.count
+    figures.processes, figures.threads = len(processes), len(threads)
+    return figures

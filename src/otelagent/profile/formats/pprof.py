@@ -1,0 +1,160 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""pprof files (`profile.proto`, gzipped): what `go tool pprof` reads.
+
+A CPU profile has two values per sample, `samples/count` and `cpu/nanoseconds`.
+Frames without a name have no line, so that pprof itself may name them.
+"""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from otelagent.export.dictionary import wire_text
+from otelagent.profile.formats.pprof_proto import profile_class
+
+if TYPE_CHECKING:
+    from otelagent.model import Executable, Frame, Function, Process, SampleGroup, Thread, Trace
+    from otelagent.profile.model import Profile
+
+CANNOT_HOLD = (
+    "times of single samples",
+    "guessed frames",
+    "reasons of unnamed frames",
+    "FileIDs and Go build ids",
+    "paths of processes",
+)
+PID, PROCESS = "pid", "process"
+THREAD_ID, THREAD_NAME = "thread.id", "thread.name"
+FAULT = "otelagent.fault"
+NOTE = "otelagent.note."
+HOST = "otelagent.host."
+
+
+class _Encoder:
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.message = profile_class()()
+        self.strings: dict[str, int] = {}
+        self.functions: dict[Function, int] = {}
+        self.mappings: dict[Executable, int] = {}
+        self.locations: dict[Frame, int] = {}
+        self.seen: dict[int, int] = {}
+        self.string("")
+
+    def string(self, text: str) -> int:
+        text = wire_text(text)
+        if text not in self.strings:
+            self.strings[text] = len(self.strings)
+            self.message.string_table.append(text)
+        return self.strings[text]
+
+    def function(self, function: Function) -> int:
+        if function not in self.functions:
+            self.functions[function] = len(self.functions) + 1
+            self.message.function.add(
+                id=self.functions[function],
+                name=self.string(function.name),
+                system_name=self.string(function.system_name or function.name),
+                filename=self.string(function.file),
+                start_line=function.start_line,
+            )
+        return self.functions[function]
+
+    def mapping(self, executable: Executable | None) -> int:
+        if executable is None:
+            return 0
+        if executable not in self.mappings:
+            self.mappings[executable] = len(self.mappings) + 1
+            self.message.mapping.add(
+                id=self.mappings[executable],
+                memory_start=executable.text_start,
+                memory_limit=executable.text_end,
+                file_offset=executable.text_offset,
+                filename=self.string(executable.path),
+                build_id=self.string(executable.build_id),
+            )
+        return self.mappings[executable]
+
+    def location(self, frame: Frame) -> int:
+        known = self.seen.get(id(frame)) or self.locations.get(frame)
+        if known is None:
+            known = self.locations[frame] = len(self.locations) + 1
+            location = self.message.location.add(
+                id=known, mapping_id=self.mapping(frame.executable), address=frame.address
+            )
+            for line in frame.lines:
+                location.line.add(
+                    function_id=self.function(line.function), line=line.line, column=line.column
+                )
+            if location.mapping_id and frame.lines:
+                self.describe_mapping(frame)
+        self.seen[id(frame)] = known
+        return known
+
+    def describe_mapping(self, frame: Frame) -> None:
+        """Say what the mapping's locations have, as pprof wants to know before it names others."""
+        mapping = self.message.mapping[self.mapping(frame.executable) - 1]
+        mapping.has_functions = True
+        mapping.has_filenames |= any(line.function.file for line in frame.lines)
+        mapping.has_line_numbers |= any(line.line for line in frame.lines)
+        mapping.has_inline_frames |= len(frame.lines) > 1
+
+    def sample(self, trace: Trace, process: Process, thread: Thread, group: SampleGroup) -> None:
+        values = [group.value]
+        if self.has_cpu_time():
+            values.append(group.count * self.profile.period_ns)
+        sample = self.message.sample.add(
+            location_id=[self.location(frame) for frame in trace.frames], value=values
+        )
+        for key, number in ((PID, int(process.pid)), (THREAD_ID, thread.tid)):
+            if number:
+                sample.label.add(key=self.string(key), num=number)
+        for key, text in (
+            (PROCESS, process.name),
+            (THREAD_NAME, thread.name),
+            (FAULT, trace.fault),
+        ):
+            if text:
+                sample.label.add(key=self.string(key), str=self.string(text))
+
+    def has_cpu_time(self) -> bool:
+        return self.profile.counts_samples and self.profile.period_ns > 0
+
+    def value_type(self, message: Any, names: tuple[str, str]) -> None:  # noqa: ANN401
+        message.type, message.unit = self.string(names[0]), self.string(names[1])
+
+    def encode(self) -> bytes:
+        profile, message = self.profile, self.message
+        self.value_type(message.sample_type.add(), profile.sample_type)
+        if self.has_cpu_time():
+            self.value_type(message.sample_type.add(), profile.period_type)
+        self.value_type(message.period_type, profile.period_type)
+        message.period = profile.period_ns
+        message.time_nanos = profile.start_unix_ns
+        message.duration_nanos = profile.duration_ns
+        notes = [f"{NOTE}{name}={value}" for name, value in profile.notes.items()]
+        host = [f"{HOST}{name}={value}" for name, value in profile.host]
+        message.comment.extend(self.string(text) for text in (*host, *notes))
+        for entry in profile:
+            self.sample(*entry)
+        encoded: bytes = message.SerializeToString()
+        return encoded
+
+
+def write(profile: Profile, stream: BinaryIO) -> None:
+    """Write the gzipped message."""
+    # No time in the gzip header: the same profile gives the same bytes.
+    stream.write(gzip.compress(_Encoder(profile).encode(), compresslevel=6, mtime=0))
+
+
+def read(data: bytes) -> Profile:
+    """Parse a file, gzipped or not.
+
+    Raises:
+        FormatError: It is not a pprof profile.
+    """
+    from otelagent.profile.formats.pprof_reading import decode  # noqa: PLC0415
+
+    return decode(data)

@@ -1,0 +1,81 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The hottest functions as a table on a terminal, or as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TextIO
+
+from otelagent.model import FrameType
+from otelagent.profile.top import top_functions
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from otelagent.profile.model import Profile
+    from otelagent.profile.top import TopFunction
+
+DEFAULT_ROWS = 20
+STYLES = {
+    FrameType.KERNEL: "dark_orange",
+    FrameType.PYTHON: "dodger_blue1",
+    FrameType.GO: "cyan",
+    FrameType.JIT: "magenta",
+    FrameType.NATIVE: "green",
+}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Replace control characters: a function's name must not steer the terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def percent(part: int, whole: int) -> str:
+    """Format a share: `12.3%`."""
+    return f"{100 * part / whole if whole else 0:.1f}%"
+
+
+def top_table(rows: list[TopFunction], total: int, limit: int = DEFAULT_ROWS) -> Table:
+    """Lay out the first rows for rich; names are cut where the terminal ends."""
+    from rich.table import Table  # noqa: PLC0415 (not needed where output is no terminal)
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("self", justify="right", no_wrap=True)
+    table.add_column("total", justify="right", no_wrap=True)
+    table.add_column("function", no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column("module", no_wrap=True, overflow="ellipsis", ratio=1, style="dim")
+    for row in rows[:limit]:
+        table.add_row(
+            percent(row.self_value, total),
+            percent(row.total_value, total),
+            Text(printable(row.label.name), style=STYLES[row.label.type]),
+            Text(printable(row.label.module)),
+        )
+    return table
+
+
+def plain_lines(rows: list[TopFunction], total: int, limit: int = DEFAULT_ROWS) -> list[str]:
+    """Lay out the first rows as lines in which nothing is cut."""
+    lines = [f"{'self':>6}  {'total':>6}  function"]
+    for row in rows[:limit]:
+        module = f"  [{printable(row.label.module)}]" if row.label.module else ""
+        shares = f"{percent(row.self_value, total):>6}  {percent(row.total_value, total):>6}"
+        lines.append(f"{shares}  {printable(row.label.name)}{module}")
+    return lines
+
+
+def print_top(profile: Profile, stream: TextIO, limit: int = DEFAULT_ROWS) -> None:
+    """Print the hottest functions of a profile."""
+    rows = top_functions(profile)
+    if not stream.isatty():
+        # A stream's encoding may lack a character of a name.
+        encoding = stream.encoding or "utf-8"
+        text = "\n".join([*plain_lines(rows, profile.total, limit), ""])
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    Console(file=stream).print(top_table(rows, profile.total, limit))

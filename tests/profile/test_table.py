@@ -1,0 +1,47 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+import io
+
+from otelagent.model import Pid, Process, Thread, Trace
+from otelagent.profile.model import Profile
+from otelagent.profile.table import print_top
+from tests.builders.profiles import python, synthetic_profile
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_plain_lines_are_not_cut_and_sorted_by_self():
+    stream = io.StringIO()
+
+    print_top(synthetic_profile(), stream, 5)
+
+    lines = stream.getvalue().splitlines()
+    assert lines[0].split() == ["self", "total", "function"]
+    shares = [float(line.split()[0].rstrip("%")) for line in lines[1:]]
+    assert len(shares) == 5
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_a_terminal_gets_a_table():
+    stream = Terminal()
+
+    print_top(synthetic_profile(), stream, 5)
+
+    assert len(stream.getvalue().splitlines()) == 6
+
+
+def test_a_name_cannot_steer_the_terminal():
+    profile = Profile()
+    trace = Trace((python("evil\x1b[2J[red]\u202e", "a.py", 3),))
+    profile.add(trace, Process(Pid(1), "p"), Thread(1), 1, 1)
+    for stream in (Terminal(), io.StringIO()):
+        print_top(profile, stream)
+
+        assert "\x1b[2J" not in stream.getvalue()
+        assert "\u202e" not in stream.getvalue()
+        assert "[red]" in stream.getvalue()
