@@ -61,6 +61,11 @@ static int capture(enum libbpf_print_level level, const char *format, va_list ar
 static void listen_to(struct oa_object *object)
 {
 	talking = object;
+}
+
+/* From the first moment on: without this libbpf writes to stderr. */
+__attribute__((constructor)) static void silence_libbpf(void)
+{
 	libbpf_set_print(capture);
 }
 

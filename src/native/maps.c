@@ -155,17 +155,12 @@ s32 oa_map_has_batch(s32 fd, u32 key_size, u32 value_size)
 	return !lacks_batch(got);
 }
 
-s32 oa_map_create_array(const char *name, u32 value_size, u32 max_entries, u32 flags)
+s32 oa_map_create(u32 type, const char *name, u32 key_size, u32 value_size, u32 max_entries,
+		  u32 flags)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
 
-	return bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(u32), value_size, max_entries,
-			      &opts);
-}
-
-s32 oa_map_create_ring(const char *name, u32 bytes)
-{
-	return bpf_map_create(BPF_MAP_TYPE_RINGBUF, name, 0, 0, bytes, NULL);
+	return bpf_map_create(type, name, key_size, value_size, max_entries, &opts);
 }
 
 s32 oa_possible_cpus(void)

@@ -24,9 +24,9 @@ s32 oa_map_delete_many(s32 fd, const void *keys, u32 key_size, u32 count);
 s32 oa_map_items(s32 fd, void *keys, u32 key_size, void *values, u32 value_size, u32 capacity);
 /* 1: batch look-up works on this map. 0: it does not. */
 s32 oa_map_has_batch(s32 fd, u32 key_size, u32 value_size);
-/* A mmapable array of u64 for an array of maps; a file descriptor. */
-s32 oa_map_create_array(const char *name, u32 value_size, u32 max_entries, u32 flags);
-s32 oa_map_create_ring(const char *name, u32 bytes);
+/* A map that no object declares; a file descriptor. `type` is the kernel's BPF_MAP_TYPE_*. */
+s32 oa_map_create(u32 type, const char *name, u32 key_size, u32 value_size, u32 max_entries,
+		  u32 flags);
 s32 oa_possible_cpus(void);
 void *oa_map_mmap(s32 fd, u64 bytes, s32 writable, s32 *error);
 s32 oa_munmap(void *start, u64 bytes);

@@ -6,6 +6,7 @@
 #include <linux/perf_event.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 period)
@@ -26,4 +27,23 @@ s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 pe
 s32 oa_perf_enable(s32 fd, s32 on)
 {
 	return ioctl(fd, on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0) ? -errno : 0;
+}
+
+static u64 now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (u64)now.tv_sec * 1000000000ull + (u64)now.tv_nsec;
+}
+
+void oa_spin(u32 milliseconds)
+{
+	u64 end = now_ns() + milliseconds * 1000000ull;
+	volatile u32 turns;
+
+	/* Where the clock is read by a system call, most of the time is still spent here. */
+	while (now_ns() < end)
+		for (turns = 0; turns < 20000; turns++)
+			;
 }

@@ -12,11 +12,13 @@ enum oa_perf_source {
 	OA_PERF_CYCLES, /* cycles counted by the CPU's PMU */
 };
 
-/* `pid` -1: every process on the CPU; else that thread and, once it inherits, its children.
- * One of `frequency_hz` and `period` (ns for the clock, events otherwise) is 0.
- * The event is disabled until a program is attached or it is enabled.
+/* `pid` -1: every process on the CPU; 0: the calling thread; else that thread and, once it
+ * inherits, its children. One of `frequency_hz` and `period` (ns for the clock, events otherwise)
+ * is 0. The event is disabled until a program is attached or it is enabled.
  */
 s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 period);
 s32 oa_perf_enable(s32 fd, s32 on);
+/* Keep the calling thread busy in user mode, for calibration. */
+void oa_spin(u32 milliseconds);
 
 #endif

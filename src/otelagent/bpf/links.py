@@ -103,8 +103,13 @@ def open_error(error: int, event: str) -> KernelError:
     return AttachFailed(message)
 
 
+def close_event(fd: int) -> None:
+    """Close an event that no link owns."""
+    lib.oa_close(fd)
+
+
 def open_sampling(rate: Rate, cpu: int, pid: int = -1) -> int:
-    """Open a disabled event; `cpu` or `pid` -1 means any.
+    """Open a disabled event; `cpu` or `pid` -1 means any, `pid` 0 the calling thread.
 
     Raises:
         NotPermitted: A capability is missing.
@@ -118,6 +123,11 @@ def open_sampling(rate: Rate, cpu: int, pid: int = -1) -> int:
     if fd < 0:
         raise open_error(fd, rate.name)
     return fd
+
+
+def spin(milliseconds: int) -> None:
+    """Keep this thread busy in user mode, without the GIL."""
+    lib.oa_spin(milliseconds)
 
 
 class SamplingEvents:

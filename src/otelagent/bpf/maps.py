@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import mmap
 import struct
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from otelagent._native import ffi, lib
@@ -33,6 +34,17 @@ Buffer = bytes | bytearray | memoryview | Any
 _U32 = struct.Struct("=I")
 BPF_F_MMAPABLE = 1 << 10
 """include/uapi/linux/bpf.h"""
+
+
+class MapType(IntEnum):
+    """`enum bpf_map_type`, include/uapi/linux/bpf.h."""
+
+    HASH = 1
+    ARRAY = 2
+    LPM_TRIE = 11
+    RINGBUF = 27
+
+
 ANY, NOEXIST, EXIST = 0, 1, 2
 """Flags of an update, include/uapi/linux/bpf.h."""
 
@@ -251,23 +263,40 @@ class ProgArray(FdArray):
     """A table of tail calls: index → file descriptor of a loaded program."""
 
 
-class InnerArray(ArrayMap):
-    """An array that we made; it owns its file descriptor."""
+class OwnMap(_Map):
+    """A map that no object declares; it owns its file descriptor."""
+
+    def close(self) -> None:
+        """Give the file descriptor back; an outer map and mapped memory keep the map alive."""
+        if self.fd >= 0:
+            lib.oa_close(self.fd)
+            self.fd = -1
+
+
+class OwnHashMap(HashMap, OwnMap):
+    """A hash map or trie that we made."""
+
+
+class InnerArray(ArrayMap, OwnMap):
+    """An array that we made."""
 
     @classmethod
     def create(cls, name: str, value_size: int, entries: int) -> InnerArray:
         """Make a mmapable array. The kernel keeps 15 letters of the name."""
-        flags = BPF_F_MMAPABLE
-        fd = lib.oa_map_create_array(name.encode()[:15], value_size, entries, flags)
-        if fd < 0:
-            raise KernelError(f"cannot make BPF array {name}: {describe(fd)}", hint=hint_for(fd))
-        return cls(MapInfo(name, fd, 2, 4, value_size, entries, flags))  # 2: BPF_MAP_TYPE_ARRAY
+        return cls(create_map(MapType.ARRAY, name, (4, value_size, entries), BPF_F_MMAPABLE))
 
-    def close(self) -> None:
-        """Give the file descriptor back; an outer map and mapped memory keep the array alive."""
-        if self.fd >= 0:
-            lib.oa_close(self.fd)
-            self.fd = -1
+
+def create_map(kind: MapType, name: str, sizes: tuple[int, int, int], flags: int = 0) -> MapInfo:
+    """Make a map of (key size, value size, entries); the caller closes its descriptor.
+
+    Raises:
+        KernelError: The kernel refuses.
+    """
+    fd = int(lib.oa_map_create(kind, name.encode()[:15], *sizes, flags))
+    if fd < 0:
+        message = f"cannot make BPF {kind.name} map {name}: {describe(fd)}"
+        raise KernelError(message, hint=hint_for(fd))
+    return MapInfo(name, fd, kind, *sizes, flags)
 
 
 class ArrayOfMaps(FdArray):

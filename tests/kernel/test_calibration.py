@@ -1,0 +1,75 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+import platform
+import struct
+
+import pytest
+
+from otelagent._native import ffi
+from otelagent.errors import MissingFeature
+from otelagent.kernel import calibration
+from otelagent.kernel.calibration import (
+    Tick,
+    find_regs_distance,
+    is_plausible_distance,
+    parse_tick,
+)
+
+STACK = 0xFFFF_C900_0000_0000
+
+
+def tick(distance, stack=STACK, at=32):
+    return Tick(1, stack + distance, b"", bytes(at) + struct.pack("=Q", stack) + bytes(64))
+
+
+@pytest.fixture(params=["x86_64", "aarch64"])
+def machine(request, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: request.param)
+    return request.param
+
+
+def test_layout_matches_the_shared_header():
+    seen = ffi.new("struct oa_calibration *")
+    seen.task, seen.regs, seen.task_bytes, seen.regs_bytes = 1, 2, 1024, 168
+    seen.regs_copy[0] = seen.task_copy[0] = 9
+
+    parsed = parse_tick(bytes(ffi.buffer(seen)))
+
+    assert (parsed.task, parsed.regs) == (1, 2)
+    assert (len(parsed.registers), len(parsed.task_copy)) == (168, 1024)
+    assert parsed.registers[0] == parsed.task_copy[0] == 9
+
+
+def test_user_mode_is_told_by_the_registers(machine):
+    at, user, kernel = (17, 0x33, 0x10) if machine == "x86_64" else (33, 0x1000, 0x5)
+    words = [0] * 34
+
+    for value, is_user in ((user, True), (kernel, False)):
+        words[at] = value
+        assert Tick(0, 0, struct.pack("=34Q", *words), b"").is_user is is_user
+    assert not Tick(0, 0, b"", b"").is_user
+
+
+@pytest.mark.parametrize("distance", [0x3F58, 0x3F48, 0x7F58])
+def test_distances_seen_on_kernels_are_plausible(monkeypatch, distance):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+    assert is_plausible_distance(distance)
+    assert find_regs_distance([tick(distance), tick(distance, STACK + 0x5000)], 32) == distance
+
+
+@pytest.mark.parametrize("distances", [[], [0x3F50], [0x5F58], [0x3F58, 0x3F48], [-8, 0x3F58]])
+def test_what_is_not_certain_is_refused(monkeypatch, distances):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+    with pytest.raises(MissingFeature, match="user registers"):
+        find_regs_distance([tick(distance) for distance in distances], 32)
+
+
+def test_an_offset_outside_the_copy_is_no_answer():
+    with pytest.raises(MissingFeature):
+        find_regs_distance([tick(0x3F58)], 4096)
+
+
+def test_slots_are_those_of_the_program():
+    assert calibration.Limit.CALIBRATION_SLOTS == 8
