@@ -1,0 +1,37 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Skips name what is missing, never a version.
+
+    @pytest.mark.needs("bpf_loop", "tool:clang")
+
+The names are the fields of `KernelFeatures`, or `tool:` and a program on PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from otelagent.kernel.features import has_feature
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs(*features): skip where a feature is missing")
+
+
+def is_there(name):
+    """Tell whether a feature or tool is there; an unknown name is a mistake in the test."""
+    if name.startswith("tool:"):
+        return shutil.which(name.removeprefix("tool:")) is not None
+    return has_feature(name)
+
+
+def pytest_runtest_setup(item):
+    if os.geteuid():
+        pytest.skip("needs root")
+    for marker in item.iter_markers("needs"):
+        for name in marker.args:
+            if not is_there(name):
+                pytest.skip(f"needs {name}")
