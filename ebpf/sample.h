@@ -140,7 +140,11 @@ static __always_inline void send_deferred(struct oa_state *s)
 {
 	u32 cpu = bpf_get_smp_processor_id();
 	struct oa_deferred *d = bpf_map_lookup_elem(&deferred_stacks, &cpu);
-	u32 bytes = 0, size, chunk;
+	/* verifier: 64 bits wide. As u32, clang 14 without alu32 checks a zero-extended copy
+	 * and the bound is not known of the one that is used (6.18: "invalid access to map
+	 * value"). Guard: integration/test_loader.py.
+	 */
+	u64 bytes = 0, size, chunk;
 	u64 sp;
 
 	if (!d)
