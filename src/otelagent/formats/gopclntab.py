@@ -10,7 +10,7 @@ reads, so a binary of any size is opened at once. The layouts (Go's
 | --- | --- | --- |
 | `0xfffffffa` | 1.16, 1.17 | absolute entries, funcdata are pointers, inline tree of 20 bytes |
 | `0xfffffff0` | 1.18, 1.19 | offsets from `text`, funcdata are offsets from `gofunc` |
-| `0xfffffff1` | 1.20 … | start lines, inline tree of 16 bytes; 1.26: no text address in the header |
+| `0xfffffff1` | 1.20 … | start lines, inline tree of 16 bytes; 1.26: no text address |
 
 `text` and `gofunc` are in the module data, which is found by its first word:
 the address of the table.
@@ -199,16 +199,16 @@ class GoTable:
     @cached_property
     def _relocations(self) -> dict[int, int]:
         """R_*_RELATIVE of a position-independent file whose data hold no addresses."""
-        found: dict[int, int] = {}
-        section = next((s for s in self._elf.sections if s.name == ".rela.dyn"), None)
+        section = self._elf.section(".rela.dyn")
         if section is None or section.type != _SHT_RELA or section.size > MAX_SCANNED_BYTES:
-            return found
+            return {}
         data = self._elf.read(section.offset, section.size // 24 * 24)
         low = min((s.addr for s in self._elf.sections if s.flags & 3 == 3), default=0)
-        for offset, info, addend in struct.iter_unpack("<QQq", data):
-            if info in _R_RELATIVE and offset >= low and addend >= 0:
-                found[offset] = addend
-        return found
+        return {
+            offset: addend
+            for offset, info, addend in struct.iter_unpack("<QQq", data)
+            if info in _R_RELATIVE and offset >= low and addend >= 0
+        }
 
     def _word(self, addr: int) -> int:
         try:
