@@ -29,3 +29,15 @@ class PythonNamer(Protocol):
     def name(self, file_or_object: int, addr: int) -> Frame:
         """Turn the two words of a raw frame (`struct oa_frame`) into a frame."""
         ...
+
+
+class Finisher(Protocol):
+    """Unwinds deferred stacks in user space."""
+
+    def unwind(self, deferred: bytes, space: int) -> bytes:
+        """Walk a deferred stack (`struct oa_deferred`) with the code of an address space.
+
+        Returns:
+            The trace record that BPF would have sent.
+        """
+        ...

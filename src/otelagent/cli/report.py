@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from otelagent.profile.renaming import Renamer
 
 
-def report(  # noqa: PLR0917 (typer calls it by name)
+def report(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A saved profile.")],
     output: Annotated[
         str, typer.Option("--output", "-o", help="Write the profile here; - is standard output.")

@@ -36,7 +36,7 @@ class Profile(ProfileInfo):
         default_factory=dict, init=False, repr=False
     )
 
-    def add(  # noqa: PLR0917 (one sample's parts, in the order of the model)
+    def add(
         self,
         trace: Trace,
         process: Process,

@@ -97,6 +97,16 @@ class Tables:
         _check(lib.oa_host_use_rules(self.handle, pointer, size), "use rules")
         self._borrowed["rules"] = pointer
 
+    def use_map(self, which: int, source: HashMap) -> None:
+        """Look up in a kernel map; `which` is one of the `OA_HOST_…` numbers."""
+        sizes = (source.info.key_size, source.info.value_size)
+        _check(lib.oa_host_use_fd(self.handle, which, source.fd, *sizes), "use a BPF map")
+
+    def update(self, which: int, key: bytes, value: bytes) -> None:
+        """Write an entry of a hash; `which` is one of the `OA_HOST_…` numbers."""
+        args = (self.handle, which, ffi.from_buffer(key), len(key), ffi.from_buffer(value))
+        _check(lib.oa_host_update(*args, len(value)), "write an entry")
+
 
 class KernelTables(Tables):
     """The maps of a loaded object: what BPF knows, its unwinders know here too.
@@ -113,11 +123,6 @@ class KernelTables(Tables):
         self.use_map(lib.OA_HOST_PAGES, HashMap.of(owner, "pages"))
         self.use_map(lib.OA_HOST_PROCESSES, HashMap.of(owner, "processes"))
         self.use_rules(rules.pointer, rules.bytes)
-
-    def use_map(self, which: int, source: HashMap) -> None:
-        """Look up in a kernel map; `which` is one of the `OA_HOST_…` numbers."""
-        sizes = (source.info.key_size, source.info.value_size)
-        _check(lib.oa_host_use_fd(self.handle, which, source.fd, *sizes), "use a BPF map")
 
 
 class HostTables(Tables):
@@ -176,11 +181,6 @@ class HostTables(Tables):
             chunk, at = self._store(rows[first : first + count])
             value = _PAGE.pack(chunk, at, count, 0)
             self.update(lib.OA_HOST_PAGES, _PAGE_KEY.pack(file_id, page), value)
-
-    def update(self, which: int, key: bytes, value: bytes) -> None:
-        """Write an entry of a hash; `which` is one of the `OA_HOST_…` numbers."""
-        args = (self.handle, which, ffi.from_buffer(key), len(key), ffi.from_buffer(value))
-        _check(lib.oa_host_update(*args, len(value)), "write an entry")
 
     def _add_rule(self, rule: bytes) -> int:
         index = self._rules.setdefault(rule, len(self._rules))

@@ -1,0 +1,139 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Records of the ring: bytes of the structs in `ebpf/oa_abi.h` into typed values."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from otelagent.abi._generated import FrameFlag, FrameKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# struct oa_sample, struct oa_generation, and the rest of struct oa_trace
+_TRACE = struct.Struct("=QQQIIHHI16sQIIQHHHH")
+_REPORT = struct.Struct("=QQQIIHHI")
+_ADDRESS = (1 << 48) - 1
+
+
+class Generation(NamedTuple):
+    """`struct oa_generation`: which life of which process, as BPF tells it."""
+
+    start_ns: int
+    exec_id: int
+    pid: int
+
+
+class RawFrame(NamedTuple):
+    """`struct oa_frame`, taken apart; `word` is its second half as it was."""
+
+    file_or_object: int
+    address: int
+    kind: int
+    is_return: bool
+    guessed: bool
+    word: int
+
+
+class RawTrace(NamedTuple):
+    """`struct oa_trace` with its words: a stack as BPF made it, newest frame first."""
+
+    hash: int
+    time_ns: int
+    weight: int
+    pid: int
+    tid: int
+    cpu: int
+    flags: int
+    comm: bytes
+    generation: Generation
+    fault_pc: int
+    fault: int
+    steps: int
+    kernel: tuple[int, ...]
+    user: bytes
+
+    def frames(self) -> Iterator[RawFrame]:
+        """Take the user frames apart."""
+        for first, second in struct.iter_unpack("=QQ", self.user):
+            flags = second >> 56
+            yield RawFrame(
+                first,
+                second & _ADDRESS,
+                second >> 48 & 0xFF,
+                bool(flags >> FrameFlag.RETURN_BIT & 1),
+                bool(flags >> FrameFlag.GUESSED_BIT & 1),
+                second,
+            )
+
+    @property
+    def has_interpreter_frames(self) -> bool:
+        """Whether a frame must be named from the process's memory."""
+        return any(frame.kind == FrameKind.PYTHON for frame in self.frames())
+
+
+class Origin(NamedTuple):
+    """Whose stack a deferred one is, and when it was taken (CLOCK_MONOTONIC ns)."""
+
+    generation: Generation
+    time_ns: int
+
+
+class Report(NamedTuple):
+    """`struct oa_report`."""
+
+    time_ns: int
+    addr: int
+    generation: Generation
+    tid: int
+    reason: int
+
+
+def decode_trace(data: bytes | memoryview) -> RawTrace:
+    """Decode a trace record.
+
+    Raises:
+        ValueError: Its counts do not fit its length.
+    """
+    if len(data) < _TRACE.size:
+        raise ValueError("a trace record is too short")
+    row = _TRACE.unpack_from(data)
+    hash_, time_ns, weight, pid, tid, _, cpu, flags, comm = row[:9]
+    start_ns, exec_id, owner, fault_pc, kernel_frames, user_frames, fault, steps = row[9:]
+    user_at = _TRACE.size + 8 * kernel_frames
+    end = user_at + 16 * user_frames
+    if end > len(data):
+        raise ValueError("a trace record is shorter than its frames")
+    kernel = struct.unpack_from(f"={kernel_frames}Q", data, _TRACE.size)
+    generation = Generation(start_ns, exec_id, owner)
+    user = bytes(data[user_at:end])
+    return RawTrace(
+        *(hash_, time_ns, weight, pid, tid, cpu, flags, comm, generation),
+        *(fault_pc, fault, steps, kernel, user),
+    )
+
+
+def decode_origin(data: bytes | memoryview) -> Origin:
+    """Decode the head of a trace or deferred stack.
+
+    Raises:
+        ValueError: It is too short.
+    """
+    if len(data) < _TRACE.size:
+        raise ValueError("a deferred stack is too short")
+    row = _TRACE.unpack_from(data)
+    return Origin(Generation(row[9], row[10], row[11]), row[1])
+
+
+def decode_report(data: bytes | memoryview) -> Report:
+    """Decode a report record.
+
+    Raises:
+        ValueError: It is too short.
+    """
+    if len(data) < _REPORT.size:
+        raise ValueError("a report record is too short")
+    time_ns, addr, start_ns, exec_id, pid, _, reason, tid = _REPORT.unpack_from(data)
+    return Report(time_ns, addr, Generation(start_ns, exec_id, pid), tid, reason)

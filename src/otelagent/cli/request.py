@@ -1,0 +1,104 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What was asked of `record`, checked, and turned into what the profiler takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from otelagent.errors import ConfigError
+from otelagent.host import procfs
+from otelagent.host.cgroup import find_cgroup
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from otelagent.cli.talk import Talk
+    from otelagent.host.command import HeldCommand
+    from otelagent.profiler import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The command line of `record`, as it was given."""
+
+    command: tuple[str, ...]
+    pids: tuple[int, ...]
+    cgroups: tuple[str, ...]
+    everything: bool
+    frequency_hz: int
+    duration: str
+    output: str
+    format_name: str
+    event: str
+    max_frames: int
+    force: bool
+    quiet: bool
+    symbols: bool
+    debuginfod: str
+    btf_path: Path | None
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: Not exactly one kind of target, or an unknown event.
+        """
+        chosen = [bool(self.command), bool(self.pids), bool(self.cgroups), self.everything]
+        if sum(chosen) != 1:
+            raise ConfigError(
+                "say what to profile: -p PID, --cgroup PATH, --all or -- COMMAND"
+                + ("" if not any(chosen) else " (only one of them)"),
+                hint="otelagent record -- python3 app.py",
+            )
+        if self.event not in {"cpu-clock", "cycles"}:
+            raise ConfigError(f"there is no event {self.event!r}", hint="cpu-clock or cycles")
+
+
+def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> Options:
+    """Turn the request into what the profiler takes; checks that targets exist."""
+    from otelagent.profiler import Options  # noqa: PLC0415
+
+    options = Options(
+        frequency_hz=request.frequency_hz,
+        everything=request.everything,
+        max_frames=request.max_frames,
+        use_cycles=request.event == "cycles",
+        btf_path=request.btf_path,
+        symbols=request.symbols,
+        debuginfod=request.debuginfod,
+    )
+    if command:
+        return replace(options, pids=(command.pid,))
+    for pid in request.pids:
+        if procfs.is_kernel_thread(pid):
+            talk.say(f"process {pid} is a kernel thread: it has kernel frames only")
+    pids = list(request.pids)
+    unified = []
+    for name in request.cgroups:
+        cgroup = find_cgroup(name)
+        if cgroup.is_unified:
+            unified.append(cgroup.path)
+            continue
+        talk.say(
+            f"{cgroup.path} is a cgroup of version 1: its processes of this moment are "
+            "followed, with their children; those that enter it later are not"
+        )
+        pids.extend(cgroup.pids())
+    return replace(options, pids=tuple(pids), cgroups=tuple(unified))
+
+
+def intention(request: Request, seconds: float | None, output: str) -> str:
+    """Say what is going to happen."""
+    what = "the whole system"
+    if request.command:
+        what = " ".join(request.command)
+    elif request.pids:
+        named = [f"{pid} ({procfs.read_comm(pid)})" for pid in request.pids]
+        what = ("process " if len(named) == 1 else "processes ") + ", ".join(named)
+    elif request.cgroups:
+        what = "cgroup " + ", ".join(request.cgroups)
+    until = f"for {seconds:g} s" if seconds else "until it ends" if request.command else ""
+    ending = "; Ctrl-C stops and writes " if until else "until Ctrl-C, then write "
+    return f"sampling {what} at {request.frequency_hz} Hz {until}{ending}{output}"

@@ -1,0 +1,51 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which capabilities this process has, which it needs, and what for.
+
+Numbers: include/uapi/linux/capability.h. CAP_SYS_ADMIN stands in for CAP_BPF and
+CAP_PERFMON (Linux a17b53c4a4b5, "bpf, capability: Introduce CAP_BPF", v5.8).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from otelagent.errors import NotPermitted
+
+_SYS_PTRACE, _SYS_ADMIN, _PERFMON, _BPF = 19, 21, 38, 39
+NEEDED = {
+    _BPF: ("CAP_BPF", "to load BPF programs"),
+    _PERFMON: ("CAP_PERFMON", "to sample and to read memory"),
+    _SYS_PTRACE: ("CAP_SYS_PTRACE", "to open the files of other users' processes"),
+}
+
+
+def effective(status: str) -> int:
+    """Read the effective set out of /proc/PID/status."""
+    for line in status.splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def missing(have: int) -> list[tuple[str, str]]:
+    """List what is missing: (capability, what it is needed for)."""
+    stands_in = {_BPF, _PERFMON} if have >> _SYS_ADMIN & 1 else set()
+    return [
+        NEEDED[number] for number in NEEDED if not have >> number & 1 and number not in stands_in
+    ]
+
+
+def require() -> None:
+    """Check that sampling is permitted at all.
+
+    Raises:
+        NotPermitted: A capability is missing; the hint says how to grant it.
+    """
+    lacking = missing(effective(Path("/proc/self/status").read_text()))
+    if not lacking:
+        return
+    names = ",".join(name.lower() for name, _ in lacking)
+    what = "; ".join(f"{name} {purpose}" for name, purpose in lacking)
+    hint = f"run it with sudo, or with these capabilities: capsh --caps={names}+eip, systemd's "
+    raise NotPermitted(f"not permitted: this needs {what}", hint=f"{hint}AmbientCapabilities=")

@@ -1,0 +1,106 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""From what is asked for and what the kernel has to one loaded profiler object.
+
+The only place that decides which programs are loaded and how large maps are.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otelagent._native import ffi
+from otelagent.abi._generated import Counter, Fault, Limit, TargetMode, Unwinder
+from otelagent.bpf.maps import ProgArray
+from otelagent.bpf.object import BpfObject, object_path, possible_cpus
+
+if TYPE_CHECKING:
+    from otelagent.kernel.offsets import KernelOffsets
+
+COUNTER_ROW = Counter.COUNT + Fault.COUNT
+"""u64 in a CPU's row of the map `counters`."""
+_UNWINDERS = {Unwinder.NATIVE: "unwind_native", Unwinder.PYTHON: "unwind_python"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for.
+
+    Attributes:
+        everything: The whole system; else the target set and cgroups.
+        processes: How many processes to size maps for.
+        mappings: How many entries of the look-up trie at most.
+        ring_bytes: Size of the ring, a power of two.
+    """
+
+    frequency_hz: int
+    everything: bool
+    max_frames: int
+    cgroups: int = 0
+    processes: int = 4096
+    mappings: int = 1 << 19
+    pages: int = 1 << 16
+    ring_bytes: int = 4 << 20
+    known_sets: int = 4096
+    idle: bool = False
+    deferred_per_second: int = 256
+    report_interval_ms: int = 20
+
+
+def make_config(wish: Wish, offsets: KernelOffsets) -> bytes:
+    """Fill `struct oa_config`."""
+    config = ffi.new("struct oa_config *")
+    for name, value in offsets.config_fields().items():
+        setattr(config, name, value)
+    config.period_weight = 1_000_000_000 // wish.frequency_hz
+    config.self_pid = os.getpid()
+    config.target_mode = TargetMode.ALL if wish.everything else TargetMode.SET
+    config.cgroups = wish.cgroups
+    config.max_user_frames = wish.max_frames
+    config.cpus = possible_cpus()
+    config.known_sets = wish.known_sets
+    config.idle = wish.idle
+    config.deferred_per_second = wish.deferred_per_second
+    config.report_interval_ms = wish.report_interval_ms
+    config.wake_bytes = wish.ring_bytes // 4
+    return bytes(ffi.buffer(config))
+
+
+def load(wish: Wish, offsets: KernelOffsets, *, has_loop: bool) -> BpfObject:
+    """Open, configure and load the profiler, and fill its tail-call table.
+
+    Raises:
+        KernelError: The kernel refused it.
+    """
+    bpf = BpfObject.open(object_path("profiler"))
+    try:
+        bpf.set_variable("config", make_config(wish, offsets))
+        for name in _UNWINDERS.values():
+            bpf.set_autoload(name, not has_loop)
+            bpf.set_autoload(f"{name}_loop", has_loop)
+        cpus = possible_cpus()
+        sizes = {
+            "states": cpus,
+            "deferred_stacks": cpus,
+            "counters": cpus * COUNTER_ROW,
+            "events": wish.ring_bytes,
+            "known_traces": wish.known_sets,
+            "targets": wish.processes,
+            "processes": wish.processes,
+            "mappings": wish.mappings,
+            "pages": wish.pages,
+            "rules": Limit.MAX_RULES,
+        }
+        for name, entries in sizes.items():
+            bpf.set_max_entries(name, entries)
+        bpf.load()
+        table = ProgArray.of(bpf, "unwinders_perf")
+        for index, name in _UNWINDERS.items():
+            table[index] = bpf.program(f"{name}_loop" if has_loop else name).fd
+        table[Unwinder.STOP] = bpf.program("unwind_stop").fd
+    except BaseException:
+        bpf.close()
+        raise
+    return bpf

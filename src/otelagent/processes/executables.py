@@ -1,0 +1,168 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Files with code, once each: identity, unwind rows in the pool, what interpreter it is.
+
+A file is known by device and inode, checked against size and modification time
+where it can be looked at; several inodes with the same content share one FileID
+and one set of rows. Rows are freed when no process maps the file.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from otelagent import metrics
+from otelagent.errors import AgentError, BadElf, TargetError
+from otelagent.formats.elf import BytesSource, ElfFile
+from otelagent.log import fields
+from otelagent.model import Executable, FileId
+from otelagent.unwind.file_id import file_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otelagent.formats.elf import Segment, Source
+    from otelagent.processes.rowstore import RowStore, Stored
+    from otelagent.unwind.extract import RowTable
+
+logger = logging.getLogger(__name__)
+MAX_FILES = 8192
+
+
+@dataclass(slots=True, eq=False)
+class Loaded:
+    """A file with code that some process maps or mapped.
+
+    Attributes:
+        key: FileID's first 64 bits, what BPF knows the file by.
+        segments: PT_LOAD segments with code.
+        source: The open file; kept, for names, also when the file is deleted.
+        python: Address ranges of the eval loop, if it is a CPython (ELF addresses).
+        reason: Why it has no rows; empty if it has.
+    """
+
+    key: int
+    executable: Executable
+    segments: tuple[Segment, ...]
+    source: Source
+    elf: ElfFile
+    table: RowTable | None = None
+    stored: Stored | None = None
+    users: int = 0
+    python: tuple[tuple[int, int], ...] = ()
+    reason: str = ""
+    stamp: tuple[int, int] = (0, 0)
+
+    def bias_of(self, start: int, offset: int) -> int:
+        """Address minus ELF address of a mapping that begins at `start` with file `offset`.
+
+        Raises:
+            BadElf: No segment with code covers that offset.
+        """
+        page = 0xFFF
+        for segment in self.segments:
+            first = segment.offset & ~page
+            if first <= offset < segment.offset + segment.filesz:
+                return start - (segment.vaddr - segment.offset + offset)
+        raise BadElf(f"no code segment at file offset {offset:#x}")
+
+
+@dataclass(slots=True)
+class Executables:
+    """All of them; the processes thread is its only user, but for `by_key`."""
+
+    store: RowStore
+    load_rows: Callable[[Source, ElfFile], RowTable]
+    detect_python: Callable[[ElfFile], tuple[tuple[int, int], ...]]
+    by_inode: dict[tuple[int, int, int], Loaded] = field(default_factory=dict)
+    by_key: dict[int, Loaded] = field(default_factory=dict)
+    load_ns: int = 0
+
+    def known(self, identity: tuple[int, int, int]) -> Loaded | None:
+        """Find a file by (major, minor, inode) without opening anything."""
+        return self.by_inode.get(identity)
+
+    def add(
+        self, identity: tuple[int, int, int], path: str, source: Source, stamp: tuple[int, int]
+    ) -> Loaded:
+        """Identify a file that was opened.
+
+        Raises:
+            BadElf: It is not an ELF file that can be handled.
+        """
+        found = self.by_inode.get(identity)
+        if found is not None and found.stamp == stamp:
+            return found
+        loaded = self._identify(path, source, stamp)
+        if identity[2]:
+            self.by_inode[identity] = loaded
+        return loaded
+
+    def add_vdso(self, data: bytes) -> Loaded:
+        """Identify the vDSO by the bytes in our own memory: every process has the same."""
+        return self._identify("[vdso]", BytesSource(data), (0, 0))
+
+    def _identify(self, path: str, source: Source, stamp: tuple[int, int]) -> Loaded:
+        elf = ElfFile(source)
+        identity: FileId = file_id(source)
+        key = int.from_bytes(identity[:8], "big") or 1
+        found = self.by_key.get(key)
+        while found is not None and found.executable.file_id != identity:
+            key += 1  # another file with the same first 64 bits
+            found = self.by_key.get(key)
+        if found is not None:
+            return found
+        segments = tuple(elf.executable_loads())
+        start = min((s.vaddr for s in segments), default=0)
+        loaded = Loaded(
+            key=key,
+            executable=Executable(
+                identity,
+                path,
+                build_id=elf.build_id,
+                go_build_id=elf.go_build_id,
+                text_start=start,
+                text_end=max((s.vaddr + s.memsz for s in segments), default=0),
+                text_offset=next((s.offset for s in segments if s.vaddr == start), 0),
+            ),
+            segments=segments,
+            source=source,
+            elf=elf,
+            stamp=stamp,
+        )
+        self.by_key[key] = loaded
+        return loaded
+
+    def acquire(self, loaded: Loaded) -> None:
+        """Count one more mapping of the file; the first one puts its rows into the pool."""
+        loaded.users += 1
+        if loaded.stored is not None or loaded.reason:
+            return
+        began = time.monotonic_ns()
+        try:
+            if loaded.table is None:
+                loaded.table = self.load_rows(loaded.source, loaded.elf)
+            loaded.stored = self.store.load(loaded.key, loaded.table)
+            loaded.python = self.detect_python(loaded.elf)
+        except TargetError as err:
+            loaded.reason = str(err)
+            metrics.mapping_failed.add(reason=type(err).__name__)
+            logger.info(
+                "%s", fields("no unwind rows", file=loaded.executable.path, reason=loaded.reason)
+            )
+        finally:
+            loaded.table = None
+            self.load_ns += time.monotonic_ns() - began
+
+    def release(self, loaded: Loaded) -> None:
+        """Count one mapping less; the last one takes the rows away."""
+        loaded.users -= 1
+        if loaded.users <= 0 and loaded.stored is not None:
+            try:
+                self.store.unload(loaded.stored)
+            except AgentError as err:
+                logger.warning("%s", fields("rows not freed", error=err))
+            loaded.stored = None

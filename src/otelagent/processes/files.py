@@ -1,0 +1,34 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Open the file behind a mapping."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from otelagent.errors import TargetError
+from otelagent.host import files
+from otelagent.processes.table import Opened
+
+if TYPE_CHECKING:
+    from otelagent.formats.proc_maps import MappedRange
+
+
+def open_mapped(pid: int, mapped: MappedRange) -> Opened:
+    """Open the file of a mapping; also when the process is gone, if its path still leads there.
+
+    Raises:
+        TargetError: It cannot be opened, or another file is there now.
+    """
+    dev = os.makedev(mapped.major, mapped.minor)
+    try:
+        source = files.open_mapped(
+            pid, mapped.start, mapped.end, mapped.path, dev=dev, inode=mapped.inode
+        )
+    except TargetError:
+        source = files.open_file(mapped.path)
+        if (source.stat.st_ino, source.stat.st_dev) != (mapped.inode, dev):
+            source.close()
+            raise
+    return Opened(source, (source.stat.st_size, source.stat.st_mtime_ns))

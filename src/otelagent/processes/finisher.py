@@ -1,0 +1,46 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Deferred stacks: the host build of the unwinders over the very maps that BPF uses."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from otelagent._native import lib
+from otelagent.abi.codec import decode_origin
+from otelagent.unwind.host import HostUnwinder, Tables
+
+if TYPE_CHECKING:
+    from otelagent.bpf.maps import HashMap, Mapped
+    from otelagent.processes.rowstore import RowStore
+
+_U32 = struct.Struct("=I")
+_PROCESS = struct.Struct("=QIIII")
+
+
+class DeferredFinisher:
+    """Implements `Finisher`. Used by the processes thread, which alone writes the maps."""
+
+    def __init__(
+        self, mappings: HashMap, pages: HashMap, rules: Mapped, store: RowStore, max_frames: int
+    ) -> None:
+        self._store = store
+        self._tables = Tables()
+        self._tables.use_map(lib.OA_HOST_MAPPINGS, mappings)
+        self._tables.use_map(lib.OA_HOST_PAGES, pages)
+        self._tables.use_rules(rules.pointer, rules.bytes)
+        self._chunks = 0
+        self._unwinder = HostUnwinder(self._tables, max_user_frames=max_frames)
+
+    def unwind(self, deferred: bytes, space: int) -> bytes:
+        """Walk a deferred stack with the code of an address space; 0: of none."""
+        for mapped in self._store.chunk_pointers[self._chunks :]:
+            self._tables.add_chunk(self._chunks, mapped.pointer, mapped.bytes)
+            self._chunks += 1
+        start_ns, exec_id, pid = decode_origin(deferred).generation
+        value = _PROCESS.pack(start_ns, exec_id, pid, space, 0)
+        self._tables.update(lib.OA_HOST_PROCESSES, _U32.pack(pid), value)
+        finished = self._unwinder.unwind(deferred)
+        assert finished is not None  # noqa: S101 (the process was just made known)
+        return finished

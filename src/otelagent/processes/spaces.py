@@ -1,0 +1,161 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Address spaces: which code is where, as BPF sees it in the map `mappings`.
+
+A fork begins with its parent's space and shares it until one of them maps code
+or execs; so a server's workers cost one set of entries.
+"""
+
+from __future__ import annotations
+
+import bisect
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from otelagent.abi._generated import MappingFlag, Unwinder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otelagent.bpf.maps import LpmTrie
+    from otelagent.processes.executables import Executables, Loaded
+
+_SPACE = struct.Struct(">IQ")
+_PREFIX = struct.Struct("=I")
+_VALUE = struct.Struct("=QQQQII")
+_WRAP = (1 << 64) - 1
+
+
+def prefixes(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut [start, end) into aligned powers of two: (address, prefix bits of 64)."""
+    while start < end:
+        align = (start & -start).bit_length() - 1 if start else 63
+        bits = min(align, (end - start).bit_length() - 1)
+        yield start, 64 - bits
+        start += 1 << bits
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A range of code in an address space; `loaded` is None for anonymous memory."""
+
+    start: int
+    end: int
+    bias: int
+    loaded: Loaded | None
+
+    def pieces(self) -> Iterator[tuple[int, int, int]]:
+        """Cut it by unwinder: (start, end, `Unwinder`)."""
+        at = self.start
+        for first, last in self.loaded.python if self.loaded else ():
+            low = max(first + self.bias, at)
+            high = min(last + self.bias, self.end)
+            if low >= high:
+                continue
+            if at < low:
+                yield at, low, Unwinder.NATIVE
+            yield low, high, Unwinder.PYTHON
+            at = high
+        if at < self.end:
+            yield at, self.end, Unwinder.NATIVE
+
+    def entries(self, space: int) -> Iterator[tuple[bytes, bytes]]:
+        """Make its keys and values (`struct oa_mapping_key`, `struct oa_mapping`)."""
+        flags = 0 if self.loaded else 1 << MappingFlag.ANON_BIT
+        file_key = self.loaded.key if self.loaded else 0
+        for start, end, unwinder in self.pieces():
+            value = _VALUE.pack(start, end, self.bias & _WRAP, file_key, unwinder, flags)
+            for addr, bits in prefixes(start, end):
+                yield _PREFIX.pack(32 + bits) + _SPACE.pack(space, addr), value
+
+
+@dataclass(slots=True)
+class Space:
+    """The code of one address space; `users` processes have it."""
+
+    number: int
+    mappings: list[Mapping] = field(default_factory=list)
+    users: int = 1
+
+    def find(self, addr: int) -> Mapping | None:
+        """Find the mapping that covers an address."""
+        at = bisect.bisect_right(self.mappings, addr, key=lambda mapping: mapping.start) - 1
+        if at >= 0 and addr < self.mappings[at].end:
+            return self.mappings[at]
+        return None
+
+    def overlapping(self, start: int, end: int) -> list[Mapping]:
+        """List mappings that share an address with [start, end)."""
+        return [m for m in self.mappings if m.start < end and start < m.end]
+
+
+class Spaces:
+    """Makes, changes and frees spaces; the only writer of the map `mappings`."""
+
+    def __init__(self, trie: LpmTrie, executables: Executables) -> None:
+        self._trie = trie
+        self._executables = executables
+        self._next = 1
+
+    def make(self) -> Space:
+        """Make an empty space with a number that was never used."""
+        space = Space(self._next)
+        self._next += 1
+        return space
+
+    def add(self, space: Space, new: Mapping) -> None:
+        """Map code, in place of what was there."""
+        for old in space.overlapping(new.start, new.end):
+            if old == new:
+                return
+            self._remove(space, old)
+            # What is left of the old one on both sides stays mapped.
+            for start, end in ((old.start, new.start), (new.end, old.end)):
+                if start < end:
+                    self._insert(space, Mapping(start, end, old.bias, old.loaded))
+        self._insert(space, new)
+
+    def _insert(self, space: Space, mapping: Mapping) -> None:
+        if mapping.loaded:
+            self._executables.acquire(mapping.loaded)
+        bisect.insort(space.mappings, mapping, key=lambda each: each.start)
+        pairs = list(mapping.entries(space.number))
+        self._trie.update_many(b"".join(k for k, _ in pairs), b"".join(v for _, v in pairs))
+
+    def _remove(self, space: Space, mapping: Mapping) -> None:
+        space.mappings.remove(mapping)
+        self._trie.delete_many(b"".join(key for key, _ in mapping.entries(space.number)))
+        if mapping.loaded:
+            self._executables.release(mapping.loaded)
+
+    def replace(self, space: Space, mappings: list[Mapping]) -> None:
+        """Make a space hold exactly these; what stays is not touched."""
+        wanted = set(mappings)
+        for old in [each for each in space.mappings if each not in wanted]:
+            self._remove(space, old)
+        for new in mappings:
+            if new not in space.mappings:
+                self.add(space, new)
+
+    def own(self, space: Space) -> Space:
+        """Get a space that may be changed for one process: a copy if others have it, too."""
+        if space.users == 1:
+            return space
+        space.users -= 1
+        copy = self.make()
+        for mapping in space.mappings:
+            self._insert(copy, mapping)
+        return copy
+
+    def share(self, space: Space) -> Space:
+        """Count one more process that has this space."""
+        space.users += 1
+        return space
+
+    def release(self, space: Space) -> None:
+        """Count one process less; the last one frees the entries."""
+        space.users -= 1
+        if space.users == 0:
+            for mapping in list(space.mappings):
+                self._remove(space, mapping)

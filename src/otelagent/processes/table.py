@@ -1,0 +1,311 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""pid → process: applies what the kernel tells, and writes the per-process maps.
+
+A pid lives several lives: fork, exec and, after an exit, somebody else. Each
+life has an address space and begins at a time, so that a stack sampled before
+an exec is finished with the code of before. Where a process was not seen from
+its first instruction on, its mappings are read from /proc once.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from otelagent import metrics
+from otelagent.bpf.sideband import EventKind
+from otelagent.errors import AgentError, BadElf, ProcessGone, TargetError
+from otelagent.formats.proc_maps import MappedRange
+from otelagent.log import fields
+from otelagent.processes.spaces import Mapping, Space, Spaces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otelagent.abi.codec import Generation
+    from otelagent.bpf.maps import HashMap
+    from otelagent.bpf.sideband import Event
+    from otelagent.formats.elf import Source
+    from otelagent.processes.executables import Executables, Loaded
+
+logger = logging.getLogger(__name__)
+
+_PID = struct.Struct("=I")
+_PROCESS = struct.Struct("=QIIII")
+GRACE_NS = 3_000_000_000
+"""How long a life is kept after its end: samples of it may still be on their way."""
+RESCAN_NS = 1_000_000_000
+"""/proc/PID/maps of one process is read again at most this often, doubling."""
+
+
+class Opened(NamedTuple):
+    """A mapped file that was opened: its bytes, its path, and (size, mtime ns)."""
+
+    source: Source
+    stamp: tuple[int, int]
+
+
+@dataclass(slots=True)
+class Life:
+    """One image of a process; `is_complete` when all of its mappings are known."""
+
+    since_ns: int
+    space: Space
+    is_complete: bool = False
+    generation: Generation | None = None
+    path: str = ""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A pid and its lives, oldest first."""
+
+    pid: int
+    lives: list[Life]
+    exited_ns: int = 0
+    next_scan_ns: int = 0
+    scans: int = 0
+
+    @property
+    def now(self) -> Life:
+        """The newest life."""
+        return self.lives[-1]
+
+    def at(self, time_ns: int) -> Life:
+        """The life that the process had at a time."""
+        for life in reversed(self.lives):
+            if life.since_ns <= time_ns:
+                return life
+        return self.lives[0]
+
+
+@dataclass(slots=True)
+class ProcessTable:
+    """All processes that matter. Used by one thread, but for `executables.by_key`.
+
+    Attributes:
+        images: Path of the executable of each image that was sampled; read by other threads.
+        wants_all: Processes enter by exec (whole system, cgroups); else only children
+            of those that are in, and what BPF reports.
+        open_mapped: Opens the file behind a mapping of a pid.
+        read_maps: Reads /proc/PID/maps.
+        on_gone: Told of each pid that is forgotten.
+    """
+
+    processes: HashMap
+    spaces: Spaces
+    executables: Executables
+    open_mapped: Callable[[int, MappedRange], Opened]
+    read_maps: Callable[[int], list[MappedRange]]
+    vdso: Callable[[], bytes]
+    wants_all: bool = False
+    on_gone: Callable[[int], None] = lambda _pid: None
+    entries: dict[int, Entry] = field(default_factory=dict)
+    images: dict[Generation, str] = field(default_factory=dict)
+    _vdso: Loaded | None = None
+
+    def follow(self, pid: int, now_ns: int) -> None:
+        """Let a process in whose events are wanted from now on."""
+        if pid not in self.entries:
+            self.entries[pid] = Entry(pid, [Life(now_ns, self.spaces.make())])
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Apply side-band events in order; a bad process is counted and left out."""
+        for event in events:
+            try:
+                self._apply(event)
+            except ProcessGone:
+                continue  # a race that is expected
+            except AgentError as err:
+                metrics.process_failed.add(reason=type(err).__name__)
+                logger.info("%s", fields("process event skipped", pid=event.pid, error=err))
+
+    def _apply(self, event: Event) -> None:
+        entry = self.entries.get(event.pid)
+        if event.kind == EventKind.FORK:
+            if event.is_new_process:
+                self._fork(event)
+        elif event.kind == EventKind.EXEC:
+            if entry or self.wants_all:
+                self._exec(event.pid, event.time_ns)
+        elif entry is None:
+            return
+        elif event.kind == EventKind.MMAP:
+            if entry.now.is_complete:
+                self._map(entry, _mapped(event))
+        elif event.is_leader_exit:
+            entry.exited_ns = event.time_ns
+
+    def _fork(self, event: Event) -> None:
+        parent = self.entries.get(event.ppid)
+        if parent is None:
+            return
+        old = self.entries.get(event.pid)
+        life = parent.now
+        child = Life(
+            event.time_ns, self.spaces.share(life.space), life.is_complete, None, life.path
+        )
+        if old:
+            old.lives.append(child)
+            old.exited_ns = 0
+        else:
+            self.entries[event.pid] = Entry(event.pid, [child])
+
+    def _exec(self, pid: int, time_ns: int) -> None:
+        life = Life(time_ns, self.spaces.make(), is_complete=True)
+        entry = self.entries.get(pid)
+        if entry is None:
+            self.entries[pid] = Entry(pid, [life])
+        else:
+            entry.lives.append(life)
+            entry.exited_ns = 0
+            self.on_gone(pid)
+
+    def _map(self, entry: Entry, mapped: MappedRange) -> None:
+        life = entry.now
+        mapping = self._resolve(entry.pid, mapped)
+        if not life.path and mapped.inode:
+            life.path = mapped.path
+        own = self.spaces.own(life.space)
+        self.spaces.add(own, mapping)
+        if own is not life.space:
+            life.space = own
+            self._publish(entry)
+
+    def _resolve(self, pid: int, mapped: MappedRange) -> Mapping:
+        """Find out what file a range is, and its bias; anonymous where it is none that we know."""
+        anonymous = Mapping(mapped.start, mapped.end, 0, None)
+        try:
+            loaded = self._file_of(pid, mapped)
+            if loaded is None:
+                return anonymous
+            return Mapping(
+                mapped.start, mapped.end, loaded.bias_of(mapped.start, mapped.offset), loaded
+            )
+        except BadElf:
+            return anonymous
+        except TargetError as err:
+            metrics.mapping_failed.add(reason=type(err).__name__)
+            logger.info("%s", fields("mapping not read", pid=pid, path=mapped.path, error=err))
+            return anonymous
+
+    def _file_of(self, pid: int, mapped: MappedRange) -> Loaded | None:
+        if mapped.path == "[vdso]":
+            if self._vdso is None:
+                self._vdso = self.executables.add_vdso(self.vdso())
+            return self._vdso
+        if not mapped.inode:
+            return None
+        identity = (mapped.major, mapped.minor, mapped.inode)
+        try:
+            opened = self.open_mapped(pid, mapped)
+        except TargetError:
+            # Gone already: what is known of this inode is the best there is.
+            known = self.executables.known(identity)
+            if known is None:
+                raise
+            return known
+        return self.executables.add(identity, mapped.path, opened.source, opened.stamp)
+
+    def is_ready(self, generation: Generation, time_ns: int) -> bool:
+        """Tell whether all code of a process at a time is known."""
+        entry = self.entries.get(generation.pid)
+        return entry is not None and entry.at(time_ns).is_complete
+
+    def space_at(self, generation: Generation, time_ns: int) -> int:
+        """Number of the address space that a process had at a time; 0 if it is not known."""
+        entry = self.entries.get(generation.pid)
+        return entry.at(time_ns).space.number if entry else 0
+
+    def reported(self, generation: Generation, addr: int, time_ns: int) -> None:
+        """BPF met a process or an address that it does not know: make it known."""
+        pid = generation.pid
+        try:
+            entry = self.entries.get(pid)
+            if entry is None:
+                self.follow(pid, time_ns)
+                entry = self.entries[pid]
+            entry.exited_ns = 0
+            life = entry.now
+            if life.generation and life.generation != generation:
+                # Somebody else by now, and no event told: begin anew.
+                if generation < life.generation:
+                    return  # of an image that is gone
+                life = Life(time_ns, self.spaces.make())
+                entry.lives.append(life)
+                self.on_gone(pid)
+            life.generation = generation
+            if not life.is_complete or (addr and life.space.find(addr) is None):
+                self._scan(entry, time_ns)
+            self._publish(entry)
+        except ProcessGone:
+            return
+        except AgentError as err:
+            metrics.process_failed.add(reason=type(err).__name__)
+            logger.info("%s", fields("process skipped", pid=pid, error=err))
+
+    def _scan(self, entry: Entry, now_ns: int) -> None:
+        life = entry.now
+        if life.is_complete and now_ns < entry.next_scan_ns:
+            return
+        entry.next_scan_ns = now_ns + (RESCAN_NS << min(entry.scans, 6))
+        entry.scans += 1
+        mappings = []
+        for mapped in self.read_maps(entry.pid):
+            if mapped.path == "[vsyscall]":
+                continue
+            mappings.append(self._resolve(entry.pid, mapped))
+            if not life.path and mapped.inode:
+                life.path = mapped.path
+        life.space = self.spaces.own(life.space)
+        self.spaces.replace(life.space, mappings)
+        life.is_complete = True
+
+    def _publish(self, entry: Entry) -> None:
+        """Tell BPF where a process's code is."""
+        life = entry.now
+        if life.generation is None:
+            return
+        value = _PROCESS.pack(
+            life.generation.start_ns, life.generation.exec_id, entry.pid, life.space.number, 0
+        )
+        self.images[life.generation] = life.path
+        self.processes[_PID.pack(entry.pid)] = value
+
+    def clean(self, now_ns: int, is_alive: Callable[[int], bool]) -> None:
+        """Forget lives and processes that ended longer than the grace period ago."""
+        for pid, entry in list(self.entries.items()):
+            while len(entry.lives) > 1 and entry.lives[1].since_ns + GRACE_NS < now_ns:
+                self.spaces.release(entry.lives.pop(0).space)
+            if entry.exited_ns and entry.exited_ns + GRACE_NS < now_ns:
+                if is_alive(pid):
+                    entry.exited_ns = 0
+                else:
+                    self.forget(pid)
+
+    def forget(self, pid: int) -> None:
+        """Drop everything about a pid."""
+        entry = self.entries.pop(pid)
+        for life in entry.lives:
+            self.spaces.release(life.space)
+        self.processes.delete(_PID.pack(pid))
+        self.on_gone(pid)
+
+
+def _mapped(event: Event) -> MappedRange:
+    name = event.name.decode("utf-8", "surrogateescape")
+    inode = event.inode
+    if name.startswith(("//anon", "[")):
+        inode = 0
+    return MappedRange(
+        event.addr,
+        event.addr + event.length,
+        event.page_offset,
+        event.major,
+        event.minor,
+        inode,
+        name,
+    )

@@ -1,0 +1,170 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The processes thread: applies events in order, finishes deferred stacks.
+
+Each round takes what was posted, then drains the side-band: what happened
+before a report was sent is thus applied before the report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from otelagent import metrics
+from otelagent.abi._generated import Fault, ReportReason
+from otelagent.abi.codec import Origin, Report, decode_origin, decode_trace
+from otelagent.bpf.sideband import EventKind
+from otelagent.errors import KernelError
+from otelagent.log import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otelagent.bpf.sideband import Event, Sideband
+    from otelagent.processes.table import ProcessTable
+    from otelagent.protocols import Finisher
+
+logger = logging.getLogger(__name__)
+MAX_WAITING = 1024
+"""Deferred stacks that wait for their code to be loaded; up to 18 KB each."""
+PATIENCE_NS = 500_000_000
+"""How long a deferred stack waits for code that is not known."""
+
+
+class ProcessesThread(threading.Thread):
+    """Owns the process table. `post` may be called from any thread.
+
+    Args:
+        finisher: Unwinds a deferred stack in user space.
+        on_finished: Takes the trace record of a finished deferred stack.
+        on_python: Makes the Python interpreter of a process known, or renews its threads.
+        on_ksymbol: Told of kernel symbols that come and go.
+        is_alive: Tells whether a pid still is.
+    """
+
+    def __init__(
+        self,
+        table: ProcessTable,
+        sideband: Sideband,
+        finisher: Finisher,
+        *,
+        on_finished: Callable[[bytes], None],
+        on_python: Callable[[Report], None],
+        on_ksymbol: Callable[[Event], None],
+        is_alive: Callable[[int], bool],
+    ) -> None:
+        super().__init__(name="processes", daemon=True)
+        self._table = table
+        self._sideband = sideband
+        self._finisher = finisher
+        self._on_finished = on_finished
+        self._on_python = on_python
+        self._on_ksymbol = on_ksymbol
+        self._is_alive = is_alive
+        self._posted: deque[Report | bytes] = deque()
+        self._waiting: deque[tuple[Origin, bytes]] = deque()
+        self._ending = threading.Event()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.error: BaseException | None = None
+        self.cpu_ns = 0
+
+    def post(self, item: Report | bytes) -> None:
+        """Hand over a report, or the bytes of a deferred stack."""
+        self._posted.append(item)
+        self.wake()
+
+    def wake(self) -> None:
+        """Begin the next round now."""
+        os.eventfd_write(self._wake_fd, 1)
+
+    def end(self) -> None:
+        """Finish what was posted and stop."""
+        self._ending.set()
+        self.wake()
+        self.join()
+
+    def run(self) -> None:
+        """Work until `end` is called."""
+        try:
+            poll = select.poll()
+            poll.register(self._wake_fd, select.POLLIN)
+            next_refresh = 0.0
+            known: set[int] = set()
+            while not self._ending.is_set() or self._posted:
+                if time.monotonic() >= next_refresh:
+                    known = self._refresh(poll, known)
+                    next_refresh = time.monotonic() + 1
+                if not self._sideband.has_more and not self._posted:
+                    poll.poll(20 if self._waiting else 500)
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake_fd)
+                self._round()
+            self._finish_waiting(time.monotonic_ns() + PATIENCE_NS)
+        except BaseException as err:  # noqa: BLE001 (shown by the front: it joins us)
+            self.error = err
+        finally:
+            self.cpu_ns = time.thread_time_ns()
+
+    def _refresh(self, poll: select.poll, known: set[int]) -> set[int]:
+        """Follow CPUs that come and go, and forget what ended."""
+        try:
+            self._sideband.refresh()
+        except KernelError as err:
+            logger.warning("%s", fields("process events of a CPU are lost", error=err))
+        fds = set(self._sideband.fds)
+        for fd in known - fds:
+            poll.unregister(fd)
+        for fd in fds - known:
+            poll.register(fd, select.POLLIN)
+        self._table.clean(time.monotonic_ns(), self._is_alive)
+        return fds
+
+    def _round(self) -> None:
+        posted = [self._posted.popleft() for _ in range(len(self._posted))]
+        events = self._sideband.drain()
+        for event in events:
+            if event.kind == EventKind.KSYMBOL:
+                self._on_ksymbol(event)
+        self._table.apply(events)
+        for item in posted:
+            if isinstance(item, Report):
+                self._report(item)
+            else:
+                self._defer(item)
+        self._finish_waiting(time.monotonic_ns())
+
+    def _report(self, report: Report) -> None:
+        if report.reason == ReportReason.PY_THREAD:
+            self._on_python(report)
+        else:
+            self._table.reported(report.generation, report.addr, report.time_ns)
+
+    def _defer(self, data: bytes) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            metrics.deferred_dropped.add(reason="too many wait")
+            return
+        try:
+            self._waiting.append((decode_origin(data), data))
+        except ValueError:
+            metrics.deferred_dropped.add(reason="malformed")
+
+    def _finish_waiting(self, now_ns: int) -> None:
+        for _ in range(len(self._waiting)):
+            origin, data = self._waiting.popleft()
+            is_late = now_ns - origin.time_ns > PATIENCE_NS
+            if not is_late and not self._table.is_ready(origin.generation, origin.time_ns):
+                self._waiting.append((origin, data))
+                continue
+            space = self._table.space_at(origin.generation, origin.time_ns)
+            finished = self._finisher.unwind(data, space)
+            if not is_late and decode_trace(finished).fault == Fault.NO_MAPPING:
+                self._waiting.append((origin, data))
+                continue
+            self._on_finished(finished)

@@ -1,0 +1,244 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Build, run and stop the profiler: what `record` and `top` share.
+
+It alone makes the objects and starts the threads: *reader* drains the ring,
+*processes* keeps the maps right. The front reads results after `stop`, or
+between two drains through `snapshot`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from otelagent import metrics
+from otelagent.abi._generated import Counter, Fault, Target
+from otelagent.bpf.links import Rate, SamplingEvents
+from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap, LpmTrie
+from otelagent.bpf.ring import Ring
+from otelagent.bpf.sideband import Event, Sideband
+from otelagent.host import procfs
+from otelagent.kernel.features import has_feature
+from otelagent.kernel.offsets import find_offsets
+from otelagent.kernel.plan import COUNTER_ROW, Wish, load
+from otelagent.namers import Namers, detect_python, load_rows
+from otelagent.processes.executables import Executables
+from otelagent.processes.files import open_mapped
+from otelagent.processes.finisher import DeferredFinisher
+from otelagent.processes.rowstore import RowStore
+from otelagent.processes.spaces import Spaces
+from otelagent.processes.table import ProcessTable
+from otelagent.processes.worker import ProcessesThread
+from otelagent.symbolize.kernel import KernelSymbols
+from otelagent.traces.collector import Collector
+from otelagent.traces.handler import TraceHandler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from otelagent.abi.codec import RawTrace, Report
+
+DRAIN_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to profile, and how.
+
+    Attributes:
+        pids: Thread groups, with the children they will have.
+        cgroups: Directories of cgroups in the unified tree.
+        everything: The whole system.
+    """
+
+    frequency_hz: int = 99
+    pids: tuple[int, ...] = ()
+    cgroups: tuple[Path, ...] = ()
+    everything: bool = False
+    max_frames: int = 128
+    use_cycles: bool = False
+    btf_path: Path | None = None
+    symbols: bool = True
+    debuginfod: str = ""
+    bounded: bool = False
+
+
+@dataclass(slots=True)
+class Losses:
+    """What was lost or limited, by name; read from BPF and from user space."""
+
+    counters: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def lost_samples(self) -> int:
+        """Samples that BPF could not hand over, or that could not be handled."""
+        names = ("LOST_SAMPLE", "LOST_TRACE", "LOST_DEFERRED")
+        lost = sum(self.counters.get(name, 0) for name in names)
+        return lost + metrics.trace_forgotten.total + metrics.deferred_dropped.total
+
+
+class Profiler:
+    """One recording. `start`, then `stop`; the front thread calls both.
+
+    Raises:
+        KernelError: from `start`, where the kernel or a privilege is missing.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.kernel = KernelSymbols()
+        self.collector = Collector(self._post, self._post, self._see)
+        self.namers = Namers(options.symbols, options.debuginfod)
+        self.handler = TraceHandler(
+            self.namers.file, self.kernel, self.namers.python, self.namers.anonymous
+        )
+        self._finished: deque[bytes] = deque()
+        self._ending = threading.Event()
+        self.reader_error: BaseException | None = None
+        self.reader_cpu_ns = 0
+
+    def start(self) -> None:
+        """Load, attach, and begin to sample what is in the target set."""
+        options = self.options
+        wish = Wish(
+            options.frequency_hz,
+            options.everything,
+            options.max_frames,
+            cgroups=len(options.cgroups),
+        )
+        offsets = find_offsets(options.btf_path)
+        has_loop = not options.bounded and has_feature("bpf_loop")
+        self.bpf = load(wish, offsets, has_loop=has_loop)
+        self._make_table()
+        self._attach(wish)
+
+    def _make_table(self) -> None:
+        bpf = self.bpf
+        self._rules = ArrayMap.of(bpf, "rules").mmap()
+        pages = HashMap.of(bpf, "pages")
+        mappings = LpmTrie.of(bpf, "mappings")
+        self.store = RowStore(ArrayOfMaps.of(bpf, "rows"), self._rules, pages, time.monotonic_ns)
+        self.executables = Executables(self.store, load_rows, detect_python)
+        self.namers.by_key = self.executables.by_key
+        self.table = ProcessTable(
+            HashMap.of(bpf, "processes"),
+            Spaces(mappings, self.executables),
+            self.executables,
+            open_mapped,
+            procfs.read_maps,
+            procfs.read_vdso,
+            wants_all=self.options.everything or bool(self.options.cgroups),
+        )
+        self.sideband = Sideband()
+        self.processes = ProcessesThread(
+            self.table,
+            self.sideband,
+            DeferredFinisher(mappings, pages, self._rules, self.store, self.options.max_frames),
+            on_finished=self._finished.append,
+            on_python=self.namers.attach_python,
+            on_ksymbol=self._on_ksymbol,
+            is_alive=procfs.is_alive,
+        )
+
+    def _attach(self, wish: Wish) -> None:
+        bpf = self.bpf
+        self.targets = HashMap.of(bpf, "targets")
+        self.links = [
+            bpf.program("on_fork").attach_raw_tracepoint("sched_process_fork"),
+            bpf.program("on_free").attach_raw_tracepoint("sched_process_free"),
+        ]
+        cgroups = FdArray.of(bpf, "target_cgroups")
+        for index, path in enumerate(self.options.cgroups):
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            cgroups[index] = fd
+            os.close(fd)
+        self.sideband.open()
+        for pid in self.options.pids:
+            self.add_target(pid)
+        self.ring = Ring.open(bpf.map_info("events"))
+        self.reader = threading.Thread(target=self._read, name="reader", daemon=True)
+        self.processes.start()
+        self.reader.start()
+        self.started_ns = time.monotonic_ns()
+        rate = Rate(frequency_hz=wish.frequency_hz, is_hardware=self.options.use_cycles)
+        self.sampling = SamplingEvents(bpf.program("on_cpu_tick"), rate)
+        self.sampling.attach()
+
+    def add_target(self, pid: int) -> None:
+        """Begin to sample a process and its future children; may be called while running."""
+        self.targets[pid.to_bytes(4, "little")] = int(Target.FOLLOW).to_bytes(4, "little")
+        self.table.follow(pid, time.monotonic_ns())
+
+    def refresh(self) -> None:
+        """Follow CPUs that come and go; to be called about once a second."""
+        self.sampling.refresh()
+
+    def stop(self) -> None:
+        """Stop sampling, and take everything that is still on its way."""
+        self.sampling.disable()
+        self.duration_ns = time.monotonic_ns() - self.started_ns
+        self._ending.set()
+        self.reader.join()
+        self.processes.end()
+        while self._finished:
+            self.collector.add_finished(self._finished.popleft())
+        self.sampling.close()
+        for error in (self.reader_error, self.processes.error):
+            if error is not None:
+                raise error
+
+    def close(self) -> None:
+        """Give everything back to the kernel."""
+        for link in self.links:
+            link.close()
+        self.sideband.close()
+        self.ring.close()
+        self.store.close()
+        self.bpf.close()
+
+    def _read(self) -> None:
+        """Drain the ring: each DRAIN_SECONDS, and at once when BPF asks for it."""
+        try:
+            while True:
+                ending = self._ending.is_set()
+                if not ending:
+                    self.ring.wait(int(DRAIN_SECONDS * 1000))
+                while True:
+                    batch = self.ring.drain()
+                    self.collector.add_batch(batch)
+                    while self._finished:
+                        self.collector.add_finished(self._finished.popleft())
+                    if not batch.has_more:
+                        break
+                if ending:
+                    return
+        except BaseException as err:  # noqa: BLE001 (raised by stop())
+            self.reader_error = err
+        finally:
+            self.reader_cpu_ns = time.thread_time_ns()
+
+    def _post(self, item: Report | bytes) -> None:
+        self.processes.post(item)
+
+    def _see(self, raw: RawTrace) -> None:
+        self.handler.see(raw)
+
+    def _on_ksymbol(self, event: Event) -> None:
+        if event.flags & 1:
+            self.kernel.remove(event.addr, event.length)
+        else:
+            self.kernel.add(event.addr, event.length, event.name.decode(errors="replace"))
+
+    def losses(self) -> Losses:
+        """Read the counters of BPF, summed over CPUs."""
+        values = [int.from_bytes(value, "little") for value in ArrayMap.of(self.bpf, "counters")]
+        sums = [sum(values[at::COUNTER_ROW]) for at in range(COUNTER_ROW)]
+        counters = {Counter(at).name: sums[at] for at in range(Counter.COUNT)}
+        faults = {Fault(at).name: sums[Counter.COUNT + at] for at in range(1, Fault.COUNT)}
+        return Losses(counters, {name: value for name, value in faults.items() if value})

@@ -1,0 +1,157 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of the ring into raw traces and counts.
+
+Known samples come grouped from the C core, so the cost here is per batch and
+per new trace. A sample whose trace is not known is counted, never guessed.
+"""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from otelagent import metrics
+from otelagent.abi._generated import Fault, RecordKind, SampleFlag
+from otelagent.abi.codec import RawTrace, Report, decode_report, decode_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otelagent.bpf.ring import Batch
+
+logger = logging.getLogger(__name__)
+
+
+class GroupKey(NamedTuple):
+    """What samples must share to be counted together."""
+
+    hash: int
+    pid: int
+    tid: int
+    comm: bytes
+
+
+@dataclass(slots=True)
+class GroupTotal:
+    """How often a group was sampled; times are CLOCK_MONOTONIC ns."""
+
+    count: int = 0
+    weight: int = 0
+    times_ns: array[int] = field(default_factory=lambda: array("Q"))
+
+
+@dataclass(slots=True)
+class Tally:
+    """How well stacks were walked.
+
+    Attributes:
+        samples: All that arrived.
+        user: Those of threads with user registers.
+        complete: Of these, those whose stack was walked to the thread's first frame
+            by unwind rows alone.
+        guessed: Of these, those with a frame found by the frame pointer.
+        faults: Why the rest ended early, by name of the fault.
+    """
+
+    samples: int = 0
+    user: int = 0
+    complete: int = 0
+    guessed: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+
+    def add(self, trace: RawTrace, count: int) -> None:
+        """Count `count` samples of a trace."""
+        self.samples += count
+        if not trace.flags >> SampleFlag.USER_BIT & 1:
+            return
+        self.user += count
+        if trace.fault:
+            name = Fault(trace.fault).name if trace.fault < Fault.COUNT else str(trace.fault)
+            self.faults[name] = self.faults.get(name, 0) + count
+        elif trace.flags >> SampleFlag.GUESSED_BIT & 1:
+            self.guessed += count
+        else:
+            self.complete += count
+
+
+class Collector:
+    """Traces and counts of a recording; used by the reader thread, read by others after it ended.
+
+    Args:
+        on_deferred: Takes the bytes of a deferred stack.
+        on_report: Takes a report on a process.
+        on_trace: Sees each new trace (to name interpreter frames while they live).
+    """
+
+    def __init__(
+        self,
+        on_deferred: Callable[[bytes], None],
+        on_report: Callable[[Report], None],
+        on_trace: Callable[[RawTrace], None],
+    ) -> None:
+        self._on_deferred = on_deferred
+        self._on_report = on_report
+        self._on_trace = on_trace
+        self.traces: dict[int, RawTrace] = {}
+        self.groups: dict[GroupKey, GroupTotal] = {}
+        self.tally = Tally()
+        self.malformed = 0
+        self.deferred = 0
+
+    def add_batch(self, batch: Batch) -> None:
+        """Take what was drained: records first, since groups refer to their traces."""
+        self.malformed += batch.malformed
+        for kind, data in batch.records():
+            try:
+                self._add_record(kind, data)
+            except ValueError:
+                self.malformed += 1
+        times = batch.times_ns
+        for group in batch.groups():
+            trace = self.traces.get(group.hash)
+            if trace is None:
+                metrics.trace_forgotten.add(group.samples)
+                continue
+            key = GroupKey(group.hash, group.pid, group.tid, group.comm)
+            span = times[group.first : group.first + group.samples]
+            self._count(trace, key, group.samples, group.weight, span)
+
+    def _add_record(self, kind: int, data: memoryview) -> None:
+        if kind == RecordKind.TRACE:
+            trace = decode_trace(data)
+            if trace.hash not in self.traces:
+                self.traces[trace.hash] = trace
+                self._on_trace(trace)
+        elif kind == RecordKind.DEFERRED:
+            self.deferred += 1
+            self._on_deferred(bytes(data))
+        elif kind == RecordKind.REPORT:
+            self._on_report(decode_report(data))
+
+    def add_finished(self, data: bytes) -> None:
+        """Take a deferred stack that was unwound: a trace and one sample of it."""
+        trace = decode_trace(data)
+        known = self.traces.setdefault(trace.hash, trace)
+        if known is trace:
+            self._on_trace(trace)
+        key = GroupKey(trace.hash, trace.pid, trace.tid, trace.comm)
+        self._count(trace, key, 1, trace.weight, (trace.time_ns,))
+
+    def _count(
+        self,
+        trace: RawTrace,
+        key: GroupKey,
+        count: int,
+        weight: int,
+        times: memoryview[int] | tuple[int, ...],
+    ) -> None:
+        total = self.groups.get(key)
+        if total is None:
+            total = self.groups[key] = GroupTotal()
+        total.count += count
+        total.weight += weight
+        total.times_ns.extend(times)
+        self.tally.add(trace, count)

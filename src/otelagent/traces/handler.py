@@ -1,0 +1,158 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Raw traces into finished ones: each frame named once, kernel and user joined.
+
+Several raw traces (of two processes, say) may become one finished trace; never
+the other way. Native and kernel frames are named when a profile is made, since
+files and kallsyms stay; interpreter frames at once, since memory does not.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from otelagent import metrics
+from otelagent.abi._generated import Fault, FrameKind
+from otelagent.model import Executable, FileId, Frame, FrameType, Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otelagent.abi.codec import Generation, RawFrame, RawTrace
+    from otelagent.protocols import PythonNamer
+    from otelagent.symbolize.result import Named
+
+
+class NamesAddresses(Protocol):
+    """Names addresses of one file."""
+
+    def name(self, elf_addr: int, *, is_return_address: bool) -> Named:
+        """Name one address."""
+        ...
+
+
+class NamesKernel(Protocol):
+    """Names kernel addresses."""
+
+    def name(self, addr: int, *, is_return_address: bool = False) -> Named:
+        """Name one address."""
+        ...
+
+
+class TraceHandler:
+    """Makes finished traces. `see` may be called from another thread than `finish`.
+
+    Args:
+        file: FileID's first 64 bits → the executable and its symbols; None if unknown.
+        kernel: Names kernel addresses.
+        python: Names the Python frames of a process; None where that is not possible.
+        anonymous: Names code in memory without a file (JIT), by process and address.
+    """
+
+    def __init__(
+        self,
+        file: Callable[[int], tuple[Executable, NamesAddresses] | None],
+        kernel: NamesKernel,
+        python: Callable[[Generation], PythonNamer | None],
+        anonymous: Callable[[Generation, int], Named | None],
+    ) -> None:
+        self._file = file
+        self._kernel = kernel
+        self._python = python
+        self._anonymous = anonymous
+        self._modules: dict[str, Executable] = {}
+        self._kernel_frames: dict[tuple[int, bool], Frame] = {}
+        self._native_frames: dict[tuple[int, int], Frame] = {}
+        self._python_frames: dict[tuple[Generation, int, int], Frame] = {}
+        self._finished: dict[int, Trace] = {}
+        self._lock = threading.Lock()
+
+    def see(self, raw: RawTrace) -> None:
+        """Name the interpreter frames of a new trace while their process lives."""
+        for frame in raw.frames():
+            if frame.kind == FrameKind.PYTHON:
+                self._python_frame(raw.generation, frame)
+
+    def finish(self, raw: RawTrace) -> Trace:
+        """Make the finished trace."""
+        found = self._finished.get(raw.hash)
+        if found is not None:
+            return found
+        kernel = [self._kernel_frame(addr, at > 0) for at, addr in enumerate(raw.kernel)]
+        user = [self._user_frame(raw.generation, frame) for frame in raw.frames()]
+        fault = ""
+        if raw.fault:
+            fault = Fault(raw.fault).name if raw.fault < Fault.COUNT else str(raw.fault)
+        trace = Trace((*kernel, *user), fault)
+        self._finished[raw.hash] = trace
+        return trace
+
+    def forget(self, hashes: set[int]) -> None:
+        """Drop finished traces that are not wanted any more."""
+        for each in hashes:
+            self._finished.pop(each, None)
+
+    def _kernel_frame(self, addr: int, is_return: bool) -> Frame:
+        frame = self._kernel_frames.get((addr, is_return))
+        if frame is None:
+            named = self._kernel.name(addr, is_return_address=is_return)
+            module = self._module(named.module or "[kernel.kallsyms]")
+            frame = Frame(FrameType.KERNEL, addr, module, named.lines, reason=named.reason)
+            self._kernel_frames[addr, is_return] = _counted(frame)
+        return frame
+
+    def _module(self, name: str) -> Executable:
+        module = self._modules.get(name)
+        if module is None:
+            module = self._modules[name] = Executable(FileId(bytes(16)), name)
+        return module
+
+    def _user_frame(self, generation: Generation, raw: RawFrame) -> Frame:
+        if raw.kind == FrameKind.PYTHON:
+            return self._python_frame(generation, raw)
+        if raw.kind == FrameKind.ANON:
+            return self._anonymous_frame(generation, raw)
+        frame = self._native_frames.get((raw.file_or_object, raw.word))
+        if frame is None:
+            frame = _counted(self._native_frame(raw))
+            self._native_frames[raw.file_or_object, raw.word] = frame
+        return frame
+
+    def _native_frame(self, raw: RawFrame) -> Frame:
+        found = self._file(raw.file_or_object)
+        if found is None:
+            reason = "the file is not known any more"
+            return Frame(FrameType.NATIVE, raw.address, guessed=raw.guessed, reason=reason)
+        executable, symbols = found
+        named = symbols.name(raw.address, is_return_address=raw.is_return)
+        return Frame(
+            named.type, raw.address, executable, named.lines, raw.guessed, reason=named.reason
+        )
+
+    def _anonymous_frame(self, generation: Generation, raw: RawFrame) -> Frame:
+        named = self._anonymous(generation, raw.address - raw.is_return)
+        if named is None:
+            reason = "code in memory without a file"
+            return _counted(Frame(FrameType.JIT, raw.address, guessed=raw.guessed, reason=reason))
+        return Frame(FrameType.JIT, raw.address, None, named.lines, raw.guessed, named.reason)
+
+    def _python_frame(self, generation: Generation, raw: RawFrame) -> Frame:
+        key = (generation, raw.file_or_object, raw.word)
+        with self._lock:
+            frame = self._python_frames.get(key)
+            if frame is not None:
+                return frame
+            namer = self._python(generation)
+            if namer is None:
+                frame = Frame(FrameType.PYTHON, reason="the process was gone before it was read")
+            else:
+                frame = namer.name(raw.file_or_object, raw.word)
+            self._python_frames[key] = _counted(frame)
+            return frame
+
+
+def _counted(frame: Frame) -> Frame:
+    if not frame.lines:
+        metrics.unresolved.add(reason=frame.reason or "unknown")
+    return frame

@@ -1,0 +1,30 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+from otelagent.formats.proc_maps import MappedRange, parse_executable
+
+TEXT = b"""\
+55d0c0a00000-55d0c0a25000 r--p 00000000 fe:00 1234 /usr/bin/a
+55d0c0a25000-55d0c0b00000 r-xp 00025000 fe:00 1234 /usr/bin/a b\\012c (deleted)
+7f0000000000-7f0000001000 rwxp 00000000 00:00 0
+7ffd1cdfe000-7ffd1ce00000 r-xp 00000000 00:00 0                          [vdso]
+"""
+
+
+def test_only_executable_mappings_come_with_offset_and_unescaped_path():
+    expected = [
+        MappedRange(0x55D0C0A25000, 0x55D0C0B00000, 0x25000, 0xFE, 0, 1234, "/usr/bin/a b\nc"),
+        MappedRange(0x7F0000000000, 0x7F0000001000, 0, 0, 0, 0, ""),
+        MappedRange(0x7FFD1CDFE000, 0x7FFD1CE00000, 0, 0, 0, 0, "[vdso]"),
+    ]
+
+    assert expected == list(parse_executable(TEXT))
+
+
+def test_own_maps_hold_a_libc_and_the_vdso():
+    ranges = list(parse_executable(Path("/proc/self/maps").read_bytes()))
+
+    assert any("libc" in mapped.path for mapped in ranges)
+    assert any(mapped.path == "[vdso]" for mapped in ranges)
+    assert all(mapped.start < mapped.end for mapped in ranges)
