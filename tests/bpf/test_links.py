@@ -4,7 +4,8 @@ import errno
 
 import pytest
 
-from otelagent.bpf.links import open_error, parse_cpu_list
+from otelagent.bpf import links
+from otelagent.bpf.links import Rate, SamplingEvents, open_error, parse_cpu_list
 from otelagent.errors import AttachFailed, MissingFeature, NotPermitted
 
 
@@ -29,3 +30,73 @@ def test_each_refusal_of_the_kernel_has_its_way_out(number, kind, words):
 
     assert type(error) is kind
     assert words in error.hint
+
+
+class FakeLink:
+    def __init__(self, fd, program):
+        self.fd, self.program = fd, program
+
+    def close(self):
+        self.program.attached.remove(self.fd)
+
+
+class FakeProgram:
+    """Remembers which events (numbered like their CPU) it is attached to."""
+
+    def __init__(self):
+        self.attached = []
+
+    def attach_perf_event(self, fd):
+        if fd == 66:
+            raise AttachFailed("refused")
+        self.attached.append(fd)
+        return FakeLink(fd, self)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """CPUs that are online, those that vanish when opened, and what was closed."""
+
+    class Machine:
+        def __init__(self):
+            self.online, self.gone, self.closed = [0, 1], (), []
+
+        def open_sampling(self, rate, cpu, pid):
+            if cpu in self.gone:
+                raise OSError(errno.ENODEV, "No such device")
+            return cpu
+
+    machine = Machine()
+    monkeypatch.setattr(links, "online_cpus", lambda: machine.online)
+    monkeypatch.setattr(links, "open_sampling", machine.open_sampling)
+    monkeypatch.setattr(links, "close_event", machine.closed.append)
+    return machine
+
+
+def test_cpus_that_come_and_go_are_followed(machine):
+    program = FakeProgram()
+    events = SamplingEvents(program, Rate(frequency_hz=99))
+    events.attach()
+    assert program.attached == [0, 1]
+
+    machine.online = [1, 2]
+    events.refresh()
+    assert (program.attached, events.cpus) == ([1, 2], [1, 2])
+
+    machine.online, machine.gone = [1, 2, 3], {3}
+    events.refresh()
+    assert events.cpus == [1, 2]
+
+    events.close()
+    assert program.attached == []
+
+
+def test_nothing_stays_attached_when_one_cpu_is_refused(machine):
+    program = FakeProgram()
+    machine.online = [0, 1, 66]
+
+    with pytest.raises(AttachFailed):
+        SamplingEvents(program, Rate(frequency_hz=99)).attach()
+
+    assert program.attached == []
+    assert machine.closed == [66]

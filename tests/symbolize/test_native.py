@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from otelagent.formats.elf import BytesSource
+from otelagent.host.files import open_file
 from otelagent.model import FrameType
-from otelagent.symbolize.debugfiles import DescriptorSource
 from otelagent.symbolize.native import NativeSymbols
 from otelagent.symbolize.result import BAD_FILE, NO_SYMBOLS
 from tests.symbolize.builds import (
@@ -21,7 +21,7 @@ from tests.symbolize.builds import (
 
 
 def open_symbols(path, **options) -> NativeSymbols:
-    return NativeSymbols.open(DescriptorSource(path), str(path), **options)
+    return NativeSymbols.open(open_file(str(path)), str(path), **options)
 
 
 def raw_name(symbols: NativeSymbols, addr: int) -> str:
@@ -63,7 +63,7 @@ def test_shared_libraries_of_this_machine_are_named_by_their_dynamic_symbols():
         pytest.skip("needs glibc in /usr/lib")
 
     check_against_nm(
-        NativeSymbols.open(DescriptorSource(libc), "/none/libc", debug_dirs=()),
+        NativeSymbols.open(open_file(str(libc)), "/none/libc", debug_dirs=()),
         nm_ranges(libc, "-D"),
     )
 

@@ -177,7 +177,7 @@ class SamplingEvents:
         try:
             link = self._program.attach_perf_event(fd)
         except AttachFailed:
-            lib.oa_close(fd)
+            close_event(fd)
             raise
         self._links[cpu] = (fd, link)
         if not self._is_enabled:

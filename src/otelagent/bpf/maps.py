@@ -248,7 +248,7 @@ class PerCpuArray(_Map):
 
 
 class FdArray(_Map):
-    """An array of programs or maps, written by file descriptor."""
+    """An array of programs, maps or cgroups, written by file descriptor."""
 
     def __setitem__(self, index: int, fd: int) -> None:
         self._update(_U32.pack(index), _U32.pack(fd))
@@ -261,6 +261,10 @@ class FdArray(_Map):
 
 class ProgArray(FdArray):
     """A table of tail calls: index → file descriptor of a loaded program."""
+
+
+class CgroupArray(FdArray):
+    """An array of cgroups: index → file descriptor of the cgroup's directory."""
 
 
 class OwnMap(_Map):

@@ -13,13 +13,13 @@ from __future__ import annotations
 import logging
 import lzma
 import os
-import stat
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otelagent.errors import BadElf
+from otelagent.errors import BadElf, TargetError
 from otelagent.formats.elf import BytesSource, ElfFile
+from otelagent.host.files import FileSource, open_file, open_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,44 +34,16 @@ MAX_CRC_BYTES = 4 << 30
 _logger = logging.getLogger(__name__)
 
 
-class DescriptorSource:
-    """A `Source` over a regular file that is ours to trust as much as its bytes."""
-
-    def __init__(self, path: str | Path) -> None:
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        self.path = str(path)
-        self._fd = -1
-        fd = os.open(path, flags)
-        self._fd = fd
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadElf("not a regular file")
-        self._size = status.st_size
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-
-    @property
-    def size(self) -> int:
-        """Length in bytes when it was opened."""
-        return self._size
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Read up to `size` bytes at `offset`."""
-        if offset < 0 or size <= 0 or offset >= 1 << 63:
-            return b""
-        try:
-            return os.pread(self._fd, size, offset)
-        except OSError:
-            return b""
-
-
-def open_elf(path: str | Path) -> ElfFile | None:
-    """Open an ELF file; None if it is not there or not one."""
+def open_elf(path: str, root: str = "") -> ElfFile | None:
+    """Open an ELF file, inside of `root` if one is given; None if it is not there or not one."""
     try:
-        return ElfFile(DescriptorSource(path))
-    except (OSError, BadElf, ValueError):
+        source = open_target(root, path) if root else open_file(path)
+    except TargetError:
+        return None
+    try:
+        return ElfFile(source)
+    except BadElf:
+        source.close()
         return None
 
 
@@ -120,20 +92,17 @@ def _same_layout(elf: ElfFile, debug: ElfFile) -> bool:
     return debug.machine == elf.machine and ours == theirs
 
 
-def _candidates(elf: ElfFile, path: str, dirs: Sequence[Path], root: str) -> Iterator[str]:
-    """List (path) where a debug file may be, in the target's root and then in ours."""
-    roots = [root, ""] if root else [""]
-    for base in roots:
-        if len(elf.build_id) > 4:
-            yield from (f"{base}{folder}/{build_id_path(elf.build_id)}" for folder in dirs)
+def _candidates(elf: ElfFile, path: str, dirs: Sequence[Path]) -> Iterator[str]:
+    """List where a debug file may be."""
+    if len(elf.build_id) > 4:
+        yield from (f"{folder}/{build_id_path(elf.build_id)}" for folder in dirs)
     link = debug_link(elf)
     if link is None:
         return
     home = os.path.dirname(path)  # noqa: PTH120 (the target's path, not ours)
-    for base in roots:
-        yield f"{base}{home}/{link[0]}"
-        yield f"{base}{home}/.debug/{link[0]}"
-        yield from (f"{base}{folder}{home}/{link[0]}" for folder in dirs)
+    yield f"{home}/{link[0]}"
+    yield f"{home}/.debug/{link[0]}"
+    yield from (f"{folder}{home}/{link[0]}" for folder in dirs)
 
 
 def is_debug_file_of(elf: ElfFile, debug: ElfFile) -> bool:
@@ -154,14 +123,23 @@ def is_debug_file_of(elf: ElfFile, debug: ElfFile) -> bool:
 def find_debug_file(
     elf: ElfFile, path: str, *, dirs: Sequence[Path] = DEBUG_DIRS, root: str = ""
 ) -> ElfFile | None:
-    """Find the separate debug file of `elf`, which the target knows as `path`."""
-    seen: set[str] = set()
-    for candidate in _candidates(elf, path, dirs, root):
-        if candidate in seen:
-            continue
-        seen.add(candidate)
-        debug = open_elf(candidate)
-        if debug is not None and is_debug_file_of(elf, debug):
-            _logger.debug("debug file path=%s for=%s", candidate, path)
-            return debug
+    """Find the separate debug file of `elf`, which the target knows as `path`.
+
+    It is looked for in the target's root first, then in ours.
+    """
+    for place in dict.fromkeys((root, "")):
+        for candidate in dict.fromkeys(_candidates(elf, path, dirs)):
+            debug = open_elf(candidate, place)
+            if debug is None:
+                continue
+            if is_debug_file_of(elf, debug):
+                _logger.debug("debug file path=%s for=%s", candidate, path)
+                return debug
+            close(debug)
     return None
+
+
+def close(elf: ElfFile | None) -> None:
+    """Close the file behind an ELF file that was opened here."""
+    if elf is not None and isinstance(elf.source, FileSource):
+        elf.source.close()

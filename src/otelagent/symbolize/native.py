@@ -11,14 +11,26 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otelagent.errors import BadElf
 from otelagent.formats.elf import SHT_SYMTAB, ElfFile
-from otelagent.model import Executable, FileId
-from otelagent.symbolize import debugfiles
+from otelagent.model import Executable, FileId, FrameType, Function, Line
+from otelagent.symbolize import debugfiles, debuginfod
 from otelagent.symbolize.demangle import demangle
-from otelagent.symbolize.result import BAD_FILE, NO_SYMBOLS, OUTSIDE, Named, plain, unresolved
+from otelagent.symbolize.go import GoSymbols
+from otelagent.symbolize.plt import PltStubs
+from otelagent.symbolize.result import (
+    BAD_FILE,
+    NO_SYMBOLS,
+    OUTSIDE,
+    PLT_UNNAMED,
+    Named,
+    plain,
+    unresolved,
+)
+from otelagent.symbolize.symcache import LineTable, Location, has_debug_info, open_lines
 from otelagent.symbolize.symtab import SymbolTable, symbol_sections
 
 if TYPE_CHECKING:
@@ -28,8 +40,20 @@ if TYPE_CHECKING:
     from otelagent.formats.elf import Source
 
 MAX_CACHED = 16_384
+MAX_PATH_CHARS = 4096
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where to look for debug files, and whether to read lines from them."""
+
+    debug_dirs: tuple[Path, ...]
+    root: str
+    debuginfod_url: str | None
+    cache_dir: Path | None
+    lines: bool
 
 
 class NativeSymbols:
@@ -40,9 +64,14 @@ class NativeSymbols:
         self._path = path
         self._options = options
         self._lock = threading.Lock()
-        self._table: SymbolTable | None = None
-        self._loaded = False
         self._cache: dict[int, Named] = {}
+        self._is_loaded = False
+        self._debug: ElfFile | None = None
+        self._table: SymbolTable | None = None
+        self._stubs: PltStubs | None = None
+        self._go: GoSymbols | None = None
+        self._lines: LineTable | None = None
+        self._no_lines: str | None = None
 
     @classmethod
     def open(
@@ -53,22 +82,40 @@ class NativeSymbols:
         debug_dirs: Sequence[Path] = debugfiles.DEBUG_DIRS,
         root: str = "",
         debuginfod: str | None = None,
+        cache_dir: Path | None = None,
+        lines: bool = True,
     ) -> NativeSymbols:
         """Prepare to name addresses of `source`; nothing is read yet but the header.
 
         Args:
-            source: The file; it is kept open as long as the answer lives.
+            source: The file; it stays the caller's and must stay open.
             path: As the process sees it; debug links are relative to it.
             debug_dirs: Where separate debug files are looked for.
             root: The process's root directory as we see it (`/proc/PID/root`).
             debuginfod: URL of a server to ask for debug files; never contacted without.
+            cache_dir: Where prepared lines and fetched files are kept; None: not kept.
+            lines: Read DWARF for source lines and inlined functions.
         """
         try:
             elf = ElfFile(source)
         except BadElf as err:
             _logger.debug("no symbols path=%s error=%s", path, err)
             elf = None
-        return cls(elf, path, Options(tuple(debug_dirs), root, debuginfod))
+        return cls(elf, path, Options(tuple(debug_dirs), root, debuginfod, cache_dir, lines))
+
+    @property
+    def bytes_held(self) -> int:
+        """Memory that the prepared tables hold, in bytes (an estimate)."""
+        return (self._table.count * 16 if self._table else 0) + len(self._cache) * 512
+
+    def close(self) -> None:
+        """Forget everything that was read; a later `name` reads again."""
+        with self._lock:
+            debugfiles.close(self._debug)
+            self._debug = self._table = self._stubs = self._go = self._lines = None
+            self._no_lines = None
+            self._is_loaded = False
+            self._cache.clear()
 
     def name(self, elf_addr: int, *, is_return_address: bool) -> Named:
         """Name an ELF address; for a return address, the call before it."""
@@ -83,48 +130,82 @@ class NativeSymbols:
             return named
 
     def _name(self, addr: int) -> Named:
-        self._load()
         if self._elf is None:
             return unresolved(BAD_FILE)
-        if self._table is None or not self._table.count:
-            return unresolved(NO_SYMBOLS)
-        found = self._table.find(addr)
-        if found is None:
-            return unresolved(OUTSIDE)
-        return plain(demangle(found[2]), found[2].decode("utf-8", "replace"))
-
-    def _load(self) -> None:
-        if self._loaded or self._elf is None:
-            return
-        self._loaded = True
         try:
-            self._table = SymbolTable.read(self._files())
+            self._load(self._elf)
+            return self._find(self._elf, addr)
+        except BadElf as err:
+            _logger.debug("file cut or broken path=%s error=%s", self._path, err)
+            return unresolved(BAD_FILE)
+
+    def _find(self, elf: ElfFile, addr: int) -> Named:
+        named = self._go.name(addr) if self._go else None
+        if named is not None:
+            return named
+        found = self._table.find(addr) if self._table else None
+        raw = found[2] if found else b""
+        locations = self._locations(elf, addr)
+        if locations:
+            return _with_lines(locations, raw)
+        if raw:
+            named = plain(demangle(raw), raw.decode("utf-8", "replace"))
+            return replace(named, reason=self._no_lines or "")
+        if self._stubs and self._stubs.section_of(addr):
+            stub = self._stubs.name(addr)
+            if stub is None:
+                return unresolved(PLT_UNNAMED)
+            return plain(demangle(stub) + "@plt", stub.decode("utf-8", "replace") + "@plt")
+        has_any = self._table is not None and self._table.count > 0
+        return unresolved(OUTSIDE if has_any or self._go else NO_SYMBOLS)
+
+    def _locations(self, elf: ElfFile, addr: int) -> list[Location]:
+        """Look lines up, which are prepared when the first address needs them."""
+        if self._no_lines is None:
+            self._no_lines = ""
+            if self._options.lines:
+                holder = self._debug if self._debug and has_debug_info(self._debug) else elf
+                self._lines, self._no_lines = open_lines(holder, self._options.cache_dir)
+        return self._lines.find(addr) if self._lines else []
+
+    def _load(self, elf: ElfFile) -> None:
+        if self._is_loaded:
+            return
+        self._is_loaded = True
+        self._go = GoSymbols.open(elf, self._path)
+        self._stubs = PltStubs(elf)
+        try:
+            self._table = SymbolTable.read(self._files(elf))
         except BadElf as err:
             _logger.debug("no symbols path=%s error=%s", self._path, err)
 
-    def _files(self) -> list[ElfFile]:
+    def _files(self, elf: ElfFile) -> list[ElfFile]:
         """List the ELF files whose symbols count, the file itself first."""
-        assert self._elf is not None  # noqa: S101 (for the type checker)
-        files = [self._elf]
-        if any(symbols.type == SHT_SYMTAB for symbols, _ in symbol_sections(self._elf)):
-            return files
+        is_stripped = all(symbols.type != SHT_SYMTAB for symbols, _ in symbol_sections(elf))
         options = self._options
-        debug = debugfiles.find_debug_file(
-            self._elf, self._path, dirs=options.debug_dirs, root=options.root
-        )
-        extra = debug or debugfiles.read_mini(self._elf)
-        return [*files, extra] if extra else files
+        if is_stripped or not has_debug_info(elf):
+            self._debug = debugfiles.find_debug_file(
+                elf, self._path, dirs=options.debug_dirs, root=options.root
+            )
+            if self._debug is None and options.debuginfod_url and is_stripped:
+                self._debug = debuginfod.find(elf, options.debuginfod_url, options.cache_dir)
+        if not is_stripped:
+            return [elf]
+        extra = self._debug or debugfiles.read_mini(elf)
+        return [elf, extra] if extra else [elf]
 
 
-class Options:
-    """Where to look for debug files."""
-
-    __slots__ = ("debug_dirs", "debuginfod", "root")
-
-    def __init__(self, debug_dirs: tuple[Path, ...], root: str, debuginfod: str | None) -> None:
-        self.debug_dirs = debug_dirs
-        self.root = root
-        self.debuginfod = debuginfod
+def _with_lines(locations: list[Location], raw: bytes) -> Named:
+    """Join what DWARF says with the symbol table's name of the physical function."""
+    lines = []
+    for number, one in enumerate(locations, 1):
+        is_physical = number == len(locations) and raw
+        symbol = raw if is_physical else one.name.encode()
+        text = symbol.decode("utf-8", "replace")
+        name = demangle(symbol)
+        function = Function(name, "" if name == text else text, one.file[:MAX_PATH_CHARS])
+        lines.append(Line(function, one.line))
+    return Named(tuple(lines), FrameType.NATIVE)
 
 
 def read_executable(elf: ElfFile, file_id: FileId, path: str) -> Executable:

@@ -11,14 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otelagent.errors import BadElf
-from otelagent.formats.elf import EM_AARCH64, EM_X86_64
+from otelagent.formats.elf import EM_AARCH64, EM_X86_64, PF_X, PT_GNU_EH_FRAME
 from otelagent.unwind.cfi import add_cfi, find_debug_frame, find_eh_frame
 from otelagent.unwind.rows import RowBuilder, RowTable
 
 if TYPE_CHECKING:
     from otelagent.formats.elf import ElfFile
 
-__all__ = ["RowTable", "extract"]
+__all__ = ["RowTable", "extract", "used_ranges"]
+
+_USED_SECTIONS = (".eh_frame", ".debug_frame", ".gopclntab", ".gnu_debugdata", ".plt", ".plt.sec")
+_ENTRY_BYTES = 256
 
 
 def extract(elf: ElfFile) -> RowTable:
@@ -42,3 +45,19 @@ def extract(elf: ElfFile) -> RowTable:
         except BadElf as err:
             sources.append(f"{find.__name__.removeprefix('find_')}: {err}")
     return builder.finish(sources)
+
+
+def used_ranges(elf: ElfFile) -> list[tuple[int, int]]:
+    """List the (file offset, size) of everything that `extract` may use, headers excepted."""
+    ranges = [
+        (section.offset, section.size)
+        for name in _USED_SECTIONS
+        if (section := elf.section(name)) is not None
+    ]
+    if elf.section(".eh_frame") is None:
+        ranges += [(s.offset, s.filesz) for s in elf.segments if s.type == PT_GNU_EH_FRAME]
+        ranges += [(s.offset, s.filesz) for s in elf.loads() if not s.flags & PF_X][:1]
+    entry = elf.offset_of(elf.entry)
+    if entry is not None:
+        ranges.append((entry, _ENTRY_BYTES))
+    return [(offset, min(size, elf.source.size)) for offset, size in ranges]

@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Run a command under another kernel: `python qemu/run.py --kernel 6.1 -- uname -r`.
+
+The guest has this machine's root, read-only, with /tmp, /run and /var/tmp of its
+own. The status is the command's, or 97 when the guest said none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import fetch
+import vm
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kernel", default="newest", help="a series, `newest`, or an image's path")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--memory", type=int, default=1024, metavar="MIB")
+    parser.add_argument("--timeout", type=float, default=180, metavar="SECONDS")
+    parser.add_argument("--out", type=Path, help="folder that is writable at /tmp/out in the guest")
+    parser.add_argument("command", nargs="+", metavar="COMMAND")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Boot and run."""
+    arguments = parse_arguments()
+    image = Path(arguments.kernel)
+    try:
+        if image.is_file():
+            kernel = fetch.Kernel(image.parent.name, image, None)
+        else:
+            kernel = fetch.fetch(arguments.kernel)
+    except fetch.NoKernel as error:
+        sys.exit(f"qemu/run.py: {error}")
+    options = vm.Options(
+        cpus=arguments.cpus,
+        memory_mib=arguments.memory,
+        timeout_s=arguments.timeout,
+        out=arguments.out,
+    )
+    return vm.run(kernel, arguments.command, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

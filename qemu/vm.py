@@ -1,0 +1,151 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Boot a kernel on this machine's own root, read-only, and run one command in it.
+
+qemu emulates, also where there is a /dev/kvm: nested ones were seen to hang on
+instructions that they cannot do. virtiofs shares the root, so the guest
+sees this checkout and its `.venv` and needs no image. virtiofsd wants root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import initrd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fetch import Kernel
+
+ROOT = Path(__file__).resolve().parents[1]
+NO_STATUS = 97
+"""Result when the guest said no status: a panic, a hang or a timeout."""
+STATUS_MARK = "vm: status="
+SOCKET_TIMEOUT_S = 10
+# `panic=-1` with `-no-reboot` makes a panic end qemu.
+KERNEL_ARGUMENTS = "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on"
+VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/virtiofsd")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the guest gets. `out` is a folder of the host, writable at /tmp/out in the guest."""
+
+    cpus: int = 2
+    memory_mib: int = 1024
+    timeout_s: float = 180
+    out: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def guest_script(command: list[str], environment: dict[str, str]) -> bytes:
+    """Write the script that runs the command, says its status and powers off."""
+    exports = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root"}
+    exports |= {"PYTHONDONTWRITEBYTECODE": "1", **environment}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]
+    lines.append(f"cd {shlex.quote(str(ROOT))}")
+    lines.append(f"{shlex.join(command)} </dev/null; status=$?")
+    lines.append(f'echo "{STATUS_MARK}$status"')
+    return "\n".join([*lines, "/run/busybox poweroff -f", ""]).encode()
+
+
+def virtiofsd_command(socket: Path, source: Path, cache: str) -> list[str]:
+    """Build the command line of whichever virtiofsd is here: qemu's own took other options."""
+    for path in filter(lambda path: Path(path).exists(), VIRTIOFSD):
+        if "qemu" in path:
+            options = ["-o", f"source={source}", "-o", "sandbox=chroot", "-o", f"cache={cache}"]
+            return [path, f"--socket-path={socket}", *options]
+        options = [f"--shared-dir={source}", "--sandbox=chroot"]
+        cache = {"none": "never"}.get(cache, cache)
+        return [path, f"--socket-path={socket}", *options, f"--cache={cache}"]
+    raise FileNotFoundError(f"virtiofsd is not installed (looked for {', '.join(VIRTIOFSD)})")
+
+
+@contextlib.contextmanager
+def share(folder: Path, tag: str, source: Path, cache: str) -> Iterator[list[str]]:
+    """Share a folder of the host; yields qemu's arguments for it."""
+    socket = folder / f"{tag}.sock"
+    with (folder / f"{tag}.log").open("wb") as log:
+        daemon = subprocess.Popen(virtiofsd_command(socket, source, cache), stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + SOCKET_TIMEOUT_S
+        while not socket.exists():
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"virtiofsd: {(folder / f'{tag}.log').read_text().strip()}")
+            time.sleep(0.01)
+        device = f"vhost-user-fs-pci,chardev={tag},tag={tag}"
+        yield ["-chardev", f"socket,id={tag},path={socket}", "-device", device]
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def qemu_command(kernel: Kernel, initramfs: Path, options: Options) -> list[str]:
+    """Build qemu's command line but for the shares."""
+    memory = f"memory-backend-memfd,id=mem,size={options.memory_mib}M,share=on"
+    return [
+        "qemu-system-x86_64",
+        *("-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(options.cpus)),
+        *("-m", str(options.memory_mib), "-object", memory, "-machine", "memory-backend=mem"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"),
+        *("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", KERNEL_ARGUMENTS),
+    ]
+
+
+def follow(command: list[str], timeout_s: float, log: Path, show: Callable[[str], None]) -> int:
+    """Run qemu to its end, pass each line of the console on, and return the guest's status."""
+    status = NO_STATUS
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+        ) as qemu,
+    ):
+        timer = threading.Timer(timeout_s, qemu.kill)
+        timer.start()
+        try:
+            for raw in qemu.stdout or ():
+                if status != NO_STATUS:
+                    continue  # the kernel powers off and says so
+                line = raw.decode(errors="replace").rstrip("\r\n")
+                # The command's last line may lack its end.
+                line, mark, rest = line.partition(STATUS_MARK)
+                if mark:
+                    status = int(rest)
+                if line or not mark:
+                    show(line)
+        finally:
+            timed_out = not timer.is_alive()
+            timer.cancel()
+            qemu.kill()
+    if status == NO_STATUS:
+        reason = f"no end within {timeout_s:.0f} s" if timed_out else "the guest ended early"
+        show(f"vm: {reason} {log.read_text(errors='replace').strip()}")
+    return status
+
+
+def run(
+    kernel: Kernel, command: list[str], options: Options, show: Callable[[str], None] = print
+) -> int:
+    """Boot, run the command in this checkout, and return its status, or `NO_STATUS`."""
+    job = f"FOLDER={shlex.quote(str(ROOT))}\nOUT={'1' if options.out else ''}\n"
+    files = {"job": job.encode(), "guest.sh": guest_script(command, options.environment)}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="otelagent-vm-")))
+        initramfs = folder / "initramfs"
+        initramfs.write_bytes(initrd.build(kernel.modules, files))
+        qemu = qemu_command(kernel, initramfs, options)
+        qemu += stack.enter_context(share(folder, "hostroot", Path("/"), "always"))
+        if options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+            qemu += stack.enter_context(share(folder, "out", options.out.resolve(), "none"))
+        return follow(qemu, options.timeout_s, folder / "qemu.log", show)

@@ -1,0 +1,129 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of a file: from the cache, else extracted in a child process.
+
+The child gives the memory of parsing back, and a file that manages to crash the
+parser costs only itself. It is forked, not started anew: a new interpreter
+would take longer than reading libLLVM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import hashlib
+import os
+import resource
+import select
+import signal
+import warnings
+from typing import TYPE_CHECKING
+
+from otelagent.errors import BadElf
+from otelagent.unwind.cache import FORMAT_VERSION, RowCache, decode_table, encode_table
+from otelagent.unwind.extract import extract, used_ranges
+from otelagent.unwind.file_id import file_id
+
+if TYPE_CHECKING:
+    from otelagent.formats.elf import ElfFile, Source
+    from otelagent.unwind.rows import RowTable
+
+TIMEOUT_SECONDS = 60
+MAX_CHILD_BYTES = 2 << 30
+_HASH_PIECE = 256 << 10
+_DONE, _REFUSED, _FAILED = 0, 3, 4
+
+
+def rows_key(source: Source, elf: ElfFile) -> bytes:
+    """Make the cache's key of a file: FileID, build id and all bytes that rows are made from.
+
+    The content is hashed with SHA-256, since a process may own a file that has
+    the FileID and the build id of a library everybody uses.
+    """
+    digest = hashlib.sha256(b"rows %d %d\0" % (FORMAT_VERSION, elf.machine))
+    digest.update(file_id(source) + elf.build_id.encode() + b"\0")
+    for offset, size in used_ranges(elf):
+        digest.update(b"%d %d\0" % (offset, size))
+        for at in range(offset, offset + size, _HASH_PIECE):
+            digest.update(source.read_at(at, min(_HASH_PIECE, offset + size - at)))
+    return digest.digest()
+
+
+def load_rows(source: Source, elf: ElfFile, cache: RowCache | None) -> RowTable:
+    """Get the rows of a file, from the cache or by extraction in a child process.
+
+    Raises:
+        BadElf: The file cannot be used, or parsing it crashed or took too long.
+    """
+    key = rows_key(source, elf) if cache is not None else b""
+    if cache is not None and (table := cache.get(key)) is not None:
+        return table
+    result_fd = os.memfd_create("oa-rows", os.MFD_CLOEXEC)
+    try:
+        with warnings.catch_warnings():
+            # Python ≥ 3.12 warns of forking with threads. The child takes no lock of
+            # another thread: it parses, writes and leaves without any clean-up.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            _run_child(elf, cache, key, result_fd)
+        status = _wait(pid)
+        return _read_result(result_fd, status)
+    finally:
+        os.close(result_fd)
+
+
+def _run_child(elf: ElfFile, cache: RowCache | None, key: bytes, result_fd: int) -> None:
+    """Extract, hand the result over, leave. Never returns, never raises."""
+    status = _FAILED
+    try:
+        gc.disable()
+        faulthandler.disable()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: PTH123, SIM115
+        limit = in_use + MAX_CHILD_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        table = extract(elf)
+        _write(result_fd, encode_table(table))
+        if cache is not None:
+            cache.put(key, table)
+        status = _DONE
+    except BadElf as err:
+        with contextlib.suppress(OSError):
+            _write(result_fd, str(err).encode())
+            status = _REFUSED
+    finally:
+        os._exit(status)
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _wait(pid: int) -> int:
+    """Wait for the child, but not for ever. Returns its wait status."""
+    fd = os.pidfd_open(pid)
+    try:
+        if not select.select([fd], [], [], TIMEOUT_SECONDS)[0]:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(fd)
+    return os.waitpid(pid, 0)[1]
+
+
+def _read_result(fd: int, status: int) -> RowTable:
+    code = os.waitstatus_to_exitcode(status)
+    size = os.fstat(fd).st_size
+    data = os.pread(fd, size, 0)
+    if code == _DONE and (table := decode_table(data)) is not None:
+        return table
+    if code == _REFUSED:
+        raise BadElf(data.decode("utf-8", "replace"))
+    how = f"ended by signal {-code}" if code < 0 else f"failed with {code}"
+    raise BadElf(f"the reader of its unwind information {how}")
