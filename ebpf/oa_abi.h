@@ -31,8 +31,8 @@ enum oa_limit {
 	OA_GP_REGS = 32, /* general registers, by DWARF number */
 	OA_MAX_CGROUPS = 16, /* cgroups that may be targets at once */
 	OA_LIMIT_SLOTS = 4096, /* slots of rate limits */
-	OA_CALIBRATION_SLOTS = 8,	/* ticks that calibration keeps */
-	OA_CALIBRATION_STEP = 1024,	/* task_struct is copied in pieces of this size */
+	OA_CALIBRATION_SLOTS = 8, /* ticks that calibration keeps */
+	OA_CALIBRATION_STEP = 1024, /* task_struct is copied in pieces of this size */
 	OA_FP_WINDOW_BYTES = 524288, /* a frame pointer may rise by this much in one step */
 	OA_PY_STATES = 4, /* CPython thread states that one thread may have (subinterpreters) */
 	OA_PY_WALK = 16, /* CPython thread states looked at in BPF when the map has none */
@@ -372,11 +372,11 @@ enum oa_target {
 
 /* What a tick of calibrate.bpf.c saw of a thread of ours, as it lies in kernel memory. */
 struct oa_calibration {
-	u64 task;		/* address of its task_struct */
-	u64 regs;		/* address of the interrupted registers */
-	u32 task_bytes;		/* valid bytes of `task_copy` */
-	u32 regs_bytes;		/* valid bytes of `regs_copy` */
-	u8 regs_copy[272];	/* the registers of user mode: x86-64 168 bytes, arm64 272 */
+	u64 task; /* address of its task_struct */
+	u64 regs; /* address of the interrupted registers */
+	u32 task_bytes; /* valid bytes of `task_copy` */
+	u32 regs_bytes; /* valid bytes of `regs_copy` */
+	u8 regs_copy[272]; /* the registers of user mode: x86-64 168 bytes, arm64 272 */
 	u8 task_copy[16384];
 };
 

@@ -14,16 +14,37 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from otelagent.abi import _generated as abi
 from otelagent.errors import BadElf
 from otelagent.formats.elf import EM_AARCH64, BytesSource, ElfFile
 from otelagent.unwind.extract import RowTable, extract
 
-X86_NAMES = "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split()
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+X86_NAMES = [
+    "rax",
+    "rdx",
+    "rcx",
+    "rbx",
+    "rsi",
+    "rdi",
+    "rbp",
+    "rsp",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "r13",
+    "r14",
+    "r15",
+    "rip",
+]
 ARM_NAMES = [f"x{i}" for i in range(31)] + ["sp"]
 UNCHANGED = {"u", "s"}
 BASE_SYSTEM = ("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/libexec")
