@@ -292,35 +292,46 @@ static __always_inline u32 leaf_slot(struct oa_state *s)
 	/* The byte before the pc, and four from it on. */
 	if (read_user(code, sizeof(code), s->regs.pc - 1))
 		return 0;
-	if (code[1] == 0x55 || code[1] == 0xc3)
-		return 1;
+	if (code[1] == 0x55 || code[1] == 0xc3 || (code[1] == 0xf3 && code[2] == 0xc3))
+		return 1; /* push %rbp, ret, rep ret */
 	if (code[1] == 0xf3 && code[2] == 0x0f && code[3] == 0x1e && code[4] == 0xfa)
 		return 1; /* endbr64 */
-	if (code[0] == 0x55 && code[1] == 0x48 && code[2] == 0x89 && code[3] == 0xe5)
-		return 2;
+	if (code[0] == 0x55 && code[1] == 0x48 &&
+	    ((code[2] == 0x89 && code[3] == 0xe5) || (code[2] == 0x8b && code[3] == 0xec)))
+		return 2; /* mov %rsp,%rbp in both encodings */
 	return 0;
 }
 
-/* Tell whether a call instruction ends right before `pc`: e8 rel32, or ff /2 with
- * any addressing form (2 to 7 bytes, with or without a REX prefix).
+/* Tell whether a call instruction ends right before `pc`: e8 rel32 to known code, or
+ * ff /2 with any addressing form (2 to 7 bytes, with or without prefixes; Intel SDM
+ * volume 2, tables 2-2 and 2-3).
+ *
+ * That the target is looked at brings the random positions that pass from 0.4 % to
+ * 0.05 % (libc, libpython).
  */
-static __always_inline bool follows_call(u64 pc)
+static __always_inline bool follows_call(struct oa_state *s, u64 pc)
 {
+	s32 distance;
 	u8 c[8] = {};
 
-	if (read_user(c + 1, 7, pc - 7))
+	/* Seven bytes may begin before the first code there is. */
+	if (read_user(c + 1, 7, pc - 7) && read_user(c + 3, 5, pc - 5))
 		return false;
-	if (c[3] == 0xe8)
+	if (c[3] == 0xe8) {
+		__builtin_memcpy(&distance, c + 4, sizeof(distance));
+		if (find_mapping(s, pc + (s64)distance))
+			return true;
+	}
+	if (c[6] == 0xff && ((c[7] & 0xf8) == 0xd0 || ((c[7] & 0xf8) == 0x10 && (c[7] & 6) != 4)))
 		return true;
-	if (c[6] == 0xff && (c[7] & 0x38) == 0x10 && ((c[7] & 0xc0) == 0xc0 || !(c[7] & 0xc0)))
+	if (c[5] == 0xff &&
+	    (((c[6] & 0xf8) == 0x50 && c[6] != 0x54) || (c[6] == 0x14 && (c[7] & 7) != 5)))
 		return true;
-	if (c[5] == 0xff && (c[6] & 0x38) == 0x10 && ((c[6] & 0xc0) == 0x40 || (c[6] & 0xc7) == 4))
+	if (c[4] == 0xff && c[5] == 0x54)
 		return true;
-	if (c[4] == 0xff && (c[5] & 0xf8) == 0x50 && (c[5] & 7) == 4)
+	if (c[2] == 0xff && (((c[3] & 0xf8) == 0x90 && c[3] != 0x94) || c[3] == 0x15))
 		return true;
-	if (c[2] == 0xff && (c[3] & 0x38) == 0x10 && ((c[3] & 0xc0) == 0x80 || (c[3] & 0xc7) == 5))
-		return true;
-	return c[1] == 0xff && (c[2] & 0xf8) == 0x90 && (c[2] & 7) == 4;
+	return c[1] == 0xff && (c[2] == 0x94 || (c[2] == 0x14 && (c[3] & 7) == 5));
 }
 #else
 static __always_inline u32 leaf_slot(struct oa_state *s)
@@ -329,14 +340,14 @@ static __always_inline u32 leaf_slot(struct oa_state *s)
 }
 
 /* bl, or blr (also the authenticating forms), is the instruction before `pc`. */
-static __always_inline bool follows_call(u64 pc)
+static __always_inline bool follows_call(struct oa_state *s, u64 pc)
 {
 	u32 insn = 0;
 
 	if (read_user(&insn, sizeof(insn), pc - 4))
 		return false;
 	return (insn & 0xfc000000) == 0x94000000 || (insn & 0xfefff800) == 0xd63f0800 ||
-	       (insn & 0xfffffc00) == 0xd63f0000;
+	       (insn & 0xfffffc1f) == 0xd63f0000;
 }
 #endif
 
@@ -355,13 +366,15 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 	if (slot)
 		at = sp + slot * 8 - 16; /* so that pair[1] is the return address */
 	else if (!fp && s->regs.return_address) {
+		s->guessed++;
 		stop(s, OA_FAULT_NONE); /* the ABI marks the first frame by a zero */
 		return;
 	} else if (fp < sp || fp - sp > OA_FP_WINDOW_BYTES) {
 		stop(s, why);
 		return;
 	}
-	if (read_user(pair, sizeof(pair), at)) {
+	/* Nothing below the stack pointer is read: a deferred stack begins there. */
+	if (read_user(&pair[1], 8, at + 8) || (slot != 1 && read_user(pair, 8, at))) {
 		stop(s, why);
 		return;
 	}
@@ -370,6 +383,7 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 		pair[0] = fp;
 	if (!slot && !pair[0]) {
 		if (!pair[1] || !find_mapping(s, pair[1] - 1)) {
+			s->guessed++;
 			stop(s, OA_FAULT_NONE);
 			return;
 		}
@@ -377,7 +391,7 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 		stop(s, why);
 		return;
 	}
-	if (!find_mapping(s, pair[1] - 1) || !follows_call(pair[1])) {
+	if (!find_mapping(s, pair[1] - 1) || !follows_call(s, pair[1])) {
 		stop(s, why);
 		return;
 	}

@@ -113,7 +113,7 @@ enum oa_counter {
 	OA_COUNTER_REPORTS, /* process reports sent */
 	OA_COUNTER_REPORTS_LIMITED, /* process reports left out by the rate limit */
 	OA_COUNTER_KERNEL_ONLY, /* samples of threads without user memory */
-	OA_COUNTER_GUESSED, /* frames found by the frame pointer */
+	OA_COUNTER_GUESSED, /* frames found by the frame pointer, and ends told by it */
 	OA_COUNTER_TARGETS_FULL, /* children not followed: the target map is full */
 	OA_COUNTER_FRAMES, /* user frames pushed */
 	OA_COUNTER_STEPS, /* unwinding steps */
@@ -132,7 +132,7 @@ enum oa_record_kind {
 /* Flags of a sample, as bit numbers. */
 enum oa_sample_flag {
 	OA_SAMPLE_USER_BIT, /* the thread has user registers */
-	OA_SAMPLE_GUESSED_BIT, /* its trace has a guessed frame */
+	OA_SAMPLE_GUESSED_BIT, /* its trace has a guessed frame, or a guessed end */
 	OA_SAMPLE_FAULT_BIT, /* its trace ends with a fault */
 	OA_SAMPLE_INTERP_BIT, /* its trace has frames of an interpreter */
 };

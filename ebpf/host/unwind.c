@@ -5,19 +5,12 @@
 /* The unwinders themselves, unchanged, and what begins and ends a sample here. */
 
 #include "host.h"
-#include "../trace.h"
+#include "../native.h"
+#include "../python.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Reports go nowhere: whoever has a deferred stack unwound looks at its fault. */
-static __always_inline void report(struct oa_state *s, enum oa_report_reason reason, u64 addr)
-{
-}
-
-#include "../native.h"
-#include "../python.h"
 
 enum { HEAD_BYTES = offsetof(struct oa_deferred, stack) };
 
@@ -72,12 +65,13 @@ u32 oa_host_trace_bytes(void)
 	return sizeof(struct oa_trace) + OA_TRACE_WORDS * sizeof(u64);
 }
 
-s32 oa_host_follows_call(struct oa_host *host, u64 pc)
+s32 oa_host_follows_call(struct oa_host *host, u32 space, u64 pc)
 {
 	bool yes;
 
 	oa_host_current = host;
-	yes = follows_call(pc);
+	host->state.space = space;
+	yes = follows_call(&host->state, pc);
 	oa_host_current = NULL;
 	return yes;
 }

@@ -71,7 +71,7 @@ s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *
 /* Look into the host, for tests: bytes of `struct oa_trace` with all its words. */
 u32 oa_host_trace_bytes(void);
 /* Tell whether a call instruction ends right before `pc`, as the guess does. */
-s32 oa_host_follows_call(struct oa_host *host, u64 pc);
+s32 oa_host_follows_call(struct oa_host *host, u32 space, u64 pc);
 /* A counter of the unwinders (enum oa_counter, or OA_COUNTER_COUNT + fault). */
 u64 oa_host_counter(const struct oa_host *host, u32 which);
 

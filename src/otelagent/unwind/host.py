@@ -21,38 +21,22 @@ import errno
 import os
 import struct
 from array import array
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from otelagent._native import ffi, lib
 from otelagent.abi._generated import Limit, Row, Unwinder
+from otelagent.unwind.rows import RULE_BYTES
 
 if TYPE_CHECKING:
     from otelagent.bpf.maps import HashMap, Mapped
     from otelagent.bpf.object import BpfObject
+    from otelagent.unwind.rows import RowTable
 
-RULE_BYTES = 24
-"""Size of `struct oa_rule`."""
 _PAGE_ENTRY = struct.Struct("=III")
 _U32 = struct.Struct("=I")
 _PAGE_KEY = struct.Struct("=QQ")
 _PAGE = struct.Struct("=IIII")
 _PROCESS = struct.Struct("=QIIII")
-
-
-class RowTable(Protocol):
-    """Rows of one ELF file, as `struct oa_rows_table` holds them."""
-
-    @property
-    def pages(self) -> bytes:
-        """`struct oa_page_entry`: page, first row, number of rows."""
-
-    @property
-    def rows(self) -> bytes:
-        """Rows (u32) whose rules are indices into `rules`."""
-
-    @property
-    def rules(self) -> bytes:
-        """`struct oa_rule`, one behind the other."""
 
 
 def _check(result: int, doing: str) -> int:
