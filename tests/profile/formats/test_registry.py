@@ -14,6 +14,7 @@ READABLE = [name for name, known in FORMATS.items() if known.reader]
 @pytest.mark.parametrize(
     ("path", "name"),
     [
+        ("a.html", "html"),
         ("dir/a.pb.gz", "pprof"),
         ("a.folded", "collapsed"),
         ("A.COLLAPSED", "collapsed"),

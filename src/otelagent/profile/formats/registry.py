@@ -63,6 +63,7 @@ class Format:
 FORMATS = {
     known.name: known
     for known in (
+        Format("html", (".html", ".htm"), "html"),
         Format("pprof", (".pb.gz",), "pprof"),
         Format("collapsed", (".folded", ".collapsed"), "collapsed"),
         Format("speedscope", (".speedscope.json",), "speedscope"),
