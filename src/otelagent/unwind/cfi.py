@@ -20,8 +20,8 @@ from otelagent.unwind.rows import RowBuilder, check_memory
 if TYPE_CHECKING:
     from otelagent.formats.elf import ElfFile
 
-RANK_EH_FRAME = 1
-RANK_DEBUG_FRAME = 2
+RANK_EH_FRAME = 2
+RANK_DEBUG_FRAME = 3
 
 _REASONS = (
     "unknown CFA expression",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from otelagent.errors import BadElf
 from otelagent.formats.elf import EM_AARCH64, EM_X86_64, PF_X, PT_GNU_EH_FRAME
 from otelagent.unwind.cfi import add_cfi, find_debug_frame, find_eh_frame
+from otelagent.unwind.go import add_go, find_go_table
 from otelagent.unwind.rows import RowBuilder, RowTable
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ def extract(elf: ElfFile) -> RowTable:
     if elf.machine not in (EM_X86_64, EM_AARCH64):
         raise BadElf(f"machine {elf.machine} is not supported")
     builder = RowBuilder([(s.vaddr, s.vaddr + s.filesz) for s in elf.executable_loads()])
-    sources = []
+    sources: list[str] = []
+    has_go = _add_go(builder, elf, sources)
     for find in (find_eh_frame, find_debug_frame):
+        if has_go and find is find_debug_frame:
+            continue  # says the same as Go's own table, for longer
         try:
             section = find(elf)
             if section is not None:
@@ -45,6 +49,18 @@ def extract(elf: ElfFile) -> RowTable:
         except BadElf as err:
             sources.append(f"{find.__name__.removeprefix('find_')}: {err}")
     return builder.finish(sources)
+
+
+def _add_go(builder: RowBuilder, elf: ElfFile, sources: list[str]) -> bool:
+    try:
+        table = find_go_table(elf)
+        if table is None:
+            return False
+        sources.append(add_go(builder, elf, table))
+    except BadElf as err:
+        sources.append(str(err))
+        return False
+    return True
 
 
 def used_ranges(elf: ElfFile) -> list[tuple[int, int]]:
