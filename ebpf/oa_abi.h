@@ -20,6 +20,7 @@ enum oa_limit {
 	OA_MAX_USER_FRAMES = 1024, /* the most user frames that can be asked for */
 	OA_TRACE_WORDS = 2175, /* OA_MAX_KERNEL_FRAMES + 2 * OA_MAX_USER_FRAMES */
 	OA_MAX_STACK_BYTES = 16384, /* user stack bytes in a deferred stack */
+	OA_RED_ZONE_BYTES = 128, /* below the stack pointer, still valid (x86-64 psABI 3.2.2) */
 	OA_STACK_PAGE_BYTES = 1024, /* a deferred stack is read in pieces of this size */
 	OA_KNOWN_WAYS = 8, /* hashes in one set of the known-trace table: one cache line */
 	OA_PAGE_BITS = 16, /* rows are kept by pages of 64 KiB of ELF address space */
@@ -179,7 +180,8 @@ struct oa_deferred {
 	struct oa_trace trace;
 	struct oa_regs regs;
 	u64 kernel[127];
-	u32 stack_bytes; /* valid bytes of `stack`, which begins at the stack pointer */
+	u64 stack_addr; /* where `stack` begins: a red zone below the stack pointer */
+	u32 stack_bytes; /* valid bytes of `stack` */
 	u32 pad;
 	u8 stack[16384];
 };

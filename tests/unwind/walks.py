@@ -120,6 +120,7 @@ class World:
         record.regs.return_address = self.return_address
         record.regs.valid_all = self.valid_all
         stack = struct.pack(f"={len(self.stack)}Q", *self.stack)
+        record.stack_addr = record.regs.gp[SP]
         record.stack_bytes = len(stack)
         ffi.memmove(record.stack, stack, len(stack))
         return ffi.buffer(record)[: ffi.offsetof("struct oa_deferred", "stack") + len(stack)]
