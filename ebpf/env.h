@@ -49,9 +49,9 @@ static __always_inline long read_kernel(void *dst, u32 size, u64 addr)
 #define oa_opaque(x) asm volatile("" : "+r"(x))
 
 #if defined(__TARGET_ARCH_x86)
-enum { REG_SP = OA_X86_RSP, REG_FP = OA_X86_RBP };
+enum { REG_SP = OA_X86_RSP, REG_FP = OA_X86_RBP, REG_BX = OA_X86_RBX };
 #elif defined(__TARGET_ARCH_arm64)
-enum { REG_SP = OA_ARM_SP, REG_FP = OA_ARM_FP };
+enum { REG_SP = OA_ARM_SP, REG_FP = OA_ARM_FP, REG_BX = OA_GP_REGS /* none */ };
 #else
 #error "x86-64 and arm64 only"
 #endif

@@ -133,8 +133,12 @@ static __always_inline u64 strip_pac(u64 addr)
 static __always_inline bool get_reg(struct oa_state *s, u32 reg, u64 *value)
 {
 	if (!s->regs.valid_all && reg != REG_SP && reg != REG_FP) {
-		stop(s, OA_FAULT_LEAF_REGISTER);
-		return false;
+		if (reg != REG_BX || !s->bx_known) {
+			stop(s, OA_FAULT_LEAF_REGISTER);
+			return false;
+		}
+		if (s->bx_addr)
+			return read_stack(s, s->bx_addr, value);
 	}
 	*value = s->regs.gp[reg & (OA_GP_REGS - 1)];
 	return true;
@@ -225,6 +229,11 @@ static __always_inline void step_by_rule(struct oa_state *s, u32 index)
 		return;
 	if (!find_reg(s, rule->ra_kind, rule->ra_reg, rule->ra_offset, cfa, link, &pc))
 		return;
+	/* Where rbx was saved is noted, and read only if a rule asks for it. */
+	if (rule->bx_kind == OA_REG_CFA)
+		s->bx_addr = cfa + (s64)rule->bx_offset;
+	else if (rule->bx_kind != OA_REG_SAME)
+		s->bx_known = 0;
 	to_caller(s, strip_pac(pc), cfa, fp);
 }
 
@@ -265,6 +274,8 @@ static __always_inline void step_signal(struct oa_state *s)
 #endif
 	s->regs.return_address = 0;
 	s->regs.valid_all = 1;
+	s->bx_known = 1;
+	s->bx_addr = 0;
 }
 
 /* Step by the frame pointer where it is known to be one (Go). */
@@ -277,6 +288,7 @@ static __always_inline void step_frame_pointer(struct oa_state *s)
 		stop(s, OA_FAULT_READ_STACK);
 		return;
 	}
+	s->bx_known = 0;
 	to_caller(s, strip_pac(pair[1]), fp + 16, pair[0]);
 }
 
@@ -395,6 +407,7 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 		stop(s, why);
 		return;
 	}
+	s->bx_known = 0;
 	to_caller(s, pair[1], at + 16, pair[0]);
 	s->guess_next = 1;
 	s->guessed++;

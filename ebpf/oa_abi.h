@@ -41,6 +41,8 @@ enum oa_limit {
 
 /* Registers by their DWARF numbers (System V ABI x86-64 fig. 3.36; AADWARF64). */
 enum oa_reg {
+	OA_X86_RBX =
+		3, /* x86-64: callee-saved; the dynamic linker's trampolines keep the CFA in it */
 	OA_X86_RBP = 6, /* x86-64 frame pointer */
 	OA_X86_RSP = 7, /* x86-64 stack pointer */
 	OA_ARM_FP = 29, /* arm64 frame pointer */
@@ -231,11 +233,13 @@ struct oa_rule {
 	u8 fp_reg;
 	u8 ra_kind; /* enum oa_reg_kind */
 	u8 ra_reg;
-	u8 pad;
+	u8 bx_kind; /* x86-64: rbx, OA_REG_SAME, OA_REG_CFA or OA_REG_UNDEFINED */
 	s32 cfa_offset;
 	s32 cfa_add;
 	s32 fp_offset;
 	s32 ra_offset;
+	s32 bx_offset;
+	u32 pad;
 };
 
 /* A row is a u32: low 16 bits of the ELF address where it begins, then 16 bits

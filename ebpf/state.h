@@ -19,6 +19,7 @@ struct oa_state {
 	struct oa_page_key page_key; /* what `page` was looked up with */
 	struct oa_page page;
 	u64 hash;
+	u64 bx_addr; /* where the caller's rbx was saved; 0: still in its register */
 	u32 space; /* address space in `mappings` */
 	u32 tail_calls;
 	u32 steps;
@@ -28,7 +29,8 @@ struct oa_state {
 	u8 in_exec; /* in execve: user registers are of an image that may be gone */
 	u8 missing; /* code that is not loaded: worth deferring */
 	u8 guess_next; /* regs were found by the frame pointer */
-	u8 pad[4];
+	u8 bx_known; /* bx_addr can be trusted */
+	u8 pad[3];
 	struct oa_python_state python;
 };
 

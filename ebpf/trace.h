@@ -45,6 +45,8 @@ static __always_inline void begin_walk(struct oa_state *s)
 	s->in_exec = 0;
 	s->missing = 0;
 	s->guess_next = 0;
+	s->bx_known = 1;
+	s->bx_addr = 0;
 	__builtin_memset(&s->python, 0, sizeof(s->python));
 }
 

@@ -36,6 +36,7 @@ struct program {
 	u64 at; /* from `start` */
 	u64 *reasons;
 	u32 fp_reg;
+	u32 bx_reg;
 	u32 sp_reg;
 	u32 pc_reg;
 	u32 depth;
@@ -51,10 +52,10 @@ static int fits(s64 value)
 	return value == (s32)value;
 }
 
-/* Where the fields of a tracked register are: 1 frame pointer, 2 return address, 0 neither. */
+/* Where the fields of a tracked register are: 1 frame pointer, 2 return address, 4 rbx, 0 none. */
 static int which(const struct program *p, u64 reg)
 {
-	return reg == p->fp_reg ? 1 : reg == p->cie->ra_reg ? 2 : 0;
+	return reg == p->fp_reg ? 1 : reg == p->cie->ra_reg ? 2 : reg == p->bx_reg ? 4 : 0;
 }
 
 static void set_register(struct program *p, u64 reg, u32 kind, u64 from, s64 offset)
@@ -74,6 +75,13 @@ static void set_register(struct program *p, u64 reg, u32 kind, u64 from, s64 off
 		rule->fp_kind = (u8)kind;
 		rule->fp_reg = (u8)from;
 		rule->fp_offset = (s32)offset;
+		return;
+	}
+	if (slot == 4) { /* nothing else is ever seen of it, and it is rarely asked for */
+		int plain = kind == OA_REG_SAME || kind == OA_REG_CFA;
+
+		rule->bx_kind = plain ? (u8)kind : OA_REG_UNDEFINED;
+		rule->bx_offset = plain ? (s32)offset : 0;
 		return;
 	}
 	if (kind == OA_REG_SAME) { /* the link register still has it; x86-64 has none */
@@ -99,6 +107,9 @@ static void restore_register(struct program *p, u64 reg)
 		p->rule.ra_kind = initial->ra_kind;
 		p->rule.ra_reg = initial->ra_reg;
 		p->rule.ra_offset = initial->ra_offset;
+	} else if (slot == 4) {
+		p->rule.bx_kind = initial->bx_kind;
+		p->rule.bx_offset = initial->bx_offset;
 	}
 	p->changed |= slot;
 }
@@ -430,6 +441,7 @@ static void set_machine(struct program *p, u32 machine)
 	int arm = machine == OA_MACHINE_AARCH64;
 
 	p->fp_reg = arm ? OA_ARM_FP : OA_X86_RBP;
+	p->bx_reg = arm ? ~0u : OA_X86_RBX;
 	p->sp_reg = arm ? OA_ARM_SP : OA_X86_RSP;
 	p->pc_reg = arm ? ~0u : 16; /* x86-64: the return address column */
 }

@@ -117,11 +117,12 @@ void oa_rows_free(struct oa_rows *rows)
 
 static u32 hash_rule(const struct oa_rule *rule)
 {
-	u64 words[3];
+	u64 words[4];
 
-	_Static_assert(sizeof(words) == sizeof(*rule), "a rule is three words");
+	_Static_assert(sizeof(words) == sizeof(*rule), "a rule is four words");
 	memcpy(words, rule, sizeof(words));
-	words[0] ^= (words[1] * 0x9e3779b97f4a7c15ull) ^ (words[2] * 0xc2b2ae3d27d4eb4full);
+	words[0] ^= (words[1] * 0x9e3779b97f4a7c15ull) ^ (words[2] * 0xc2b2ae3d27d4eb4full) ^
+		    (words[3] * 0xff51afd7ed558ccdull);
 	words[0] *= 0x9fb21c651e98df25ull;
 	return (u32)(words[0] >> 48);
 }

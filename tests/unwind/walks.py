@@ -35,7 +35,7 @@ def rule(
 ) -> bytes:
     """Make a `struct oa_rule`: by default a frame that has pushed nothing."""
     kinds = (cfa[0], cfa[1], cfa_reg2, fp[0], fp[1], ra[0], ra[1], 0)
-    return struct.pack("=8B4i", *kinds, cfa[2], cfa_add, fp[2], ra[2])
+    return struct.pack("=8B6i", *kinds, cfa[2], cfa_add, fp[2], ra[2], 0, 0)
 
 
 def table(rows: dict[int, bytes | int]) -> SimpleNamespace:

@@ -151,7 +151,9 @@ class HostTables(Tables):
         Raises:
             ValueError: A row names a rule that is not there, or the pool is full.
         """
-        rules = [self._add_rule(rule) for (rule,) in struct.iter_unpack("24s", table.rules)]
+        rules = [
+            self._add_rule(rule) for (rule,) in struct.iter_unpack(f"{RULE_BYTES}s", table.rules)
+        ]
         rows = array("I", table.rows)
         for at, row in enumerate(rows):
             index = row >> 16

@@ -17,7 +17,7 @@ from otelagent.errors import BadElf
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RULE_BYTES = 24
+RULE_BYTES = 32
 PAGE_ENTRY_BYTES = 12
 MAX_ADDRESS = 1 << 48
 MAX_CODE_BYTES = 16 << 30
