@@ -8,6 +8,7 @@ import pytest
 
 from integration.browser import BLANK, CHROMIUM, Browser
 from otelagent.model import Frame, FrameType, Function, Line, Pid, Process, Thread, Trace
+from otelagent.profile.diff import write_html
 from otelagent.profile.formats.registry import write
 from otelagent.profile.model import Profile
 from tests.builders.profiles import synthetic_profile
@@ -139,7 +140,7 @@ def test_a_hostile_name_is_text(page):
 
 
 def test_the_view_is_in_the_address(page, pages):
-    page.open(f"file://{pages / 'a.html'}?2#view=sandwich&function=fib&pid=4321")
+    page.open(f"file://{pages / 'a.html'}?2#view=sandwich&function=fib&process=4321")
 
     assert page.run("otelagent.callersTitle.textContent") == "Callers of fib"
     assert page.run("document.querySelectorAll('tr[aria-selected=true]').length") == 1
@@ -150,6 +151,29 @@ def test_arrow_keys_move_through_the_stack(page):
         page.key(key)
 
     assert page.run("otelagent.status.textContent").startswith("runtime.goexit")
+
+
+def test_a_difference_is_red_where_there_is_more(tmp_path):
+    path = tmp_path / "diff.html"
+    before, after = synthetic_profile(3000), synthetic_profile(6000, tilt=8)
+    with path.open("wb") as stream:
+        write_html(before, after, ("a.html", "b.html"), stream)
+
+    with Browser(tmp_path / "profile", f"file://{path}") as browser:
+        shares = browser.run(
+            "(t => [t.total[0] / otelagent.total, t.base[0] / otelagent.baseTotal])"
+            "(otelagent.main.tree)"
+        )
+        colours = browser.run("[diffColour(.3, .2), diffColour(.2, .3), diffColour(.2, .2)]")
+        browser.key("t")
+        cells = browser.run("[...document.querySelectorAll('td.more')].map(c => c.textContent)")
+
+        assert shares == [1, 1]
+        assert browser.run("otelagent.total") == 6000
+        assert [colour[: colour.index(" ") + 1] for colour in colours[:2]] == ["hsl(8 ", "hsl(214 "]
+        assert " 0% " in colours[2]
+        assert any(cell.startswith("+") for cell in cells)
+        assert browser.errors() == []
 
 
 def big_profile(nodes: int) -> Profile:

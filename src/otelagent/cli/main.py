@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from otelagent.cli.diff import diff
 from otelagent.cli.record import record
 from otelagent.cli.report import report
 from otelagent.errors import AgentError
@@ -27,6 +28,7 @@ app = typer.Typer(
 _COMMAND = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 app.command(context_settings=_COMMAND)(record)
 app.command()(report)
+app.command()(diff)
 
 
 def _print_version(wanted: bool) -> None:

@@ -19,7 +19,7 @@ from otelagent.profile.figures import figure
 from otelagent.profile.label import Labels, label_process, label_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from otelagent.model import Executable, Frame, Function, Process, SampleGroup, Thread, Trace
     from otelagent.profile.label import Label
@@ -108,10 +108,16 @@ class Table:
         return number
 
 
-class Packer:
-    """Fills a payload's tables."""
+def whole_label(label: Label) -> Hashable:
+    """Tell labels apart by all but how their frames were found."""
+    return label.name, label.type, label.module, label.file, label.resolved
 
-    def __init__(self) -> None:
+
+class Packer:
+    """Fills a payload's tables; labels with the same `label_key` are one function."""
+
+    def __init__(self, label_key: Callable[[Label], Hashable] | None = None) -> None:
+        self.label_key = label_key or whole_label
         self.labels_of = Labels()
         self.strings, self.executables, self.functions = Table(), Table(), Table()
         self.labels, self.frames, self.nodes = Table(), Table(), Table()
@@ -147,7 +153,7 @@ class Packer:
         return self.functions.add(function, (*map(self.string, texts), function.start_line))
 
     def _label(self, label: Label) -> int:
-        key = (label.name, label.type, label.module, label.file, label.resolved)
+        key = self.label_key(label)
         number = self.labels.find(key)
         if number is not None:
             return number

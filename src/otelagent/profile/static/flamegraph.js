@@ -115,7 +115,7 @@ class Chart {
     this.canvas.addEventListener("mousemove", (event) => this.hover(event));
     this.canvas.addEventListener("mouseleave", () => app.showTip(null));
     this.canvas.addEventListener("click", (event) => this.click(event));
-    this.canvas.addEventListener("dblclick", (event) => this.doubleClick(event));
+    this.canvas.addEventListener("dblclick", (event) => this.openSandwich(event));
     new ResizeObserver(() => this.draw()).observe(this.box);
   }
 
@@ -265,7 +265,7 @@ class Chart {
     }
   }
 
-  doubleClick(event) {
+  openSandwich(event) {
     const node = this.find(event);
     if (node >= 0) this.app.set({ view: "sandwich", label: this.tree.label[node] });
   }
@@ -304,6 +304,9 @@ class Chart {
     }
   }
 }
+
+/** How the URL names a process or thread: by its number, or its name where it has none. */
+const address = (row, name) => String(row[0] || row[name]);
 
 // -------------------------------------------------------------- list of functions
 
@@ -518,10 +521,8 @@ class App {
     state.view = ["flame", "sandwich", "table"].includes(given.get("view")) ? given.get("view") : "flame";
     state.search = given.get("search") || "";
     for (const key of ["reverse", "up", "before"]) state[key] = given.get(key) === "1";
-    const pid = Number(given.get("pid") ?? NaN);
-    state.process = profile.raw.processes.findIndex((row) => row[0] === pid);
-    const tid = Number(given.get("tid") ?? NaN);
-    state.thread = profile.raw.threads.findIndex((row) => row[0] === tid);
+    state.process = profile.raw.processes.findIndex((row) => address(row, 6) === given.get("process"));
+    state.thread = profile.raw.threads.findIndex((row) => address(row, 2) === given.get("thread"));
     state.label = given.has("function") ? profile.name.indexOf(given.get("function")) : -1;
     this.search.value = state.search;
   }
@@ -534,8 +535,8 @@ class App {
     for (const key of ["reverse", "up", "before"]) {
       if (state[key]) given.set(key, "1");
     }
-    if (state.process >= 0) given.set("pid", profile.raw.processes[state.process][0]);
-    if (state.thread >= 0) given.set("tid", profile.raw.threads[state.thread][0]);
+    if (state.process >= 0) given.set("process", address(profile.raw.processes[state.process], 6));
+    if (state.thread >= 0) given.set("thread", address(profile.raw.threads[state.thread], 2));
     if (state.label >= 0 && state.view === "sandwich") given.set("function", profile.name[state.label]);
     history.replaceState(null, "", `#${given}`);
   }
