@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from otelagent.symbolize.jit import JitProcesses
 from otelagent.symbolize.native import NativeSymbols
 from otelagent.symbolize.result import Named, unresolved
 from otelagent.unwind.extract import RowTable, extract
@@ -45,6 +46,7 @@ class Namers:
     debuginfod: str
     by_key: dict[int, Loaded] = field(default_factory=dict)
     _files: dict[int, NativeSymbols | NoSymbols] = field(default_factory=dict)
+    _jit: JitProcesses = field(default_factory=JitProcesses)
 
     def file(self, key: int) -> tuple[Executable, NativeSymbols | NoSymbols] | None:
         """Find the file that BPF knows by `key`, with what names its addresses."""
@@ -65,9 +67,11 @@ class Namers:
         """Find what names the Python frames of a process."""
         return None
 
-    def anonymous(self, _generation: Generation, _addr: int) -> Named | None:
+    def anonymous(self, generation: Generation, addr: int) -> Named | None:
         """Name code in memory without a file."""
-        return None
+        if not self.symbols:
+            return None
+        return self._jit.name(generation.pid, generation, addr, is_return_address=False)
 
     def attach_python(self, report: Report) -> None:
         """Make the interpreter of a process known to BPF."""

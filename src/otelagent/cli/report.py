@@ -79,13 +79,8 @@ def write_profile(profile: Profile, target: Format, output: str, *, force: bool)
 
 
 def renamer_for(directories: list[Path]) -> Renamer:
-    """Make what names frames from symbol files in these directories.
+    """Make what names frames from symbol files in these directories."""
+    from otelagent.symbolize.renamer import FileRenamer  # noqa: PLC0415
+    from otelagent.unwind.file_id import file_id  # noqa: PLC0415
 
-    Raises:
-        ConfigError: This build cannot.
-    """
-    from otelagent.errors import ConfigError  # noqa: PLC0415
-
-    raise ConfigError(
-        f"no symbols can be read from {directories[0]} yet", hint="leave out --debug-dir"
-    )
+    return FileRenamer(directories, file_id)

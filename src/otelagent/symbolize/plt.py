@@ -82,7 +82,8 @@ class PltStubs:
         if int.from_bytes(self._elf.read_address(start, 4), "little") == _BTI_C:
             start += 4
         for at in range(start, max(start - 20, section.addr - 4), -4):
-            page, load = struct.unpack("<II", self._elf.read_address(at, 8))
+            code = self._elf.read_address(at, 8)
+            page, load = (int.from_bytes(code[i : i + 4], "little") for i in (0, 4))
             if page & 0x9F00001F != 0x90000010 or load & 0xFFC003FF != 0xF9400211:
                 continue  # not adrp x16 followed by ldr x17, [x16, #…]
             pages = (page >> 29 & 3) | (page >> 5 & 0x7FFFF) << 2

@@ -149,8 +149,9 @@ def _load(path: str) -> Any:  # noqa: ANN401
     from symbolic.exceptions import SymbolicError  # noqa: PLC0415 (27 ms, and optional)
     from symbolic.symcache import SymCache  # noqa: PLC0415
 
+    opener: Any = SymCache.open
     try:
-        return SymCache.open(path)
+        return opener(path)
     except SymbolicError as err:
         _logger.debug("symcache is broken error=%s", err)
         return None

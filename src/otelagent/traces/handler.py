@@ -73,6 +73,8 @@ class TraceHandler:
         for frame in raw.frames():
             if frame.kind == FrameKind.PYTHON:
                 self._python_frame(raw.generation, frame)
+            elif frame.kind == FrameKind.ANON:  # opens what the process wrote of its code
+                self._anonymous(raw.generation, frame.address - frame.is_return)
 
     def finish(self, raw: RawTrace) -> Trace:
         """Make the finished trace."""
