@@ -22,7 +22,6 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITES = ("bullseye", "bookworm", "trixie", "sid", "experimental")
 DEBIAN = {"3.9": "bullseye", "3.13": "trixie", "3.14": "sid", "3.15": "sid"}
 MINORS = tuple(f"3.{minor}" for minor in range(6, 16))
-LOADER = {"x86_64": "lib64/ld-linux-x86-64.so.2", "aarch64": "lib/ld-linux-aarch64.so.1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +62,13 @@ def _debian() -> list[Python]:
     found = []
     for minor, suite in DEBIAN.items():
         root = CACHE / f"{suite}-{minor}"
-        loader = root / LOADER.get(os.uname().machine, "lib/none")
         binary = root / "usr" / "bin" / f"python{minor}"
-        if not (root / ".complete").exists() or not binary.exists():
+        libraries = [root / top / _triplet() for top in ("usr/lib", "lib")]
+        loaders = [path for where in libraries for path in where.glob("ld-linux*.so.*")]
+        if not (root / ".complete").exists() or not binary.exists() or not loaders:
             continue
-        libraries = [f"{root}/{top}" for top in (f"usr/lib/{_triplet()}", f"lib/{_triplet()}")]
-        command = (str(loader), "--library-path", ":".join(libraries), str(binary))
+        path = ":".join(map(str, libraries))
+        command = (str(loaders[0]), "--library-path", path, str(binary))
         found.append(Python(minor, "debian", command, (("PYTHONHOME", str(root / "usr")),)))
     return found
 
@@ -143,9 +143,6 @@ def fetch(minor: str, suite: str, status: Path) -> None:
         if path.name.split("_")[0] in wanted:
             subprocess.run(["dpkg", "-x", path, root], check=True)
             path.unlink()
-    for top in ("lib", "lib64"):  # base-files is not there to make these links
-        if not (root / top).exists() and (root / "usr" / top).exists():
-            (root / top).symlink_to(f"usr/{top}")
     (root / ".complete").touch()
 
 
