@@ -16,6 +16,7 @@ from otelagent.formats.elf import BytesSource, ElfFile
 from otelagent.formats.proc_maps import parse_executable
 from otelagent.unwind.extract import extract
 from otelagent.unwind.host import HostTables, HostUnwinder
+from tests.unwind.walks import SP
 
 SOURCE = Path(__file__).parent / "programs" / "chain.c"
 FLAGS = ["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"]
@@ -46,6 +47,7 @@ def run(program, scenario):
     record.regs.gp[0:32] = gp
     record.regs.pc = pc
     record.regs.valid_all = 1
+    record.stack_addr = gp[SP]
     record.stack_bytes = len(stack)
     ffi.memmove(record.stack, stack, len(stack))
     return ffi.buffer(record)[: HEAD + len(stack)], list(parse_executable(result.stdout))
