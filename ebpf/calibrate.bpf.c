@@ -43,6 +43,7 @@ static __always_inline void copy_task(struct oa_calibration *seen)
 SEC("perf_event")
 int on_calibration_tick(void *ctx)
 {
+	u64 id = bpf_get_current_pid_tgid();
 	struct oa_calibration *seen;
 	u32 zero = 0, slot;
 	u32 *ticks = bpf_map_lookup_elem(&calibration_ticks, &zero);
@@ -55,6 +56,8 @@ int on_calibration_tick(void *ctx)
 	seen = bpf_map_lookup_elem(&calibrations, &slot);
 	if (!seen)
 		return 0;
+	seen->tid = (u32)id;
+	seen->pid = id >> 32;
 	seen->task = bpf_get_current_task();
 	/* struct bpf_perf_event_data_kern begins with the pointer to the registers; the
 	 * verifier only offers their values.

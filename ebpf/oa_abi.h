@@ -380,6 +380,8 @@ enum oa_target {
 struct oa_calibration {
 	u64 task; /* address of its task_struct */
 	u64 regs; /* address of the interrupted registers */
+	u32 tid; /* as the first pid namespace sees it */
+	u32 pid; /* thread group id, likewise */
 	u32 task_bytes; /* valid bytes of `task_copy` */
 	u32 regs_bytes; /* valid bytes of `regs_copy` */
 	u8 regs_copy[272]; /* the registers of user mode: x86-64 168 bytes, arm64 272 */

@@ -14,7 +14,8 @@ import pytest
 from otelagent.bpf.sideband import EventKind, Sideband
 from otelagent.kernel.calibration import is_plausible_distance, read_ticks
 from otelagent.kernel.features import probe_features
-from otelagent.kernel.offsets import find_offsets
+from otelagent.kernel.offsets import TaskOffsets, find_offsets, read_btf_offsets
+from otelagent.kernel.scan import read_witnesses, scan_offsets
 
 pytestmark = pytest.mark.needs("bpf", "cpu_clock")
 
@@ -36,6 +37,17 @@ def test_offsets_lead_to_what_proc_says_of_this_thread():
     assert tick.regs == stack + offsets.user_regs_distance
     assert field(offsets.task.task_mm, "=Q") >> 63 == 1
     assert is_plausible_distance(offsets.user_regs_distance)
+
+
+@pytest.mark.needs("btf")
+def test_the_search_without_btf_finds_what_btf_says():
+    found = TaskOffsets(**scan_offsets(read_witnesses()))
+
+    assert found == read_btf_offsets()
+
+
+def test_offsets_are_found_with_and_without_btf():
+    assert is_plausible_distance(find_offsets().user_regs_distance)
 
 
 def test_features_are_consistent():

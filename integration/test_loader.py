@@ -57,8 +57,6 @@ def hash_map():
 
 @pytest.fixture(scope="module")
 def offsets():
-    if not has_feature("btf"):
-        pytest.skip("needs btf")
     return find_offsets()
 
 

@@ -47,3 +47,18 @@ void oa_spin(u32 milliseconds)
 		for (turns = 0; turns < 20000; turns++)
 			;
 }
+
+u64 oa_thread_pointer(void)
+{
+	u64 pointer;
+
+#if defined(__x86_64__)
+	/* The first word of the thread control block points to itself (x86-64 psABI, TLS). */
+	__asm__("mov %%fs:0, %0" : "=r"(pointer));
+#elif defined(__aarch64__)
+	__asm__("mrs %0, tpidr_el0" : "=r"(pointer));
+#else
+#error "x86-64 and arm64 only"
+#endif
+	return pointer;
+}

@@ -20,5 +20,7 @@ s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 pe
 s32 oa_perf_enable(s32 fd, s32 on);
 /* Keep the calling thread busy in user mode, for calibration. */
 void oa_spin(u32 milliseconds);
+/* The calling thread's TLS base: FS base (x86-64), TPIDR_EL0 (arm64). */
+u64 oa_thread_pointer(void);
 
 #endif

@@ -57,3 +57,10 @@ def test_a_refused_map_is_named():
 
 def test_an_empty_log_says_nothing():
     assert parse_log("").lines == ()
+
+
+def test_the_explanation_of_newest_kernels_does_not_hide_the_error():
+    explanation = "\n\nVerification failed: Register Type Safety\n\nReason:\n  R0 is an integer\n"
+    log = REFUSED.replace("'scalar'\n", "'scalar'" + explanation)
+
+    assert parse_log(log).lines == parse_log(REFUSED).lines

@@ -19,7 +19,7 @@ STACK = 0xFFFF_C900_0000_0000
 
 
 def tick(distance, stack=STACK, at=32):
-    return Tick(1, stack + distance, b"", bytes(at) + struct.pack("=Q", stack) + bytes(64))
+    return Tick(8, 7, 1, stack + distance, b"", bytes(at) + struct.pack("=Q", stack) + bytes(64))
 
 
 @pytest.fixture(params=["x86_64", "aarch64"])
@@ -31,11 +31,12 @@ def machine(request, monkeypatch):
 def test_layout_matches_the_shared_header():
     seen = ffi.new("struct oa_calibration *")
     seen.task, seen.regs, seen.task_bytes, seen.regs_bytes = 1, 2, 1024, 168
+    seen.tid, seen.pid = 8, 7
     seen.regs_copy[0] = seen.task_copy[0] = 9
 
     parsed = parse_tick(bytes(ffi.buffer(seen)))
 
-    assert (parsed.task, parsed.regs) == (1, 2)
+    assert (parsed.task, parsed.regs, parsed.tid, parsed.pid) == (1, 2, 8, 7)
     assert (len(parsed.registers), len(parsed.task_copy)) == (168, 1024)
     assert parsed.registers[0] == parsed.task_copy[0] == 9
 
@@ -46,8 +47,8 @@ def test_user_mode_is_told_by_the_registers(machine):
 
     for value, is_user in ((user, True), (kernel, False)):
         words[at] = value
-        assert Tick(0, 0, struct.pack("=34Q", *words), b"").is_user is is_user
-    assert not Tick(0, 0, b"", b"").is_user
+        assert Tick(0, 0, 0, 0, struct.pack("=34Q", *words), b"").is_user is is_user
+    assert not Tick(0, 0, 0, 0, b"", b"").is_user
 
 
 @pytest.mark.parametrize("distance", [0x3F58, 0x3F48, 0x7F58])

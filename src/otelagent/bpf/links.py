@@ -130,6 +130,11 @@ def spin(milliseconds: int) -> None:
     lib.oa_spin(milliseconds)
 
 
+def thread_pointer() -> int:
+    """Get the calling thread's TLS base, which the kernel keeps in its task_struct."""
+    return int(lib.oa_thread_pointer())
+
+
 class SamplingEvents:
     """A program that runs at each tick of each online CPU.
 

@@ -10,6 +10,7 @@ that begin with `;`) that it came from. libbpf puts the log between
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ def _verifier_part(log: str) -> list[str]:
 
 def _decisive(lines: list[str]) -> list[str]:
     """Keep the last source line, the last instruction and the error after it."""
-    told = [line.strip() for line in lines if line.strip()]
+    told = [line.strip() for line in itertools.takewhile(_is_terse, lines) if line.strip()]
     told = [line for line in told if not _STATISTICS.match(line)]
     if not told:
         return []
@@ -66,6 +67,11 @@ def _decisive(lines: list[str]) -> list[str]:
     if source and source[-1] < len(told) - _KEEP_LINES:
         return [told[source[-1]], *tail]
     return [line for line in tail if line.startswith(";") or not _is_early(line, tail)]
+
+
+def _is_terse(line: str) -> bool:
+    """Tell the log proper from the long explanation that follows it on newest kernels (7.3)."""
+    return not line.startswith("Verification failed:")
 
 
 def _is_early(line: str, tail: list[str]) -> bool:

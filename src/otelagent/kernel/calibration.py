@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import platform
 import struct
+import time
 from dataclasses import dataclass
 
 from otelagent.abi._generated import Limit
@@ -19,7 +20,7 @@ from otelagent.bpf.maps import ArrayMap
 from otelagent.bpf.object import BpfObject, object_path
 from otelagent.errors import AttachFailed, MissingFeature
 
-_HEAD = struct.Struct("=QQII272s")
+_HEAD = struct.Struct("=QQIIII272s")
 _PERIOD_NS = 200_000
 _SPIN_MS = 5
 _ROUNDS = 60
@@ -39,12 +40,16 @@ class Tick:
     """One interruption of our thread.
 
     Attributes:
+        tid: Thread id as the first pid namespace sees it.
+        pid: Thread group id, likewise.
         task: Address of its task_struct.
         regs: Address of the interrupted registers.
         registers: Those of user mode, from there (`struct pt_regs`); empty if they were unreadable.
         task_copy: What follows `task`; it may reach beyond the struct.
     """
 
+    tid: int
+    pid: int
     task: int
     regs: int
     registers: bytes
@@ -64,19 +69,24 @@ class Tick:
 
 def parse_tick(data: bytes) -> Tick:
     """Read a `struct oa_calibration`."""
-    task, regs, task_bytes, regs_bytes, registers = _HEAD.unpack_from(data)
-    return Tick(task, regs, registers[:regs_bytes], data[_HEAD.size : _HEAD.size + task_bytes])
+    task, regs, tid, pid, task_bytes, regs_bytes, registers = _HEAD.unpack_from(data)
+    return Tick(
+        tid, pid, task, regs, registers[:regs_bytes], data[_HEAD.size : _HEAD.size + task_bytes]
+    )
 
 
-def read_ticks() -> list[Tick]:
+def read_ticks(pid: int = 0) -> list[Tick]:
     """Spin on the calling thread, and collect the ticks that hit it in user mode.
+
+    Args:
+        pid: Instead, a busy thread of ours to look at.
 
     Raises:
         KernelError: The program cannot be loaded or attached, or never ran.
     """
     with BpfObject.open(object_path("calibrate")) as owner:
         owner.load()
-        fd = open_sampling(Rate(period=_PERIOD_NS), cpu=-1, pid=0)
+        fd = open_sampling(Rate(period=_PERIOD_NS), cpu=-1, pid=pid)
         try:
             link = owner.program("on_calibration_tick").attach_perf_event(fd)
         except AttachFailed:
@@ -86,7 +96,7 @@ def read_ticks() -> list[Tick]:
         ticks = ArrayMap.of(owner, "calibration_ticks")
         with link:
             for _ in range(_ROUNDS):
-                spin(_SPIN_MS)
+                time.sleep(_SPIN_MS / 1000) if pid else spin(_SPIN_MS)
                 if int.from_bytes(ticks[0], "little") >= Limit.CALIBRATION_SLOTS:
                     break
         seen = [parse_tick(slots[at]) for at in range(int.from_bytes(ticks[0], "little"))]

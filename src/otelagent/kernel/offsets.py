@@ -4,11 +4,13 @@
 
 The profiler's object has no relocations; these offsets go into its `config`
 before it is loaded. Sources, the first that answers wins: a BTF file that was
-given, the kernel's own BTF. The distance to the user's registers is measured.
+given, the kernel's own BTF, a search in the task_structs of threads of ours.
+The distance to the user's registers is measured on every kernel.
 """
 
 from __future__ import annotations
 
+import logging
 import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,10 +18,13 @@ from typing import TYPE_CHECKING
 from otelagent.bpf.btf import VMLINUX, Btf
 from otelagent.errors import MissingFeature
 from otelagent.kernel.calibration import find_regs_distance, read_ticks
+from otelagent.kernel.scan import read_witnesses, scan_offsets
+from otelagent.log import fields
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_log = logging.getLogger(__name__)
 _TLS = {"x86_64": ("thread.fsbase",), "aarch64": ("thread.uw.tp_value", "thread.tp_value")}
 _FIELDS = {
     "task_stack": ("stack",),
@@ -83,9 +88,20 @@ def _offset(btf: Btf, names: tuple[str, ...]) -> int:
 def find_offsets(btf_path: Path | None = None) -> KernelOffsets:
     """Find everything for the running kernel; loads a program for some milliseconds.
 
+    To be called on the process's first thread.
+
     Raises:
         KernelError: A source is missing, or a privilege.
     """
-    path = btf_path or VMLINUX
-    task = read_btf_offsets(path)
-    return KernelOffsets(task, find_regs_distance(read_ticks(), task.task_stack), f"BTF {path}")
+    task, source = _find_task(btf_path)
+    return KernelOffsets(task, find_regs_distance(read_ticks(), task.task_stack), source)
+
+
+def _find_task(btf_path: Path | None) -> tuple[TaskOffsets, str]:
+    if btf_path is not None:
+        return read_btf_offsets(btf_path), f"BTF file {btf_path}"
+    try:
+        return read_btf_offsets(), f"BTF of the running kernel ({VMLINUX})"
+    except MissingFeature as err:
+        _log.info("%s", fields("no BTF: searching kernel structs", reason=str(err)))
+        return TaskOffsets(**scan_offsets(read_witnesses())), "search (the kernel has no BTF)"
