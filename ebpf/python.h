@@ -117,6 +117,9 @@ static __always_inline void py_start(struct oa_state *s)
 	s->lookups += 2;
 	if (!proc) {
 		py_give_up(p, OA_FAULT_NONE);
+#ifndef OA_HOST
+		report(s, OA_REPORT_PY_THREAD, s->regs.pc);
+#endif
 		return;
 	}
 	p->proc = *proc;

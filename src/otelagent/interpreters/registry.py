@@ -47,10 +47,14 @@ FAMILIES = (Family("python", "otelagent.interpreters.python", Unwinder.PYTHON, F
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """A file that is an interpreter, and what its family found in it (opaque here)."""
+    """A file that is an interpreter, and what its family found in it (opaque here).
+
+    `eval_loop` are ELF address ranges, by address, that the family's unwinder owns.
+    """
 
     family: Family
     build: object
+    eval_loop: tuple[tuple[int, int], ...]
 
 
 def detect(elf: ElfFile) -> Detected | None:
@@ -63,7 +67,7 @@ def detect(elf: ElfFile) -> Detected | None:
     for family in FAMILIES:
         build = importlib.import_module(family.module).detect(elf)
         if build is not None:
-            return Detected(family, build)
+            return Detected(family, build, build.eval_loop)
     return None
 
 

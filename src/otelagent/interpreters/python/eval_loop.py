@@ -125,7 +125,7 @@ def _is_inside(addr: int, part: Range) -> bool:
 
 
 def find_eval_loop(elf: ElfFile, start: int, size: int) -> tuple[Range, ...]:
-    """List the ranges of the eval loop; the first one is the function itself.
+    """List the ranges of the eval loop, by address.
 
     Args:
         elf: The file.
@@ -148,7 +148,7 @@ def find_eval_loop(elf: ElfFile, start: int, size: int) -> tuple[Range, ...]:
         parts += news
         if not news or len(parts) > MAX_PARTS:
             break
-    return tuple(parts[:MAX_PARTS])
+    return tuple(sorted(parts[:MAX_PARTS]))
 
 
 def _find_parts(
