@@ -85,7 +85,8 @@ class Frame:
 
     Attributes:
         type: Which kind of code.
-        address: ELF address (native, Go), kernel address, or 0 (interpreters).
+        address: ELF address (native, Go), kernel address, or 0 (interpreters); of a caller it
+            is one before the return address, so that whoever names it later finds the call.
         executable: Where the address lies; None for interpreters and unknown memory.
         lines: Innermost inlined function first, the physical function last; empty if unresolved.
         guessed: Found by the frame pointer and not by unwind rows.

@@ -117,7 +117,7 @@ def synthetic_profile(samples: int = 2000, seed: int = 1, *, tilt: int = 0) -> P
         start_unix_ns=START_NS,
         duration_ns=samples * PERIOD_NS,
         host=(("host.name", "tester"), ("os.type", "linux")),
-        notes={"lost samples": 3, "NO_ROW": 7},
+        notes={"lost.sample": 3, "fault.NO_ROW": 7},
     )
     for number in range(samples):
         process, threads, traces = chance.choices(WORKLOADS, (6, 2, 3))[0]

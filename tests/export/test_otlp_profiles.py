@@ -130,7 +130,11 @@ numbers = st.integers(0, 2**31)
 functions = st.builds(Function, text, text, text, numbers)
 lines = st.builds(Line, functions, numbers, numbers)
 executables = st.builds(
-    Executable, st.binary(max_size=2).map(FileId), text, st.sampled_from(["", "ab"]), text
+    Executable,
+    st.sampled_from([FileId(b""), FileId(b"a" * 16), FileId(b"b" * 16)]),
+    text,
+    st.sampled_from(["", "ab"]),
+    text,
 )
 frames = st.builds(
     Frame,

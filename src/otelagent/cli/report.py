@@ -13,7 +13,6 @@ import typer
 if TYPE_CHECKING:
     from otelagent.profile.formats.registry import Format
     from otelagent.profile.model import Profile
-    from otelagent.profile.renaming import Renamer
 
 
 def report(
@@ -28,7 +27,12 @@ def report(
     top: Annotated[int, typer.Option("--top", min=1, help="Functions to show.")] = 20,
     debug_dir: Annotated[
         list[Path] | None,
-        typer.Option("--debug-dir", help="Look for symbols of unnamed frames here.", exists=True),
+        typer.Option(
+            "--debug-dir",
+            help="Name unnamed native frames by the files and debug files in here.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Show the hottest functions of a saved profile, or write it in another format.
@@ -47,7 +51,10 @@ def report(
         check_output(output, force=force)
     profile = registry.read(file)
     if debug_dir:
-        profile = rename_frames(profile, renamer_for(debug_dir))
+        from otelagent.cli.debugdir import DirectoryRenamer  # noqa: PLC0415
+
+        with DirectoryRenamer(debug_dir) as renamer:
+            profile = rename_frames(profile, renamer)
     if target is None:
         print_top(profile, sys.stdout, top)
         return
@@ -76,11 +83,3 @@ def write_profile(profile: Profile, target: Format, output: str, *, force: bool)
     lost = f"; {target.name} cannot hold: {', '.join(target.cannot_hold)}"
     said = f"{name}: {profile.samples} samples as {target.name}"
     typer.echo(said + (lost if target.cannot_hold else ""), err=True)
-
-
-def renamer_for(directories: list[Path]) -> Renamer:
-    """Make what names frames from symbol files in these directories."""
-    from otelagent.symbolize.renamer import FileRenamer  # noqa: PLC0415
-    from otelagent.unwind.file_id import file_id  # noqa: PLC0415
-
-    return FileRenamer(directories, file_id)

@@ -99,7 +99,8 @@ class Dictionary:
         pairs = (
             (BUILD_ID_GNU, executable.build_id),
             (BUILD_ID_GO, executable.go_build_id),
-            (FILE_ID, executable.file_id.hex()),
+            # All zeros stand for "not known" too.
+            (FILE_ID, executable.file_id.hex() if any(executable.file_id) else ""),
         )
         attributes = [self.attribute(key, value) for key, value in pairs if value]
         path = self.string(executable.path)

@@ -7,9 +7,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from otelagent import metrics
+
 if TYPE_CHECKING:
     from otelagent.model import Frame
     from otelagent.profile.model import Profile
+
+LOST = ("lost.sample", "lost.trace", "lost.deferred", "lost samples")
+"""Notes that count lost samples, besides the counters of user space."""
+DROPPED = (metrics.trace_forgotten.name, metrics.deferred_dropped.name)
 
 
 @dataclass(slots=True)
@@ -20,7 +26,7 @@ class Figures:
         complete: Their stack was walked to the thread's first frame.
         guessed: Their stack has a frame found by the frame pointer.
         unresolved: Their stack has a frame without a name.
-        lost: The sum of the notes whose name begins with `lost`.
+        lost: The sum of the notes that count lost samples.
         faults: Samples by why their stack ends early.
     """
 
@@ -40,7 +46,7 @@ class Figures:
 def figure(profile: Profile) -> Figures:
     """Count."""
     figures = Figures(traces=len(profile.traces))
-    figures.lost = sum(n for name, n in profile.notes.items() if name.startswith("lost"))
+    figures.lost = sum(profile.notes.get(name, 0) for name in (*LOST, *DROPPED))
     frames: set[Frame] = {frame for trace in profile.traces for frame in trace.frames}
     addressed = [frame for frame in frames if frame.address]
     figures.addresses = len(addressed)

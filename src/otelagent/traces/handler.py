@@ -40,6 +40,11 @@ class NamesKernel(Protocol):
         ...
 
 
+def call_site(raw: RawFrame) -> int:
+    """Give an address inside the instruction that runs: of a caller, inside its call."""
+    return max(raw.address - raw.is_return, 0)
+
+
 class TraceHandler:
     """Makes finished traces. `see` may be called from another thread than `finish`.
 
@@ -74,7 +79,7 @@ class TraceHandler:
             if frame.kind == FrameKind.PYTHON:
                 self._python_frame(raw.generation, frame)
             elif frame.kind == FrameKind.ANON:  # opens what the process wrote of its code
-                self._anonymous(raw.generation, frame.address - frame.is_return)
+                self._anonymous(raw.generation, call_site(frame))
 
     def finish(self, raw: RawTrace) -> Trace:
         """Make the finished trace."""
@@ -100,7 +105,8 @@ class TraceHandler:
         if frame is None:
             named = self._kernel.name(addr, is_return_address=is_return)
             module = self._module(named.module or "[kernel.kallsyms]")
-            frame = Frame(FrameType.KERNEL, addr, module, named.lines, reason=named.reason)
+            site = addr - is_return
+            frame = Frame(FrameType.KERNEL, site, module, named.lines, reason=named.reason)
             self._kernel_frames[addr, is_return] = _counted(frame)
         return frame
 
@@ -122,22 +128,22 @@ class TraceHandler:
         return frame
 
     def _native_frame(self, raw: RawFrame) -> Frame:
+        site = call_site(raw)
         found = self._file(raw.file_or_object)
         if found is None:
             reason = "the file is not known any more"
-            return Frame(FrameType.NATIVE, raw.address, guessed=raw.guessed, reason=reason)
+            return Frame(FrameType.NATIVE, site, guessed=raw.guessed, reason=reason)
         executable, symbols = found
         named = symbols.name(raw.address, is_return_address=raw.is_return)
-        return Frame(
-            named.type, raw.address, executable, named.lines, raw.guessed, reason=named.reason
-        )
+        return Frame(named.type, site, executable, named.lines, raw.guessed, reason=named.reason)
 
     def _anonymous_frame(self, generation: Generation, raw: RawFrame) -> Frame:
-        named = self._anonymous(generation, raw.address - raw.is_return)
+        site = call_site(raw)
+        named = self._anonymous(generation, site)
         if named is None:
             reason = "code in memory without a file"
-            return _counted(Frame(FrameType.JIT, raw.address, guessed=raw.guessed, reason=reason))
-        return Frame(FrameType.JIT, raw.address, None, named.lines, raw.guessed, named.reason)
+            return _counted(Frame(FrameType.JIT, site, guessed=raw.guessed, reason=reason))
+        return Frame(FrameType.JIT, site, None, named.lines, raw.guessed, named.reason)
 
     def _python_frame(self, generation: Generation, raw: RawFrame) -> Frame:
         key = (generation, raw.file_or_object, raw.word)
