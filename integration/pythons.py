@@ -41,11 +41,11 @@ class Python:
 
 def _pyenv() -> list[Python]:
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = []
-    for minor in MINORS:
-        for binary in sorted(root.glob(f"{minor}.*/bin/python{minor}"))[:1]:
-            found.append(Python(minor, "pyenv", (str(binary),)))
-    return found
+    return [
+        Python(minor, "pyenv", (str(binary),))
+        for minor in MINORS
+        for binary in sorted(root.glob(f"{minor}.*/bin/python{minor}"))[:1]
+    ]
 
 
 def _system() -> list[Python]:

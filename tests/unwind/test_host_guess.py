@@ -167,7 +167,7 @@ call *%gs:0x10
 call *%fs:(%rax)
 notrack call *%rax
 notrack call *0x1234(%rip)
-bnd call *%rax
+.byte 0xf2; call *%rax
 call .
 """
 
