@@ -7,7 +7,7 @@ import pytest
 
 from otelagent._native import ffi
 from otelagent.errors import MissingFeature
-from otelagent.kernel import offsets
+from otelagent.kernel import offsets, scan
 from otelagent.kernel.offsets import KernelOffsets, TaskOffsets, read_btf_offsets
 
 
@@ -66,3 +66,22 @@ def test_every_value_has_its_field_in_the_config():
 
     assert (config.task_stack, config.task_tls) == (1, 8)
     assert config.user_regs_distance == 0x3F58
+
+
+def test_a_kernel_without_btf_is_searched(monkeypatch):
+    def refuse(path=None):
+        raise MissingFeature(f"no BTF in {path}")
+
+    known = dict(zip(TaskOffsets.__slots__, range(8, 16), strict=True))
+    monkeypatch.setattr(offsets, "read_btf_offsets", refuse)
+    monkeypatch.setattr(scan, "read_witnesses", lambda: "witnesses")
+    monkeypatch.setattr(scan, "scan_offsets", {"witnesses": known}.get)
+    monkeypatch.setattr(offsets, "read_ticks", list)
+    monkeypatch.setattr(offsets, "find_regs_distance", lambda _, stack: 0x4000 + stack)
+
+    found = offsets.find_offsets()
+
+    assert (found.task, found.user_regs_distance) == (TaskOffsets(**known), 0x4008)
+    assert "search" in found.source
+    with pytest.raises(MissingFeature, match="given"):
+        offsets.find_offsets(Path("given"))

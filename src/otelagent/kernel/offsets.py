@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from otelagent.bpf.btf import VMLINUX, Btf
 from otelagent.errors import MissingFeature
 from otelagent.kernel.calibration import find_regs_distance, read_ticks
-from otelagent.kernel.scan import read_witnesses, scan_offsets
 from otelagent.log import fields
 
 if TYPE_CHECKING:
@@ -103,5 +102,8 @@ def _find_task(btf_path: Path | None) -> tuple[TaskOffsets, str]:
     try:
         return read_btf_offsets(), f"BTF of the running kernel ({VMLINUX})"
     except MissingFeature as err:
+        # Not needed on most kernels, and it brings a third of the imports' time.
+        from otelagent.kernel.scan import read_witnesses, scan_offsets  # noqa: PLC0415
+
         _log.info("%s", fields("no BTF: searching kernel structs", reason=str(err)))
         return TaskOffsets(**scan_offsets(read_witnesses())), "search (the kernel has no BTF)"
