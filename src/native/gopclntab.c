@@ -177,7 +177,8 @@ static int put_depths(struct go *go, u64 size, u32 pcsp, enum kind kind)
 	struct oa_cursor c = {go->pctab + pcsp, go->end, 0};
 	u64 at = 0, change, length;
 	s64 depth = -1;
-	u32 pairs, index;
+	u32 pairs, index, framed = 0;
+	u32 set_bytes = go->table->machine == OA_MACHINE_X86_64 ? 3 : 8; /* mov %rsp, %rbp */
 
 	for (pairs = 0; pairs < MAX_PAIRS && at < size; pairs++) {
 		change = oa_uleb(&c);
@@ -189,12 +190,18 @@ static int put_depths(struct go *go, u64 size, u32 pcsp, enum kind kind)
 		depth += change & 1 ? -(s64)(change >> 1) - 1 : (s64)(change >> 1);
 		if (depth < 0 || depth > MAX_DELTA)
 			index = OA_ROW_UNSUPPORTED;
-		else if (kind == SWITCHING && depth)
+		else if (kind == SWITCHING && depth && framed)
 			index = OA_ROW_FRAME_POINTER;
 		else
 			index = rule_of(go, (u64)depth);
 		if (oa_rows_put(go->rows, at, index))
 			return -ENOMEM;
+		/* The frame pointer becomes the function's own right after it was saved. */
+		if (kind == SWITCHING && depth > 0 && !framed) {
+			framed = 1;
+			if (oa_rows_put(go->rows, at + set_bytes, OA_ROW_FRAME_POINTER))
+				return -ENOMEM;
+		}
 		at += length * go->quantum;
 	}
 	return 0;

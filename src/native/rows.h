@@ -85,6 +85,9 @@ int oa_rows_add(struct oa_rows *rows, u64 start, u64 size, u32 rank, u32 index);
 int oa_rows_finish(struct oa_rows *rows, struct oa_rows_table *table);
 /* Number of fragments so far. */
 u64 oa_rows_fragments(const struct oa_rows *rows);
+/* Find the fragment that covers `addr`: 1 and its range; else 0 and the gap from `addr` to the
+ * next. */
+int oa_rows_around(const struct oa_rows *rows, u64 addr, struct oa_range *range);
 
 /* Find the index that holds at an ELF address; OA_ROW_NONE if there is none. */
 u32 oa_find_row(const struct oa_page_entry *pages, u64 page_count, const u32 *rows, u64 row_count,

@@ -15,6 +15,7 @@ from otelagent.formats.elf import EM_AARCH64, EM_X86_64, PF_X, PT_GNU_EH_FRAME
 from otelagent.unwind.cfi import add_cfi, find_debug_frame, find_eh_frame
 from otelagent.unwind.go import add_go, find_go_table
 from otelagent.unwind.rows import RowBuilder, RowTable
+from otelagent.unwind.special import MAX_CODE_BYTES, add_special
 
 if TYPE_CHECKING:
     from otelagent.formats.elf import ElfFile
@@ -23,6 +24,9 @@ __all__ = ["RowTable", "extract", "used_ranges"]
 
 _USED_SECTIONS = (".eh_frame", ".debug_frame", ".gopclntab", ".gnu_debugdata", ".plt", ".plt.sec")
 _ENTRY_BYTES = 256
+MIN_INFORMATION_BYTES = 16 << 10
+MIN_FUNCTIONS = 100
+"""A file with fewer functions described is taken for one that has no information of its own."""
 
 
 def extract(elf: ElfFile) -> RowTable:
@@ -48,6 +52,7 @@ def extract(elf: ElfFile) -> RowTable:
                 sources.append(add_cfi(builder, elf, section))
         except BadElf as err:
             sources.append(f"{find.__name__.removeprefix('find_')}: {err}")
+    sources += add_special(builder, elf, covered=builder.fragments > MIN_FUNCTIONS)
     return builder.finish(sources)
 
 
@@ -73,6 +78,8 @@ def used_ranges(elf: ElfFile) -> list[tuple[int, int]]:
     if elf.section(".eh_frame") is None:
         ranges += [(s.offset, s.filesz) for s in elf.segments if s.type == PT_GNU_EH_FRAME]
         ranges += [(s.offset, s.filesz) for s in elf.loads() if not s.flags & PF_X][:1]
+    if sum(size for _, size in ranges) < MIN_INFORMATION_BYTES:  # then code itself is searched
+        ranges += [(s.offset, min(s.filesz, MAX_CODE_BYTES)) for s in elf.executable_loads()]
     entry = elf.offset_of(elf.entry)
     if entry is not None:
         ranges.append((entry, _ENTRY_BYTES))

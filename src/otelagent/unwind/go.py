@@ -29,6 +29,7 @@ MAX_SEARCH_BYTES = 128 << 20
 _PIECE = 4 << 20
 _MODULE_TEXT = 176
 """Offset of `text` in `runtime.moduledata`, Go 1.16 to 1.26 (runtime/symtab.go)."""
+_DT_RELA, _DT_RELASZ = 7, 8
 _RELATIVE = {62: 8, 183: 1027}
 """R_X86_64_RELATIVE and R_AARCH64_RELATIVE."""
 
@@ -135,10 +136,11 @@ def _module_data(elf: ElfFile, table_addr: int) -> int | None:
 
 def _relocations(elf: ElfFile) -> list[tuple[int, int]]:
     """List relative relocations as (place, value): the pointers of a position-independent file."""
-    section = elf.section(".rela.dyn")
-    if section is None:
+    addr, size = elf.dynamic.get(_DT_RELA, 0), elf.dynamic.get(_DT_RELASZ, 0)
+    offset = elf.offset_of(addr) if addr else None
+    if offset is None:
         return []
-    data = elf.section_data(section)
+    data = elf.source.read_at(offset, min(size, MAX_SEARCH_BYTES))
     entries = struct.iter_unpack("<QQq", data[: len(data) // 24 * 24])
     kind = _RELATIVE.get(elf.machine)
     return [(place, addend) for place, info, addend in entries if info == kind]

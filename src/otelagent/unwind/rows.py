@@ -115,6 +115,12 @@ class RowBuilder:
         """Number of fragments so far."""
         return int(lib.oa_rows_fragments(self.raw))
 
+    def around(self, addr: int) -> tuple[bool, int, int]:
+        """Tell if a fragment covers `addr` and its range; else the gap from there to the next."""
+        found = ffi.new("struct oa_range *")
+        covered = bool(lib.oa_rows_around(self.raw, addr, found))
+        return covered, int(found.start), int(found.end)
+
     def add(self, start: int, size: int, rank: int, index: int) -> None:
         """Say that one rule or command holds in a whole range."""
         check_memory(lib.oa_rows_add(self.raw, start, size, rank, index))

@@ -1,0 +1,116 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Code that has no call frame information, or whose information does not end the stack.
+
+- The entry point of programs and of the dynamic loader: nothing called it.
+- musl has no information at all: its signal trampoline, its `clone` and what
+  calls `main` and thread functions are found by their code, so that stacks end.
+- Procedure linkage tables of linkers that do not describe them (lld).
+
+Ranks: 0 overrules everything, 3 only fills what nothing else covers.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from otelagent.abi import _generated as abi
+from otelagent.errors import BadElf
+from otelagent.formats.elf import EM_AARCH64, EM_X86_64
+from otelagent.unwind import aarch64, x86_64
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from otelagent.formats.elf import ElfFile
+    from otelagent.unwind.rows import RowBuilder
+
+RANK_OVERRULE, RANK_FILL = 0, 3
+MAX_ENTRY_BYTES = 64
+MAX_CODE_BYTES = 16 << 20
+PT_INTERP = 3
+_C_LIBRARY = re.compile(r"libc\.so$|libc\.musl-|ld-musl-")
+_CODE = {EM_X86_64: x86_64, EM_AARCH64: aarch64}
+
+
+def add_special(builder: RowBuilder, elf: ElfFile, *, covered: bool) -> list[str]:
+    """Add the special cases of a file. Returns lines about them, for people.
+
+    `covered` says that call frame information was found for most of the code:
+    then the search for trampolines is not worth reading all of it.
+    """
+    lines: list[str] = []
+    steps: list[Callable[[RowBuilder, ElfFile], str]] = [_add_entry, _add_linkage]
+    if not covered and _is_c_library(elf):
+        steps.append(_add_c_library)
+    for step in steps:
+        try:
+            line = step(builder, elf)
+        except BadElf as err:
+            line = f"{step.__name__.removeprefix('_add_')}: {err}"
+        if line:
+            lines.append(line)
+    return lines
+
+
+def _is_c_library(elf: ElfFile) -> bool:
+    """Tell musl, shared or linked in; glibc always has its own information."""
+    has_interpreter = any(s.type == PT_INTERP for s in elf.segments)
+    return bool(_C_LIBRARY.search(elf.soname)) or (bool(elf.entry) and not has_interpreter)
+
+
+def _add_entry(builder: RowBuilder, elf: ElfFile) -> str:
+    """Nothing called the first function. Of shared libraries the entry means nothing."""
+    if not elf.entry or elf.offset_of(elf.entry) is None:
+        return ""
+    is_program = elf.type == 2 or any(s.type == PT_INTERP for s in elf.segments)
+    code = elf.source.read_at(elf.offset_of(elf.entry) or 0, 16)
+    if not is_program and not _CODE[elf.machine].ENTRY.match(code):
+        return ""
+    is_covered, start, end = builder.around(elf.entry)
+    if is_covered and start != elf.entry:
+        start, end = elf.entry, min(end, elf.entry + MAX_ENTRY_BYTES)
+    size = end - start if is_covered else min(end - start, MAX_ENTRY_BYTES)
+    builder.add(start, size, RANK_OVERRULE, abi.Row.STOP)
+    return f"entry point at {elf.entry:#x}: end of stack"
+
+
+def _add_linkage(builder: RowBuilder, elf: ElfFile) -> str:
+    """Fill in the procedure linkage table where the linker did not describe it."""
+    added = 0
+    for name in (".plt", ".plt.sec", ".plt.got", ".iplt"):
+        section = elf.section(name)
+        if section is None or not section.size or builder.around(section.addr)[0]:
+            continue
+        code = elf.read(section.offset, min(section.size, 64))
+        _CODE[elf.machine].add_linkage(builder, section.addr, section.size, code, RANK_FILL)
+        added += 1
+    return f"procedure linkage table: {added} sections without information" if added else ""
+
+
+def _add_c_library(builder: RowBuilder, elf: ElfFile) -> str:
+    """Find what musl does not describe: signal return, clone, and the callers of `main`."""
+    code = _CODE[elf.machine]
+    ends = signals = 0
+    last_calls = {s.value for s in elf.find_symbols("exit", "pthread_exit").values()}
+    for addr, data in _code(elf):
+        for match in code.SIGNAL_RETURN.finditer(data):
+            # a handler's return address is its first byte: looked up one byte before
+            start = addr + match.start() - 1
+            builder.add(start, len(match[0]) + 1, RANK_OVERRULE, abi.Row.SIGNAL)
+            signals += 1
+        for match in code.CLONE_CHILD.finditer(data):
+            builder.add(addr + match.start(), len(match[0]), RANK_OVERRULE, abi.Row.STOP)
+            ends += 1
+        for at, size, target in code.calls_after_return(data, addr):
+            if target in last_calls:
+                builder.add(at - 1, size + 1, RANK_OVERRULE, abi.Row.STOP)
+                ends += 1
+    return f"C library: {signals} signal trampolines, {ends} ends of stacks found by their code"
+
+
+def _code(elf: ElfFile) -> Iterator[tuple[int, bytes]]:
+    for segment in elf.executable_loads():
+        size = min(segment.filesz, MAX_CODE_BYTES)
+        yield segment.vaddr, elf.source.read_at(segment.offset, size)

@@ -1,0 +1,142 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from otelagent.abi import _generated as abi
+from otelagent.formats.elf import EM_AARCH64, BytesSource, ElfFile
+from otelagent.host.files import open_file
+from otelagent.unwind import aarch64, x86_64
+from otelagent.unwind.extract import extract
+from otelagent.unwind.rows import RowBuilder
+
+MUSL = Path("/usr/lib/x86_64-linux-musl/libc.so")
+LOADERS = [Path("/lib64/ld-linux-x86-64.so.2"), Path("/lib/ld-linux-aarch64.so.1")]
+
+
+def read(path):
+    with open_file(str(path)) as source:
+        elf = ElfFile(BytesSource(source.read_at(0, source.size)))
+    return elf, extract(elf)
+
+
+def test_a_stack_ends_in_the_entry_point_of_program_and_loader():
+    loaders = [path for path in LOADERS if path.exists()]
+    assert loaders
+
+    for path in [*loaders, Path("/bin/ls")]:
+        elf, table = read(path)
+        assert table.find(elf.entry) == abi.Row.STOP
+        # the return address of the only call, looked up one byte before
+        assert table.find(elf.entry + 6) == abi.Row.STOP
+
+
+def test_static_program_ends_in_its_entry_point(tmp_path):
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    (tmp_path / "a.c").write_text("int main(void) { return 0; }")
+    command = [compiler, "-static", "-o", str(tmp_path / "a"), str(tmp_path / "a.c")]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no static C library")
+
+    elf, table = read(tmp_path / "a")
+    assert table.find(elf.entry) == abi.Row.STOP
+
+
+def make_elf(code, *, machine=62, entry=0):
+    """An ELF file with one executable segment at 0x1000 and no sections."""
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH",
+        *(b"\x7fELF\x02\x01\x01" + bytes(9), 3, machine, 1, entry, 64, 0, 0, 64, 56, 1, 64, 0, 0),
+    )
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0x1000, 0x1000, 0, len(code), len(code), 0x1000)
+    return ElfFile(BytesSource((header + segment).ljust(0x1000, b"\0") + code))
+
+
+def test_musl_start_is_recognised_by_its_code():
+    code = bytes(64) + b"\x48\x31\xed\x48\x89\xe7" + bytes(100)
+
+    table = extract(make_elf(code, entry=0x1040))
+    assert [table.find(a) for a in (0x103F, 0x1040, 0x107F, 0x1080)] == [
+        abi.Row.NONE,
+        abi.Row.STOP,
+        abi.Row.STOP,
+        abi.Row.NONE,
+    ]
+
+
+def test_entry_of_a_library_means_nothing():
+    """Older linkers set it to the first function of the code."""
+    table = extract(make_elf(b"\x55\x48\x89\xe5" + bytes(60), entry=0x1000))
+
+    assert table.find(0x1000) == abi.Row.NONE
+
+
+def test_signal_trampoline_and_clone_are_found_by_their_code():
+    """The handler's return address is the trampoline's first byte, so its row begins before it."""
+    restore = b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"
+    clone = b"\x31\xed\x5f\x41\xff\xd1\x89\xc7\x31\xc0\xb0\x3c\x0f\x05\xf4"
+    code = b"\x48\x31\xed" + bytes(125) + restore + bytes(55) + clone + bytes(64)
+
+    table = extract(make_elf(code, entry=0x1000))
+    assert table.find(0x1080 - 1) == table.find(0x1080 + 7) == abi.Row.SIGNAL
+    assert table.find(0x1080 - 2) == abi.Row.NONE
+    assert table.find(0x10C0 + 5) == abi.Row.STOP
+
+
+@pytest.mark.skipif(not MUSL.exists(), reason="musl is not installed")
+def test_musl_has_a_trampoline_and_ends():
+    elf, table = read(MUSL)
+    trampoline = elf.read(0, elf.source.size).index(b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05")
+
+    assert table.find(elf.address_of(trampoline)) == abi.Row.SIGNAL
+    assert table.find(elf.entry) == abi.Row.STOP
+    assert any("3 ends of stacks" in line for line in table.sources)
+
+
+def plt_offsets(code, size, machine=x86_64):
+    builder = RowBuilder([(0x1000, 0x2000)])
+    machine.add_linkage(builder, 0x1000, size, code, 3)
+    return builder.finish([])
+
+
+def test_lazy_linkage_of_x86_64():
+    code = b"\xff\x35" + bytes(4) + b"\xff\x25" + bytes(8) + b"\xff\x25" + bytes(14)
+    table = plt_offsets(code, 64)
+
+    first, second = (table.rule(table.find(a)) for a in (0x1000, 0x1006))
+    assert (first.cfa_offset, second.cfa_offset) == (16, 24)
+    lazy = table.rule(table.find(0x1010))
+    assert (lazy.cfa_kind, lazy.cfa_offset, lazy.cfa_add) == (abi.CfaKind.PLT, 8, 11)
+    assert table.find(0x103F) == table.find(0x1010)
+
+
+def test_linkage_without_lazy_binding_pushes_nothing():
+    table = plt_offsets(b"\xff\x25" + bytes(14), 32)
+
+    assert table.rule(table.find(0x101F)).cfa_offset == 8
+
+
+def test_linkage_of_arm64_saves_the_link_register_in_its_first_entry():
+    table = plt_offsets(b"\xf0\x7b\xbf\xa9" + bytes(28), 64, aarch64)
+
+    kinds = [table.rule(table.find(a)).ra_kind for a in (0x1000, 0x1004, 0x101C, 0x1020)]
+    assert kinds == [abi.RegKind.IN, abi.RegKind.CFA, abi.RegKind.CFA, abi.RegKind.IN]
+
+
+def test_arm64_entry_and_signal_return():
+    start = struct.pack("<II", 0xD280001D, 0xD280001E)
+    restore = struct.pack("<II", 0xD2801168, 0xD4000001)
+    table = extract(make_elf(start + bytes(120) + restore, machine=EM_AARCH64, entry=0x1000))
+
+    assert table.find(0x1000) == abi.Row.STOP
+    assert table.find(0x107F) == table.find(0x1080) == abi.Row.SIGNAL
+
+
+def test_arm64_call_right_after_a_call_through_a_register():
+    code = struct.pack("<IIII", 0xD503201F, 0xD63F0020, 0x97FFFFFE, 0xD503201F)
+
+    assert list(aarch64.calls_after_return(code, 0x1000)) == [(0x1008, 4, 0x1000)]
