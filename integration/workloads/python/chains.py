@@ -51,7 +51,7 @@ def recursion(depth=30):
     if depth:
         return recursion(depth - 1)
     park()
-    return None
+    return None  # noqa: E702
 
 
 def generator(depth=3):
@@ -60,7 +60,7 @@ def generator(depth=3):
             yield item
     else:
         park()
-        yield 1
+        yield 1  # noqa: E702
 
 
 def generators():
@@ -70,7 +70,7 @@ def generators():
 class Awaitable:
     def __await__(self):
         park()
-        return iter(())
+        return iter(())  # noqa: E702
 
 
 async def innermost():
@@ -92,7 +92,7 @@ def through_sorted(depth):
     """Python → C (list.sort) → Python, `depth` times."""
     if not depth:
         park()
-        return 0
+        return 0  # noqa: E702
     return sorted([depth], key=lambda item: through_sorted(item - 1))[0]
 
 
@@ -100,11 +100,11 @@ def switches():
     through_sorted(64)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def through_cache(depth):
     if not depth:
         park()
-        return 0
+        return 0  # noqa: E702
     return functools.reduce(lambda a, b: through_cache(b), [depth, depth - 1])
 
 
@@ -121,7 +121,7 @@ class Outer:
     class Inner:
         def method(self):
             park()
-            return [x for x in (1,)]
+            return [x for x in (1,)]  # noqa: E702
 
         @property
         def attribute(self):
