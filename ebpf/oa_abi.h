@@ -350,7 +350,7 @@ struct oa_python_proc {
 	u8 entry_value; /* value of `frame_entry` in the last frame of a run */
 	u8 entry_shown; /* that frame is a frame of Python code itself (3.11) */
 	u8 owner_generator; /* value of `frame_owner` in frames that are never incomplete */
-	u8 minor; /* 3.minor */
+	u8 minor; /* 3.minor; 0: it cannot be unwound */
 };
 
 /* Key and value of `python_threads`. */

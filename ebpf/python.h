@@ -115,7 +115,12 @@ static __always_inline void py_start(struct oa_state *s)
 	const struct oa_python_thread *thread;
 
 	s->lookups += 2;
-	if (!proc) {
+	if (!proc || !proc->minor) {
+		/* Not looked at yet, or refused: the eval loop's own frames have to do. */
+#ifndef OA_HOST
+		if (!proc)
+			report(s, OA_REPORT_PY_THREAD, 0);
+#endif
 		py_give_up(p, OA_FAULT_NONE);
 #ifndef OA_HOST
 		report(s, OA_REPORT_PY_THREAD, s->regs.pc);

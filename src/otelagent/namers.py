@@ -7,27 +7,32 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from otelagent.formats.gnu_hash import may_export
+from otelagent.interpreters import registry
 from otelagent.symbolize.jit import JitProcesses
 from otelagent.symbolize.native import NativeSymbols
 from otelagent.symbolize.result import Named, unresolved
-from otelagent.unwind.extract import RowTable, extract
 
 if TYPE_CHECKING:
-    from otelagent.abi.codec import Generation, Report
-    from otelagent.formats.elf import ElfFile, Source
+    from otelagent.abi.codec import Generation
+    from otelagent.formats.elf import ElfFile
+    from otelagent.interpreters.registry import Detected
     from otelagent.model import Executable
     from otelagent.processes.executables import Loaded
-    from otelagent.protocols import PythonNamer
+
+MARKERS = ("_PyEval_EvalFrameDefault",)
+"""Exported symbols, one of which every interpreter that is known has."""
 
 
-def load_rows(_source: Source, elf: ElfFile) -> RowTable:
-    """Get the unwind rows of a file."""
-    return extract(elf)
+def detect(elf: ElfFile) -> Detected | None:
+    """Find out whether a file is an interpreter; most are not, and that is cheap to tell.
 
-
-def detect_python(_elf: ElfFile) -> tuple[tuple[int, int], ...]:
-    """Find the ranges of the eval loop, if the file is a CPython."""
-    return ()
+    Raises:
+        TargetError: It is one that cannot be unwound.
+    """
+    if not any(may_export(elf, name) for name in MARKERS):
+        return None
+    return registry.detect(elf)
 
 
 class NoSymbols:
@@ -63,15 +68,6 @@ class Namers:
             self._files[key] = symbols
         return loaded.executable, symbols
 
-    def python(self, _generation: Generation) -> PythonNamer | None:
-        """Find what names the Python frames of a process."""
-        return None
-
     def anonymous(self, generation: Generation, addr: int) -> Named | None:
-        """Name code in memory without a file."""
-        if not self.symbols:
-            return None
+        """Name code in memory without a file, from what its JIT wrote about it."""
         return self._jit.name(generation.pid, generation, addr, is_return_address=False)
-
-    def attach_python(self, report: Report) -> None:
-        """Make the interpreter of a process known to BPF."""

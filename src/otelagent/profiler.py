@@ -13,11 +13,10 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otelagent import metrics
-from otelagent.abi._generated import Counter, Fault, Target
+from otelagent.abi._generated import Target
 from otelagent.bpf.links import Rate, SamplingEvents
 from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap, LpmTrie
 from otelagent.bpf.ring import Ring
@@ -25,23 +24,29 @@ from otelagent.bpf.sideband import Event, Sideband
 from otelagent.host import procfs
 from otelagent.kernel.features import has_feature
 from otelagent.kernel.offsets import find_offsets
-from otelagent.kernel.plan import COUNTER_ROW, Wish, load
-from otelagent.namers import Namers, detect_python, load_rows
+from otelagent.kernel.plan import Wish, load
+from otelagent.losses import Losses, read_losses
+from otelagent.namers import Namers, detect
 from otelagent.processes.executables import Executables
 from otelagent.processes.files import open_mapped
 from otelagent.processes.finisher import DeferredFinisher
 from otelagent.processes.rowstore import RowStore
+from otelagent.processes.runtimes import Runtimes
 from otelagent.processes.spaces import Spaces
 from otelagent.processes.table import ProcessTable
 from otelagent.processes.worker import ProcessesThread
 from otelagent.symbolize.kernel import KernelSymbols
 from otelagent.traces.collector import Collector
 from otelagent.traces.handler import TraceHandler
+from otelagent.unwind.cache import RowCache
+from otelagent.unwind.load import load_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from otelagent.abi.codec import RawTrace, Report
+    from otelagent.formats.elf import ElfFile, Source
+    from otelagent.unwind.rows import RowTable
 
 DRAIN_SECONDS = 0.1
 
@@ -68,21 +73,6 @@ class Options:
     bounded: bool = False
 
 
-@dataclass(slots=True)
-class Losses:
-    """What was lost or limited, by name; read from BPF and from user space."""
-
-    counters: dict[str, int] = field(default_factory=dict)
-    faults: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def lost_samples(self) -> int:
-        """Samples that BPF could not hand over, or that could not be handled."""
-        names = ("LOST_SAMPLE", "LOST_TRACE", "LOST_DEFERRED")
-        lost = sum(self.counters.get(name, 0) for name in names)
-        return lost + metrics.trace_forgotten.total + metrics.deferred_dropped.total
-
-
 class Profiler:
     """One recording. `start`, then `stop`; the front thread calls both.
 
@@ -95,9 +85,6 @@ class Profiler:
         self.kernel = KernelSymbols()
         self.collector = Collector(self._post, self._post, self._see)
         self.namers = Namers(options.symbols, options.debuginfod)
-        self.handler = TraceHandler(
-            self.namers.file, self.kernel, self.namers.python, self.namers.anonymous
-        )
         self._finished: deque[bytes] = deque()
         self._ending = threading.Event()
         self.reader_error: BaseException | None = None
@@ -120,12 +107,17 @@ class Profiler:
 
     def _make_table(self) -> None:
         bpf = self.bpf
+        self._cache = RowCache()
         self._rules = ArrayMap.of(bpf, "rules").mmap()
         pages = HashMap.of(bpf, "pages")
         mappings = LpmTrie.of(bpf, "mappings")
         self.store = RowStore(ArrayOfMaps.of(bpf, "rows"), self._rules, pages, time.monotonic_ns)
-        self.executables = Executables(self.store, load_rows, detect_python)
+        self.executables = Executables(self.store, self._load_rows, detect)
         self.namers.by_key = self.executables.by_key
+        self.runtimes = Runtimes(HashMap.of(bpf, "python_procs"), HashMap.of(bpf, "python_threads"))
+        self.handler = TraceHandler(
+            self.namers.file, self.kernel, self.runtimes.namer, self.namers.anonymous
+        )
         self.table = ProcessTable(
             HashMap.of(bpf, "processes"),
             Spaces(mappings, self.executables),
@@ -134,6 +126,7 @@ class Profiler:
             procfs.read_maps,
             procfs.read_vdso,
             wants_all=self.options.everything or bool(self.options.cgroups),
+            on_gone=self.runtimes.gone,
         )
         self.sideband = Sideband()
         self.processes = ProcessesThread(
@@ -141,7 +134,7 @@ class Profiler:
             self.sideband,
             DeferredFinisher(mappings, pages, self._rules, self.store, self.options.max_frames),
             on_finished=self._finished.append,
-            on_python=self.namers.attach_python,
+            on_python=self._met_python,
             on_ksymbol=self._on_ksymbol,
             is_alive=procfs.is_alive,
         )
@@ -226,6 +219,14 @@ class Profiler:
     def _post(self, item: Report | bytes) -> None:
         self.processes.post(item)
 
+    def _load_rows(self, source: Source, elf: ElfFile) -> RowTable:
+        return load_rows(source, elf, self._cache)
+
+    def _met_python(self, report: Report) -> None:
+        entry = self.table.entries.get(report.generation.pid)
+        if entry:
+            self.runtimes.met(report.generation, entry.now.space, report.time_ns)
+
     def _see(self, raw: RawTrace) -> None:
         self.handler.see(raw)
 
@@ -236,9 +237,5 @@ class Profiler:
             self.kernel.add(event.addr, event.length, event.name.decode(errors="replace"))
 
     def losses(self) -> Losses:
-        """Read the counters of BPF, summed over CPUs."""
-        values = [int.from_bytes(value, "little") for value in ArrayMap.of(self.bpf, "counters")]
-        sums = [sum(values[at::COUNTER_ROW]) for at in range(COUNTER_ROW)]
-        counters = {Counter(at).name: sums[at] for at in range(Counter.COUNT)}
-        faults = {Fault(at).name: sums[Counter.COUNT + at] for at in range(1, Fault.COUNT)}
-        return Losses(counters, {name: value for name, value in faults.items() if value})
+        """Read the counters of BPF."""
+        return read_losses(self.bpf)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otelagent.abi.codec import Generation, RawTrace
-    from otelagent.profiler import Losses, Profiler
+    from otelagent.losses import Losses
+    from otelagent.profiler import Profiler
     from otelagent.traces.collector import GroupKey, GroupTotal
 
 

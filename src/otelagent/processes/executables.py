@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from otelagent import metrics
+from otelagent import log, metrics
 from otelagent.errors import AgentError, BadElf, TargetError
 from otelagent.formats.elf import BytesSource, ElfFile
 from otelagent.log import fields
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otelagent.formats.elf import Segment, Source
+    from otelagent.interpreters.registry import Detected
     from otelagent.processes.rowstore import RowStore, Stored
     from otelagent.unwind.extract import RowTable
 
@@ -40,7 +41,8 @@ class Loaded:
         key: FileID's first 64 bits, what BPF knows the file by.
         segments: PT_LOAD segments with code.
         source: The open file; kept, for names, also when the file is deleted.
-        python: Address ranges of the eval loop, if it is a CPython (ELF addresses).
+        interpreter: What interpreter it is, if it is one that can be unwound.
+        eval_loop: Ranges of its eval loop (ELF addresses), which its unwinder owns.
         reason: Why it has no rows; empty if it has.
     """
 
@@ -52,7 +54,8 @@ class Loaded:
     table: RowTable | None = None
     stored: Stored | None = None
     users: int = 0
-    python: tuple[tuple[int, int], ...] = ()
+    interpreter: Detected | None = None
+    eval_loop: tuple[tuple[int, int], ...] = ()
     reason: str = ""
     stamp: tuple[int, int] = (0, 0)
 
@@ -76,7 +79,7 @@ class Executables:
 
     store: RowStore
     load_rows: Callable[[Source, ElfFile], RowTable]
-    detect_python: Callable[[ElfFile], tuple[tuple[int, int], ...]]
+    detect: Callable[[ElfFile], Detected | None]
     by_inode: dict[tuple[int, int, int], Loaded] = field(default_factory=dict)
     by_key: dict[int, Loaded] = field(default_factory=dict)
     load_ns: int = 0
@@ -146,7 +149,7 @@ class Executables:
             if loaded.table is None:
                 loaded.table = self.load_rows(loaded.source, loaded.elf)
             loaded.stored = self.store.load(loaded.key, loaded.table)
-            loaded.python = self.detect_python(loaded.elf)
+            self._detect(loaded)
         except TargetError as err:
             loaded.reason = str(err)
             metrics.mapping_failed.add(reason=type(err).__name__)
@@ -156,6 +159,20 @@ class Executables:
         finally:
             loaded.table = None
             self.load_ns += time.monotonic_ns() - began
+
+    def _detect(self, loaded: Loaded) -> None:
+        try:
+            found = self.detect(loaded.elf)
+        except TargetError as err:
+            log.once(
+                *(logger, loaded.key, "its interpreter is not unwound, its native frames are"),
+                file=loaded.executable.path,
+                reason=err,
+            )
+            return
+        if found is not None:
+            loaded.interpreter = found
+            loaded.eval_loop = found.eval_loop
 
     def release(self, loaded: Loaded) -> None:
         """Count one mapping less; the last one takes the rows away."""

@@ -48,7 +48,7 @@ class Mapping:
     def pieces(self) -> Iterator[tuple[int, int, int]]:
         """Cut it by unwinder: (start, end, `Unwinder`)."""
         at = self.start
-        for first, last in self.loaded.python if self.loaded else ():
+        for first, last in self.loaded.eval_loop if self.loaded else ():
             low = max(first + self.bias, at)
             high = min(last + self.bias, self.end)
             if low >= high:

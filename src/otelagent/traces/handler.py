@@ -70,16 +70,17 @@ class TraceHandler:
         self._kernel_frames: dict[tuple[int, bool], Frame] = {}
         self._native_frames: dict[tuple[int, int], Frame] = {}
         self._python_frames: dict[tuple[Generation, int, int], Frame] = {}
+        self._jit_frames: dict[tuple[Generation, int, int], Frame] = {}
         self._finished: dict[int, Trace] = {}
         self._lock = threading.Lock()
 
     def see(self, raw: RawTrace) -> None:
-        """Name the interpreter frames of a new trace while their process lives."""
+        """Name frames of interpreters and JITs in a new trace while their process lives."""
         for frame in raw.frames():
             if frame.kind == FrameKind.PYTHON:
                 self._python_frame(raw.generation, frame)
-            elif frame.kind == FrameKind.ANON:  # opens what the process wrote of its code
-                self._anonymous(raw.generation, call_site(frame))
+            elif frame.kind == FrameKind.ANON:
+                self._anonymous_frame(raw.generation, frame)
 
     def finish(self, raw: RawTrace) -> Trace:
         """Make the finished trace."""
@@ -120,7 +121,7 @@ class TraceHandler:
         if raw.kind == FrameKind.PYTHON:
             return self._python_frame(generation, raw)
         if raw.kind == FrameKind.ANON:
-            return self._anonymous_frame(generation, raw)
+            return _counted(self._anonymous_frame(generation, raw))
         frame = self._native_frames.get((raw.file_or_object, raw.word))
         if frame is None:
             frame = _counted(self._native_frame(raw))
@@ -139,11 +140,19 @@ class TraceHandler:
 
     def _anonymous_frame(self, generation: Generation, raw: RawFrame) -> Frame:
         site = call_site(raw)
-        named = self._anonymous(generation, site)
-        if named is None:
-            reason = "code in memory without a file"
-            return _counted(Frame(FrameType.JIT, site, guessed=raw.guessed, reason=reason))
-        return Frame(FrameType.JIT, site, None, named.lines, raw.guessed, named.reason)
+        key = (generation, raw.file_or_object, raw.word)
+        with self._lock:
+            frame = self._jit_frames.get(key)
+            if frame is not None:
+                return frame
+            named = self._anonymous(generation, site)
+            if named is None or not named.lines:
+                # Not kept: what compiled it may yet write its name.
+                reason = named.reason if named else "code in memory without a file"
+                return Frame(FrameType.JIT, site, guessed=raw.guessed, reason=reason)
+            frame = Frame(FrameType.JIT, site, None, named.lines, raw.guessed)
+            self._jit_frames[key] = frame
+            return frame
 
     def _python_frame(self, generation: Generation, raw: RawFrame) -> Frame:
         key = (generation, raw.file_or_object, raw.word)
