@@ -4,7 +4,7 @@ import random
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otelagent._native import ffi
@@ -185,6 +185,7 @@ def test_random_interleavings_lose_nothing():
     assert put == got
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=4000), st.integers(0, 8000))
 def test_any_bytes_end_and_stay_inside(content, produced):
     fake = FakeRing(size=4096)
