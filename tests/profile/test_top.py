@@ -1,6 +1,6 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-from otelagent.model import FrameType, Pid, Process, Thread, Trace
+from otelagent.model import Frame, FrameType, Pid, Process, Thread, Trace
 from otelagent.profile.model import Profile
 from otelagent.profile.top import top_functions
 from tests.builders.profiles import LIBC, native, python
@@ -50,3 +50,19 @@ def test_functions_of_one_name_in_two_files_are_two_rows():
 
 def test_a_stack_without_frames_is_nobodys():
     assert numbers((Trace(()), 3)) == {}
+
+
+def test_addresses_without_a_name_can_be_one_row_per_file():
+    profile = Profile()
+    for address in (0x10, 0x20, 0x30):
+        trace = Trace((native(LIBC, address), Frame(FrameType.JIT, address)))
+        profile.add(trace, PROCESS, Thread(1), 1, 1)
+
+    apart = {row.label.name: row.self_value for row in top_functions(profile)}
+    joined = {
+        row.label.name: (row.self_value, row.total_value)
+        for row in top_functions(profile, join_unnamed=True)
+    }
+
+    assert apart["libc.so.6+0x20"] == 1
+    assert joined == {"[libc.so.6]": (3, 3), "[anon]": (0, 3)}

@@ -47,7 +47,9 @@ def figure(profile: Profile) -> Figures:
     """Count."""
     figures = Figures(traces=len(profile.traces))
     figures.lost = sum(profile.notes.get(name, 0) for name in (*LOST, *DROPPED))
-    frames: set[Frame] = {frame for trace in profile.traces for frame in trace.frames}
+    # By identity first: hashing a frame covers all its lines.
+    by_identity = {id(frame): frame for trace in profile.traces for frame in trace.frames}
+    frames: set[Frame] = set(by_identity.values())
     addressed = [frame for frame in frames if frame.address]
     figures.addresses = len(addressed)
     figures.unnamed_addresses = sum(not frame.lines for frame in addressed)

@@ -68,8 +68,8 @@ def plain_lines(rows: list[TopFunction], total: int, limit: int = DEFAULT_ROWS) 
 
 
 def print_top(profile: Profile, stream: TextIO, limit: int = DEFAULT_ROWS) -> None:
-    """Print the hottest functions of a profile."""
-    rows = top_functions(profile)
+    """Print the hottest functions; a file's addresses without a name are one row."""
+    rows = top_functions(profile, join_unnamed=True)
     if not stream.isatty():
         # A stream's encoding may lack a character of a name.
         encoding = stream.encoding or "utf-8"

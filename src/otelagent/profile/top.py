@@ -7,11 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from otelagent.profile.label import Label, Labels
+from otelagent.profile.label import ANONYMOUS, Label, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from otelagent.model import Frame
     from otelagent.profile.model import Entry
 
 
@@ -24,30 +25,50 @@ class TopFunction:
     total_value: int = 0
 
 
-def top_functions(entries: Iterable[Entry]) -> list[TopFunction]:
+def top_functions(entries: Iterable[Entry], *, join_unnamed: bool = False) -> list[TopFunction]:
     """Sum up each function, the one with the highest self value first.
 
     A recursive function counts once per stack. A function that was found by
     guessing in some stacks and for certain in others is one function.
+
+    Args:
+        entries: A profile, or some of its groups.
+        join_unnamed: Take all addresses without a name in one file for one function,
+            `[libfoo.so]`: for tables that people read, where each alone is too small to see.
     """
     labels = Labels()
-    merged: dict[Label, Label] = {}
     found: dict[Label, TopFunction] = {}
-    per_trace: dict[int, list[TopFunction]] = {}
-    for trace, _process, _thread, group in entries:
-        rows = per_trace.get(id(trace))
+    per_frame: dict[int, list[TopFunction]] = {}
+    per_trace: dict[int, tuple[TopFunction | None, list[TopFunction]]] = {}
+
+    def functions_of(frame: Frame) -> list[TopFunction]:
+        rows = per_frame.get(id(frame))
         if rows is None:
-            rows = []
-            for label, _line in labels.of_trace(trace):
-                key = merged.get(label)
-                if key is None:
-                    key = merged[label] = replace(label, guessed=False)
-                rows.append(found.setdefault(key, TopFunction(key)))
-            per_trace[id(trace)] = rows
-        if rows:
-            rows[0].self_value += group.value
-        for row in {id(row): row for row in rows}.values():
+            keys = [as_function(label, join_unnamed) for label, _line in labels.of_frame(frame)]
+            rows = [found.setdefault(key, TopFunction(key)) for key in keys]
+            per_frame[id(frame)] = rows
+        return rows
+
+    for trace, _process, _thread, group in entries:
+        known = per_trace.get(id(trace))
+        if known is None:
+            rows = [row for frame in trace.frames for row in functions_of(frame)]
+            once = list({id(row): row for row in rows}.values())
+            known = per_trace[id(trace)] = (rows[0] if rows else None, once)
+        leaf, once = known
+        if leaf is not None:
+            leaf.self_value += group.value
+        for row in once:
             row.total_value += group.value
     return sorted(
         found.values(), key=lambda row: (-row.self_value, -row.total_value, row.label.name)
     )
+
+
+def as_function(label: Label, join_unnamed: bool) -> Label:
+    """Choose what is one row: how a frame was found does not matter."""
+    if label.resolved or not join_unnamed:
+        return replace(label, guessed=False)
+    where = label.module or ANONYMOUS
+    name = where if where.startswith("[") else f"[{where}]"
+    return Label(name, label.type, label.module, resolved=False)

@@ -84,7 +84,7 @@ def plain_table(profile: Profile) -> str:
         f"<tr><td>{percent(row.self_value, profile.total)}</td>"
         f"<td>{percent(row.total_value, profile.total)}</td>"
         f"<td>{safe(row.label.name)}</td><td>{safe(row.label.module)}</td></tr>"
-        for row in top_functions(profile)[:PLAIN_ROWS]
+        for row in top_functions(profile, join_unnamed=True)[:PLAIN_ROWS]
     )
     return (
         f"<p>{utc_time(profile.start_unix_ns)} · {profile.duration_ns / 1e9:.1f} s ·"

@@ -76,7 +76,7 @@ def summarize(profile: Profile) -> dict[str, Any]:
                 "total": row.total_value,
                 "total_percent": share(row.total_value),
             }
-            for row in top_functions(profile)[:FUNCTIONS]
+            for row in top_functions(profile, join_unnamed=True)[:FUNCTIONS]
         ],
         "stacks": [
             {"stack": stack.split(";"), "value": value, "percent": share(value)}
