@@ -132,13 +132,12 @@ class Browser:
             extra = {"text": key} if kind == "keyDown" and len(key) == 1 else {}
             self.call("Input.dispatchKeyEvent", type=kind, key=key, **extra)
 
-    def mouse(self, x, y, *, click=False):
+    def mouse(self, x, y, *, click=False, count=1):
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-        if click:
+        for number in range(1, count + 1) if click else ():
+            where = {"x": x, "y": y, "button": "left", "clickCount": number}
             for kind in ("mousePressed", "mouseReleased"):
-                self.call(
-                    "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
-                )
+                self.call("Input.dispatchMouseEvent", type=kind, **where)
 
     def picture(self, path):
         data = self.call("Page.captureScreenshot", format="png")["data"]

@@ -96,6 +96,21 @@ def test_a_click_zooms_and_escape_goes_back(page):
     assert len(names_of_row(page, "main", 1)) == 3
 
 
+def test_two_clicks_open_callers_and_callees_of_that_frame(page):
+    box = page.run("(() => { const b = otelagent.main.canvas.getBoundingClientRect();"
+                   "return [b.left, b.top]; })()")  # fmt: skip
+    left, width, _node = next(
+        row
+        for row in page.run("otelagent.main.rows[8]")
+        if page.run(f"otelagent.profile.name[otelagent.main.tree.label[{row[2]}]]") == "load_user"
+    )
+
+    page.mouse(box[0] + left + width / 2, box[1] + 8 * 19 + 9, click=True, count=2)
+
+    assert page.run("otelagent.state.view") == "sandwich"
+    assert page.run("otelagent.callersTitle.textContent") == "Callers of load_user"
+
+
 def test_reverse_begins_with_the_functions_that_run(page):
     page.key("r")
 

@@ -95,6 +95,12 @@ def test_the_page_without_data_is_small():
     assert len(page(synthetic_profile(10))) < 100_000
 
 
+def test_the_scripts_stay_small_enough_to_hold():
+    lines = [line.strip() for name in html.SCRIPTS for line in html.static_file(name).split("\n")]
+
+    assert sum(1 for line in lines if line and not line.startswith(("//", "/*"))) <= 900
+
+
 @pytest.mark.parametrize("bad", [b"", b"<html></html>", b"<!DOCTYPE html><p>hello"])
 def test_other_pages_are_refused(bad):
     with pytest.raises(FormatError, match="no profile"):

@@ -21,6 +21,7 @@ const KINDS = {
 
 // --------------------------------------------------------------------- colours
 
+const MIDDLE = [0.5, 0.5];     // the tint that stands for all in the legend
 const isDark = () => document.documentElement.dataset.theme === "dark";
 
 /** A small stable number for a text: neighbours get different shades. */
@@ -30,11 +31,12 @@ function shade(text) {
   return ((hash >>> 8) % 1000) / 1000;
 }
 
-function kindColour(kind, resolved, variation) {
+/** The hue tells the kind and, a little, the module; the lightness tells functions apart. */
+function kindColour(kind, resolved, [module, name]) {
   const [hue, saturation] = KINDS[kind] || KINDS.jit;
   const s = resolved ? saturation : saturation * 0.25;
-  const lightness = isDark() ? 33 + variation * 9 : 70 + variation * 11;
-  return `hsl(${hue + (variation - 0.5) * 14} ${s}% ${lightness}%)`;
+  const lightness = isDark() ? 33 + name * 9 : 70 + name * 11;
+  return `hsl(${hue + (module - 0.5) * 36} ${s}% ${lightness}%)`;
 }
 
 /** Red: more than before; blue: less; both shares of their totals. */
@@ -115,8 +117,14 @@ class Chart {
     this.canvas.addEventListener("mousemove", (event) => this.hover(event));
     this.canvas.addEventListener("mouseleave", () => app.showTip(null));
     this.canvas.addEventListener("click", (event) => this.click(event));
-    this.canvas.addEventListener("dblclick", (event) => this.openSandwich(event));
+    this.canvas.addEventListener("dblclick", () => this.openSandwich());
     new ResizeObserver(() => this.draw()).observe(this.box);
+  }
+
+  /** Show a tree from the cache; the zoom stays if it is the one that is shown. */
+  update({ made }, up, hideRoot) {
+    if (made === this.tree && up === this.up) this.paint();
+    else this.show(made, up, hideRoot);
   }
 
   show(tree, up, hideRoot) {
@@ -238,7 +246,7 @@ class Chart {
     if (hit) return isDark() ? "#d6337c" : "#c2185b";
     if (app.hits) return isDark() ? "#272d38" : "#e6e9ee";
     if (app.profile.isDiff) return diffColour(tree.total[node] / (app.total || 1), tree.base[node] / (app.baseTotal || 1));
-    return kindColour(app.profile.kind[label], app.profile.resolved[label], app.shades[label]);
+    return kindColour(app.profile.kind[label], app.profile.resolved[label], app.tints[label]);
   }
 
   find(event) {
@@ -258,16 +266,16 @@ class Chart {
 
   click(event) {
     const node = this.find(event);
-    if (node >= 0) {
+    if (node >= 0 && event.detail < 2) {
       this.selected = node;
       this.zoomTo(node);
       this.app.describe(this.tree, node);
     }
   }
 
-  openSandwich(event) {
-    const node = this.find(event);
-    if (node >= 0) this.app.set({ view: "sandwich", label: this.tree.label[node] });
+  /** Of the frame that the first click of two chose: its zoom has moved the others by now. */
+  openSandwich() {
+    if (this.selected >= 0) this.app.set({ view: "sandwich", label: this.tree.label[this.selected] });
   }
 
   select(node) {
@@ -337,7 +345,7 @@ class FunctionList {
     const cells = (i) => numbers.map((name) => this.number(name, i, sums, change));
     const body = rows.slice(0, TABLE_ROWS).map((i) => {
       const swatch = el("span", { className: "swatch" });
-      swatch.style.background = kindColour(profile.kind[i], profile.resolved[i], 0.4);
+      swatch.style.background = kindColour(profile.kind[i], profile.resolved[i], app.tints[i]);
       const name = el("td", { className: "name", title: profile.name[i] }, swatch, profile.name[i]);
       const where = whereOf(profile, i, 0);
       const row = el("tr", { tabIndex: -1 }, ...cells(i), name, el("td", { className: "where", title: where }, where));
@@ -377,12 +385,11 @@ class FunctionList {
 class App {
   constructor(profile) {
     this.profile = profile;
-    this.shades = profile.name.map((name, i) => shade(name + profile.module[i]));
+    this.tints = profile.name.map((name, i) => [shade(profile.module[i]), shade(name)]);
     this.state = { view: "flame", reverse: false, up: false, before: false, search: "", process: -1, thread: -1, label: -1 };
     this.root = document.getElementById("app");
-    this.main = new Chart(this, "flame graph");
-    this.callers = new Chart(this, "callers");
-    this.callees = new Chart(this, "callees");
+    this.charts = ["flame graph", "callers", "callees"].map((name) => new Chart(this, name));
+    [this.main, this.callers, this.callees] = this.charts;
     this.list = new FunctionList(this);
     this.cache = {};
     this.build();
@@ -481,30 +488,27 @@ class App {
     return box;
   }
 
-  fillProcesses() {
-    const { profile } = this;
+  /** Fill a select with the processes or threads of some samples, the busiest first. */
+  fill(select, column, wanted, first, name) {
+    const { value } = this.profile.samples;
     const sums = new Map();
-    profile.samples.process.forEach((process, i) => sums.set(process, (sums.get(process) || 0) + profile.samples.value[i]));
+    column.forEach((key, i) => wanted(i) && sums.set(key, (sums.get(key) || 0) + value[i]));
     const all = [...sums.values()].reduce((a, b) => a + b, 0);
-    const sorted = [...sums.entries()].sort((a, b) => b[1] - a[1]);
-    const option = ([process, value]) => {
-      const row = profile.raw.processes[process];
-      return el("option", { value: process }, `${row[6] || "[unknown]"}${row[0] ? ` (${row[0]})` : ""} · ${percent(value, all)}`);
-    };
-    this.processes.replaceChildren(el("option", { value: -1 }, `All processes (${sums.size})`), ...sorted.map(option));
+    const sorted = [...sums.entries()].sort((a, b) => b[1] - a[1]).slice(0, TABLE_ROWS);
+    const options = sorted.map(([key, sum]) => el("option", { value: key }, `${name(key)} · ${percent(sum, all)}`));
+    select.replaceChildren(el("option", { value: -1 }, `All ${first} (${sums.size})`), ...options);
+  }
+
+  fillProcesses() {
+    const { samples, raw } = this.profile;
+    const name = (key) => `${raw.processes[key][6] || "[unknown]"}${raw.processes[key][0] ? ` (${raw.processes[key][0]})` : ""}`;
+    this.fill(this.processes, samples.process, () => true, "processes", name);
   }
 
   fillThreads() {
-    const { profile, state } = this;
-    const { process, thread, value } = profile.samples;
-    const sums = new Map();
-    for (let i = 0; i < thread.length; i++) {
-      if (state.process < 0 || process[i] === state.process) sums.set(thread[i], (sums.get(thread[i]) || 0) + value[i]);
-    }
-    const all = [...sums.values()].reduce((a, b) => a + b, 0);
-    const sorted = [...sums.entries()].sort((a, b) => b[1] - a[1]).slice(0, TABLE_ROWS);
-    const option = ([number, sum]) => el("option", { value: number }, `${profile.raw.threads[number][2] || "[unknown]"} · ${percent(sum, all)}`);
-    this.threads.replaceChildren(el("option", { value: -1 }, `All threads (${sums.size})`), ...sorted.map(option));
+    const { samples, raw } = this.profile;
+    const wanted = (i) => this.state.process < 0 || samples.process[i] === this.state.process;
+    this.fill(this.threads, samples.thread, wanted, "threads", (key) => raw.threads[key][2] || "[unknown]");
   }
 
   // ---- state
@@ -530,14 +534,13 @@ class App {
   writeHash() {
     const { state, profile } = this;
     const given = new URLSearchParams();
-    if (state.view !== "flame") given.set("view", state.view);
-    if (state.search) given.set("search", state.search);
-    for (const key of ["reverse", "up", "before"]) {
-      if (state[key]) given.set(key, "1");
-    }
-    if (state.process >= 0) given.set("process", address(profile.raw.processes[state.process], 6));
-    if (state.thread >= 0) given.set("thread", address(profile.raw.threads[state.thread], 2));
-    if (state.label >= 0 && state.view === "sandwich") given.set("function", profile.name[state.label]);
+    const put = (key, wanted, value) => wanted && given.set(key, value());
+    put("view", state.view !== "flame", () => state.view);
+    put("search", state.search, () => state.search);
+    for (const key of ["reverse", "up", "before"]) put(key, state[key], () => "1");
+    put("process", state.process >= 0, () => address(profile.raw.processes[state.process], 6));
+    put("thread", state.thread >= 0, () => address(profile.raw.threads[state.thread], 2));
+    put("function", state.label >= 0 && state.view === "sandwich", () => profile.name[state.label]);
     history.replaceState(null, "", `#${given}`);
   }
 
@@ -561,7 +564,7 @@ class App {
 
   /** Trees are built again only when what they are made of has changed. */
   once(name, key, make) {
-    if (this.cache[name]?.key !== key) this.cache[name] = { key, made: make(), fresh: true };
+    if (this.cache[name]?.key !== key) this.cache[name] = { key, made: make() };
     return this.cache[name];
   }
 
@@ -574,7 +577,6 @@ class App {
     const chosen = this.once("chosen", filter, () => profile.select(state)).made;
     const sum = (column) => chosen.reduce((all, i) => all + column[i], 0);
     this.total = sum(profile.samples.value);
-    // A filter looks at one side only in a difference: both totals stay comparable.
     this.baseTotal = profile.isDiff ? sum(profile.samples.base) : 0;
     this.hits = this.findHits();
     this.matchedText.value = this.hits ? `matched ${percent(profile.matched(chosen, this.hits), this.total)}` : "";
@@ -601,12 +603,7 @@ class App {
     this.place(this.mainCard);
     const make = state.reverse ? reverseTree : flameTree;
     const built = this.once("tree", `${filter}/${state.reverse}/${state.before}`, () => make(profile, chosen, state.before));
-    if (built.fresh || this.main.up !== state.up) {
-      built.fresh = false;
-      this.main.show(built.made, state.up, false);
-    } else {
-      this.main.paint();
-    }
+    this.main.update(built, state.up, false);
   }
 
   showTable(filter, chosen) {
@@ -630,14 +627,8 @@ class App {
     const key = `${filter}/${state.label}/${state.before}`;
     const callers = this.once("callers", key, () => sandwichTree(profile, chosen, state.before, state.label, true));
     const callees = this.once("callees", key, () => sandwichTree(profile, chosen, state.before, state.label, false));
-    for (const [chart, built, up] of [[this.callers, callers, true], [this.callees, callees, false]]) {
-      if (built.fresh) {
-        built.fresh = false;
-        chart.show(built.made, up, true);
-      } else {
-        chart.paint();
-      }
-    }
+    this.callers.update(callers, true, true);
+    this.callees.update(callees, false, true);
   }
 
   sums(filter, chosen) {
@@ -676,9 +667,9 @@ class App {
     });
     const kinds = Object.keys(KINDS).filter((kind) => self[kind]);
     this.legend.replaceChildren(
-      ...kinds.map((kind) => sample(fill(kindColour(kind, true, 0.5)), `${KINDS[kind][2]} ${percent(self[kind], this.total)}`)),
-      sample(fill(kindColour("native", false, 0.5)), `without a name ${percent(unnamed, this.total)}`),
-      sample(fill(kindColour("native", true, 0.9), true), "guessed by frame pointer"));
+      ...kinds.map((kind) => sample(fill(kindColour(kind, true, MIDDLE)), `${KINDS[kind][2]} ${percent(self[kind], this.total)}`)),
+      sample(fill(kindColour("native", false, MIDDLE)), `without a name ${percent(unnamed, this.total)}`),
+      sample(fill(kindColour("native", true, MIDDLE), true), "guessed by frame pointer"));
   }
 
   describe(tree, node) {
@@ -726,21 +717,13 @@ class App {
   }
 
   resetZoom() {
-    for (const chart of [this.main, this.callers, this.callees]) {
-      if (chart.tree) chart.zoomTo(ROOT);
-    }
+    for (const chart of this.charts.filter((one) => one.tree)) chart.zoomTo(ROOT);
   }
 
   switchTheme() {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
     this.render();
-    this.resetPaint();
-  }
-
-  resetPaint() {
-    for (const chart of [this.main, this.callers, this.callees]) {
-      if (chart.tree) chart.paint();
-    }
+    for (const chart of this.charts.filter((one) => one.tree)) chart.paint();
   }
 
   onKey(event) {

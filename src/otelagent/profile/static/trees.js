@@ -5,6 +5,7 @@
 // described in `payload.py`) and merges stacks into trees. Nothing is drawn here.
 "use strict";
 
+const COLUMNS = ["parent", "label", "depth", "line", "frame", "total", "base", "guessed"];
 const ROOT = 0;     // node of every tree that stands for all samples
 
 async function loadPayload() {
@@ -43,23 +44,16 @@ class Profile {
   }
 
   addLabel(name, kind) {
-    this.kind.push(kind);
-    this.module.push("");
-    this.file.push("");
-    this.resolved.push(true);
+    const row = { kind, module: "", file: "", resolved: true };
+    for (const [column, value] of Object.entries(row)) this[column].push(value);
     return this.name.push(name) - 1;
   }
 
   /** Samples that the filter lets through: indices into the columns. */
   select(filter) {
     const { process, thread } = this.samples;
-    const chosen = [];
-    for (let i = 0; i < process.length; i++) {
-      if ((filter.process < 0 || process[i] === filter.process) && (filter.thread < 0 || thread[i] === filter.thread)) {
-        chosen.push(i);
-      }
-    }
-    return chosen;
+    const fits = (wanted, column, i) => wanted < 0 || column[i] === wanted;
+    return process.map((_, i) => i).filter((i) => fits(filter.process, process, i) && fits(filter.thread, thread, i));
   }
 
   /** Labels of a sample, root first, inlined functions included; `each(label, line, frame)`. */
@@ -118,31 +112,23 @@ class Profile {
 class Tree {
   constructor(profile) {
     this.profile = profile;
-    this.parent = [-1];
-    this.label = [profile.rootLabel];
-    this.depth = [0];
-    this.line = [0];
-    this.frame = [-1];
-    this.total = [0];
-    this.base = [0];
-    this.guessed = [0];
+    for (const column of COLUMNS) this[column] = [];
     this.index = new Map();
+    this.add(-1, profile.rootLabel, 0, 0, -1);
+  }
+
+  /** One value for each of `COLUMNS`, the sums still 0. */
+  add(...row) {
+    for (let i = 0; i < COLUMNS.length; i++) this[COLUMNS[i]].push(row[i] || 0);
+    return this.parent.length - 1;
   }
 
   child(parent, label, line, frame) {
     const key = parent * this.profile.name.length + label;
     let node = this.index.get(key);
     if (node === undefined) {
-      node = this.parent.length;
+      node = this.add(parent, label, this.depth[parent] + 1, line, frame);
       this.index.set(key, node);
-      this.parent.push(parent);
-      this.label.push(label);
-      this.depth.push(this.depth[parent] + 1);
-      this.line.push(line);
-      this.frame.push(frame);
-      this.total.push(0);
-      this.base.push(0);
-      this.guessed.push(0);
     } else if (this.line[node] !== line) {
       this.line[node] = 0;
     }
