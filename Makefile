@@ -8,7 +8,7 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ignore
 
 # Targets whose runner is not in the tree are left out of `make help`.
-RUNNERS := bench/run.py fuzz/run.py
+RUNNERS := bench/run.py tests/fuzz/run.py
 ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(patsubst %/,%,$(dir $(runner)))))
 
 .PHONY: build demo test check integration bench fuzz legal qemu help clean
@@ -48,9 +48,9 @@ bench: build ## measure; writes build/bench.json
 	@$(PY) bench/run.py
 endif
 
-ifeq ($(filter fuzz,$(ABSENT)),)
+ifeq ($(filter tests/fuzz,$(ABSENT)),)
 fuzz: build ## feed mutated input to the parsers under ASan and UBSan
-	@$(PY) fuzz/run.py
+	@$(PY) tests/fuzz/run.py
 endif
 
 legal: build ## licences of all dependencies; writes build/deps.otelagent.csv

@@ -1,0 +1,106 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Fuzz the C core under ASan and UBSan: `run.py [--inputs N] [--seconds S] [DRIVER…]`.
+
+Every `fuzz_<name>.c` beside this file is a driver (see `fuzz.h`); the files in
+`seeds/<name>/` are mutated where there are any. Drivers take turns until each
+has run its share of N inputs. An input that crashes, hangs for a second or
+needs more than 64 MiB at once is kept in `build/fuzz/`, and the run fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+import build as recipe
+
+OUT = ROOT / "build" / "fuzz"
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"]
+FLAGS = ["-std=gnu11", "-Wall", "-Wextra", *recipe.FFI_FLAGS, *SANITIZE]
+LIMITS = "max_allocation_size_mb=64:hard_rss_limit_mb=160:quarantine_size_mb=16"
+TURN_SECONDS = 5
+
+
+def compile_file(source: Path, arch: str) -> Path:
+    """Compile one file with sanitizers, unless nothing that it may include changed."""
+    target = OUT / f"{arch}-{source.relative_to(ROOT).as_posix().replace('/', '-')}.o"
+    places = (recipe.NATIVE, recipe.EBPF, recipe.EBPF / "host", HERE)
+    headers = [header for place in places for header in place.glob("*.h")]
+    if not recipe.is_newer(target, source, *headers):
+        includes = [f"-I{place}" for place in (recipe.NATIVE, recipe.EBPF, HERE)]
+        defines = [f"-D__TARGET_ARCH_{arch}"]
+        recipe.run("cc", *FLAGS, *defines, *includes, "-c", source, "-o", target)
+    return target
+
+
+def build_driver(name: str, arch: str) -> Path:
+    """Link a driver with the whole C core, its unwinders compiled for `arch`."""
+    sources = [HERE / "main.c", HERE / f"fuzz_{name}.c", *recipe.native_sources()]
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(lambda source: compile_file(source, arch), sources))
+    target = OUT / f"{name}-{arch}"
+    libraries = [f"-l{library}" for library in recipe.LIBRARIES]
+    recipe.run("cc", *SANITIZE, *objects, *libraries, "-o", target)
+    return target
+
+
+def take_turn(driver: Path, seconds: float, seed: int) -> int:
+    """Run a driver for some seconds; returns how many inputs it had, or ends the run."""
+    name = driver.name.split("-")[0]
+    seeds = sorted((HERE / "seeds" / name).glob("*"))
+    saved = OUT / f"{driver.name}.input"
+    saved.unlink(missing_ok=True)
+    environment = os.environ | {"ASAN_OPTIONS": LIMITS, "UBSAN_OPTIONS": "print_stacktrace=1"}
+    command = [driver, str(seconds), str(seed), saved, *seeds]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if result.returncode:
+        sys.exit(f"{result.stderr[-6000:]}\n{driver.name}: failed; its input is {saved}")
+    return int(result.stdout)
+
+
+def fuzz(drivers: list[Path], inputs: int, seconds: float) -> None:
+    """Let the drivers take turns until they have run their share, or the time is over."""
+    share = -(-inputs // len(drivers))
+    done = dict.fromkeys(drivers, 0)
+    seed = time.time_ns() & 0xFFFF_FFFF
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and (left := [d for d in drivers if done[d] < share]):
+        for driver in left:
+            seed += 1
+            turn = min(TURN_SECONDS, max(1.0, end - time.monotonic()))
+            done[driver] += take_turn(driver, turn, seed)
+            print(
+                f"fuzz: {sum(done.values())} inputs, no crash: "
+                + ", ".join(f"{driver.name} {count}" for driver, count in done.items()),
+                flush=True,
+            )
+
+
+def main() -> None:
+    """Build and run the drivers that were asked for, or all."""
+    names = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
+    parser = argparse.ArgumentParser(description="Fuzz the C core under ASan and UBSan.")
+    parser.add_argument("--inputs", type=int, default=1_000_000, help="all drivers together")
+    parser.add_argument("--seconds", type=float, default=3600, help="at most")
+    parser.add_argument("drivers", nargs="*", metavar="DRIVER", help=", ".join(names))
+    asked = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    own, other = recipe.BPF_ARCHES[os.uname().machine], "arm64"
+    # The unwinders are C: those for arm64 run here as well.
+    wanted = [(name, own) for name in asked.drivers or names]
+    wanted += [(name, other) for name, _ in wanted if name == "unwind" and own != other]
+    fuzz([build_driver(*driver) for driver in wanted], asked.inputs, asked.seconds)
+
+
+if __name__ == "__main__":
+    main()
