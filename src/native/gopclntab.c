@@ -147,6 +147,7 @@ static u32 rule_of(struct go *go, u64 delta)
 		return *cached - 1;
 	if (go->table->machine == OA_MACHINE_X86_64) {
 		rule.cfa_reg = OA_X86_RSP;
+		rule.bx_kind = OA_REG_UNDEFINED; /* Go's functions keep no register */
 		rule.cfa_offset = (s32)delta + 8;
 		rule.ra_kind = OA_REG_CFA;
 		rule.ra_offset = -8;

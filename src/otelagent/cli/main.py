@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from otelagent.cli.diff import diff
+from otelagent.cli.elf import elf
 from otelagent.cli.record import record
 from otelagent.cli.report import report
 from otelagent.errors import AgentError
@@ -29,6 +30,7 @@ _COMMAND = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 app.command(context_settings=_COMMAND)(record)
 app.command()(report)
 app.command()(diff)
+app.command()(elf)
 
 
 def _print_version(wanted: bool) -> None:
