@@ -79,12 +79,16 @@ static void put(struct oa_host_map *map, const void *key, const void *value)
 /* Make room for one more entry, and drop deleted ones. */
 static s32 grow(struct oa_host_map *map)
 {
-	struct oa_host_hash old = map->hash;
-	u32 slots = old.slots ? old.slots * 2 : MIN_SLOTS;
-	struct oa_host_hash fresh = {.slots = slots};
+	struct oa_host_hash old = map->hash, fresh = {0};
+	u32 slots = old.slots ? old.slots : MIN_SLOTS, live = 0;
 
 	if (old.filled < old.slots / 2)
 		return 0;
+	for (u32 i = 0; i < old.slots; i++)
+		live += old.used[i] == 1;
+	if (live >= slots / 4)
+		slots *= 2;
+	fresh.slots = slots;
 	if (slots > MAX_ENTRIES)
 		return -E2BIG;
 	fresh.used = calloc(slots, 1);

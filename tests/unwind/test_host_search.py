@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from otelagent._native import lib
 from otelagent.abi._generated import CfaKind, Fault, Row
 from otelagent.unwind.host import HostTables, HostUnwinder
 from otelagent.unwind.rows import RowTable
@@ -146,3 +147,15 @@ def test_overlapping_mappings_are_refused():
     tables.add_mapping(1, 0x1000, 0x2000)
     tables.add_mapping(1, 0x3000, 0x4000)
     tables.add_mapping(2, 0x2000, 0x3000)
+
+
+def test_a_hash_in_memory_keeps_what_was_written_while_others_come_and_go():
+    """Processes come and go for as long as the agent runs; the table must not fill up."""
+    world = World(rows={0x1000: Row.STOP})
+    tables = world.tables()
+    for pid in range(1000, 21_000):
+        tables.set_process(pid, 1, 2, 9)
+        assert tables.delete(lib.OA_HOST_PROCESSES, struct.pack("=I", pid))
+
+    assert not tables.delete(lib.OA_HOST_PROCESSES, struct.pack("=I", 1000))
+    assert parse(HostUnwinder(tables).unwind(world.deferred())).fault == Fault.NONE

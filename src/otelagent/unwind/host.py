@@ -3,8 +3,8 @@
 """The BPF unwinders on the host: finish deferred stacks, unwind cores and fakes.
 
 `ebpf/native.h` and `ebpf/python.h` are compiled unchanged into `otelagent._native`.
-They see the same tables that BPF sees, either the kernel's own maps
-(`KernelTables`) or tables in memory (`HostTables`):
+They see the same tables that BPF sees: the kernel's own maps (`Tables.use_map`),
+or tables in memory (`HostTables`):
 
     tables = HostTables()
     tables.add_table(file_id, rows)
@@ -28,8 +28,7 @@ from otelagent.abi._generated import Limit, Row, Unwinder
 from otelagent.unwind.rows import RULE_BYTES
 
 if TYPE_CHECKING:
-    from otelagent.bpf.maps import HashMap, Mapped
-    from otelagent.bpf.object import BpfObject
+    from otelagent.bpf.maps import HashMap
     from otelagent.unwind.rows import RowTable
 
 _PAGE_ENTRY = struct.Struct("=III")
@@ -81,6 +80,11 @@ class Tables:
         _check(lib.oa_host_use_rules(self.handle, pointer, size), "use rules")
         self._borrowed["rules"] = pointer
 
+    def delete(self, which: int, key: bytes) -> bool:
+        """Delete an entry of a hash in memory; False if it was not there."""
+        args = (self.handle, which, ffi.from_buffer(key), len(key))
+        return not lib.oa_host_delete(*args)
+
     def use_map(self, which: int, source: HashMap) -> None:
         """Look up in a kernel map; `which` is one of the `OA_HOST_…` numbers."""
         sizes = (source.info.key_size, source.info.value_size)
@@ -90,23 +94,6 @@ class Tables:
         """Write an entry of a hash; `which` is one of the `OA_HOST_…` numbers."""
         args = (self.handle, which, ffi.from_buffer(key), len(key), ffi.from_buffer(value))
         _check(lib.oa_host_update(*args, len(value)), "write an entry")
-
-
-class KernelTables(Tables):
-    """The maps of a loaded object: what BPF knows, its unwinders know here too.
-
-    The object must outlive it. Chunks of rows are added with `add_chunk` when the
-    pool grows, from the same mapped memory that they are written through.
-    """
-
-    def __init__(self, owner: BpfObject, rules: Mapped) -> None:
-        super().__init__()
-        from otelagent.bpf.maps import HashMap, LpmTrie  # noqa: PLC0415 (tests need no maps)
-
-        self.use_map(lib.OA_HOST_MAPPINGS, LpmTrie.of(owner, "mappings"))
-        self.use_map(lib.OA_HOST_PAGES, HashMap.of(owner, "pages"))
-        self.use_map(lib.OA_HOST_PROCESSES, HashMap.of(owner, "processes"))
-        self.use_rules(rules.pointer, rules.bytes)
 
 
 class HostTables(Tables):

@@ -1,0 +1,136 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The unwinder for arm64, compiled here for whatever machine this is: it is C."""
+
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from cffi import FFI
+
+import build
+from otelagent.abi._generated import CfaKind, Fault, FrameFlag, Reg, RegKind, Row, SampleFlag
+from otelagent.unwind import host
+from tests.unwind import walks
+from tests.unwind.walks import BIAS, STACK, TEXT, World, rule
+
+FP, LR, SP = Reg.ARM_FP, Reg.ARM_LR, Reg.ARM_SP
+CALLER = TEXT + 0x5000
+PAC_MASK = 0x007F_0000_0000_0000
+LEAF = {0x1000: rule((CfaKind.REG, SP, 0), ra=(RegKind.SAME, 0, 0)), 0x2000: Row.STOP}
+SAVED = rule((CfaKind.REG, SP, 32), ra=(RegKind.CFA, 0, -24), fp=(RegKind.CFA, 0, -32))
+"""After `stp x29, x30, [sp, #-32]!`."""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    if not shutil.which("cc"):
+        pytest.skip("needs a C compiler")
+    target = tmp_path_factory.mktemp("arm64") / "host.so"
+    includes = [f"-I{place}" for place in (build.NATIVE, build.EBPF)]
+    sources = sorted((build.EBPF / "host").glob("*.c"))
+    flags = ["-std=gnu11", "-O1", "-fPIC", "-shared", "-D__TARGET_ARCH_arm64", *includes]
+    subprocess.run(["cc", *flags, *sources, "-o", target, "-lbpf"], check=True)
+    ffi = FFI()
+    headers = (build.EBPF / "oa_abi.h", build.NATIVE / "host_unwind.h")
+    ffi.cdef(build.WIDTHS + "".join(build.cdef(Path(header)) for header in headers))
+    return ffi, ffi.dlopen(os.fspath(target))
+
+
+@pytest.fixture(autouse=True)
+def arm64(library, monkeypatch):
+    """Let the tables and the unwinder of the tests be the ones for arm64."""
+    for module in (host, walks):
+        monkeypatch.setattr(module, "ffi", library[0])
+    monkeypatch.setattr(host, "lib", library[1])
+    monkeypatch.setattr(walks, "SP", SP)
+    monkeypatch.setattr(walks, "FP", FP)
+
+
+def walk(**fields):
+    world = World(**fields)
+    unwinder = host.HostUnwinder(world.tables(), pac_mask=PAC_MASK)
+    return walks.parse(unwinder.unwind(world.deferred()))
+
+
+def test_a_leaf_returns_through_the_link_register_and_keeps_the_stack_pointer():
+    result = walk(rows=LEAF, regs={LR: CALLER})
+
+    assert (result.addrs, result.fault) == ([0x1000, CALLER - BIAS], Fault.NONE)
+
+
+def test_the_link_register_of_an_older_frame_is_not_known():
+    result = walk(rows=LEAF, regs={LR: TEXT + 0x10})
+
+    assert (result.addrs, result.fault) == ([0x1000, 0x1010], Fault.LEAF_REGISTER)
+
+
+def test_a_saved_link_register_is_read_and_its_signature_is_taken_off():
+    signed = CALLER | 0x0055 << 48
+    result = walk(rows=LEAF | {0x1000: SAVED}, stack=[1, signed, 0, 0])
+
+    assert (result.addrs, result.fault) == ([0x1000, CALLER - BIAS], Fault.NONE)
+
+
+def test_a_chain_of_saved_frames_is_walked():
+    rows = {0x1000: LEAF[0x1000], 0x1800: SAVED, 0x2000: Row.STOP}
+    stack = [0, TEXT + 0x900, 0, 0, 0, CALLER, 0, 0]
+
+    result = walk(rows=rows, stack=stack, regs={LR: TEXT + 0x804})
+
+    assert (result.addrs, result.fault) == ([0x1000, 0x1804, 0x1900, CALLER - BIAS], Fault.NONE)
+
+
+def test_a_signal_frame_gives_back_every_register():
+    """siginfo (128), ucontext up to uc_mcontext (176), the fault's address (8), x0…x30, sp, pc."""
+    x = [0x100 + at for at in range(31)]
+    x[30] = CALLER
+    stack = [0] * (312 // 8) + [*x, STACK + 800, TEXT + 0x700]
+    rows = LEAF | {0x1000: Row.SIGNAL, 0x1700: LEAF[0x1000]}
+
+    result = walk(rows=rows, stack=stack)
+
+    assert (result.addrs, result.fault) == ([0x1000, 0x1700, CALLER - BIAS], Fault.NONE)
+    assert result.frames[1][1] == 0
+
+
+def test_a_cut_signal_frame_cannot_be_read():
+    stack = [0] * (312 // 8 + 32)
+
+    assert walk(rows={0x1000: Row.SIGNAL}, stack=stack).fault == Fault.READ_STACK
+
+
+@pytest.mark.parametrize(
+    ("before", "ok"),
+    [
+        (0x94000000, True),  # bl
+        (0x97FFFFFF, True),
+        (0xD63F0000, True),  # blr x0
+        (0xD63F03C0, True),  # blr x30
+        (0xD63F081F, True),  # blraaz x0
+        (0xD63F0C1F, True),  # blrabz x0
+        (0xD73F0801, True),  # blraa x0, x1
+        (0xD73F0C22, True),  # blrab x1, x2
+        (0x14000000, False),  # b
+        (0xD61F0000, False),  # br x0
+        (0xD65F03C0, False),  # ret
+        (0xD63F0001, False),
+        (0xD503201F, False),  # nop
+        (0, False),
+    ],
+)
+def test_a_guess_wants_a_branch_with_link_before_the_return_address(before, ok):
+    result = walk(
+        rows={0x1000: Row.NONE, 0x2000: Row.STOP},
+        stack=[STACK + 64, CALLER | 3 << 48],
+        regs={FP: STACK},
+        text={CALLER - 4: struct.pack("=I", before)},
+    )
+
+    assert (result.fault, len(result.frames)) == ((Fault.NONE, 2) if ok else (Fault.NO_ROW, 1))
+    if ok:
+        assert result.frames[1][1] >> FrameFlag.GUESSED_BIT & 1
+        assert result.flags >> SampleFlag.GUESSED_BIT & 1
