@@ -106,7 +106,7 @@ class _Decoder:
                 self.string(function.name_strindex),
                 self.string(function.system_name_strindex),
                 self.string(function.filename_strindex),
-                function.start_line,
+                max(function.start_line, 0),
             )
         return self._functions[index]
 
@@ -115,7 +115,7 @@ class _Decoder:
             location = pick(self.tables.location_table, index)
             attributes = self.attributes(location.attribute_indices)
             lines = [
-                Line(self.function(line.function_index), line.line, line.column)
+                Line(self.function(line.function_index), max(line.line, 0), max(line.column, 0))
                 for line in location.lines
             ]
             self._frames[index] = Frame(

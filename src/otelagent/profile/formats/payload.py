@@ -10,7 +10,7 @@ are left out. A difference has a second value per sample, `base`.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -29,40 +29,44 @@ VERSION = 1
 KINDS = tuple(FrameType)
 
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Index = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 31) - 1)]
+
+
 class Info(msgspec.Struct):
     """As `ProfileInfo`."""
 
     sample_type: tuple[str, str]
     period_type: tuple[str, str]
-    period_ns: int
-    start_unix_ns: int
-    duration_ns: int
+    period_ns: Number
+    start_unix_ns: Number
+    duration_ns: Number
     host: list[tuple[str, str]]
-    notes: dict[str, int]
+    notes: dict[str, Number]
 
 
 class FrameRow(msgspec.Struct, array_like=True):
     """A frame: `lines` are (function, line, column); `labels` (label, line), outermost first."""
 
-    kind: int
+    kind: Number
     address: int
-    executable: int
-    lines: list[tuple[int, int, int]]
+    executable: Index
+    lines: list[tuple[Number, Number, Number]]
     guessed: bool
-    reason: int
-    labels: list[tuple[int, int]]
+    reason: Number
+    labels: list[tuple[Number, Number]]
 
 
 class Samples(msgspec.Struct):
     """Columns, one entry per group of samples; `base` is empty but in a difference."""
 
-    node: list[int] = []
-    fault: list[int] = []
-    process: list[int] = []
-    thread: list[int] = []
-    count: list[int] = []
-    value: list[int] = []
-    base: list[int] = []
+    node: list[Index] = []
+    fault: list[Number] = []
+    process: list[Number] = []
+    thread: list[Number] = []
+    count: list[Number] = []
+    value: list[Number] = []
+    base: list[Number] = []
 
 
 class Payload(msgspec.Struct):
@@ -72,21 +76,21 @@ class Payload(msgspec.Struct):
     a parent comes before its children.
     """
 
-    version: int
+    version: Number
     info: Info
     figures: dict[str, Any]
     kinds: list[str]
     strings: list[str]
-    executables: list[tuple[str, int, int, int, int, int, int]]
-    functions: list[tuple[int, int, int, int]]
-    labels: list[tuple[int, int, int, int, bool]]
+    executables: list[tuple[str, Number, Number, Number, int, int, int]]
+    functions: list[tuple[Number, Number, Number, Number]]
+    labels: list[tuple[Number, Number, Number, Number, bool]]
     frames: list[FrameRow]
-    parents: list[int]
-    frames_of: list[int]
-    processes: list[tuple[int, int, int, int, int, list[tuple[str, str]], str]]
-    threads: list[tuple[int, int, str]]
+    parents: list[Index]
+    frames_of: list[Number]
+    processes: list[tuple[Number, Number, Number, Number, Number, list[tuple[str, str]], str]]
+    threads: list[tuple[Number, Number, str]]
     samples: Samples
-    base_total: int = 0
+    base_total: Number = 0
     base_name: str = ""
 
 

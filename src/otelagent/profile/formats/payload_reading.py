@@ -45,15 +45,26 @@ def pick(table: Sequence[T], index: int) -> T:
     return table[index]
 
 
+def address(value: int) -> int:
+    """Check an address.
+
+    Raises:
+        FormatError: It does not fit into 64 bits.
+    """
+    if not 0 <= value < 1 << 64:
+        raise FormatError(f"address {value}")
+    return value
+
+
 class _Unpacker:
     def __init__(self, payload: Payload) -> None:
         self.payload = payload
         text = self.string
         self.executables = [
             Executable(
-                FileId(bytes.fromhex(file_id)), text(path), text(gnu), text(go), start, end, offset
+                FileId(bytes.fromhex(file_id)), text(path), text(gnu), text(go), *map(address, span)
             )
-            for file_id, path, gnu, go, start, end, offset in payload.executables
+            for file_id, path, gnu, go, *span in payload.executables
         ]
         self.functions = [
             Function(text(name), text(system_name), text(file), start_line)
@@ -73,7 +84,7 @@ class _Unpacker:
         ]
         return Frame(
             FrameType(pick(self.payload.kinds, row.kind)),
-            row.address,
+            address(row.address),
             None if row.executable < 0 else pick(self.executables, row.executable),
             tuple(lines),
             row.guessed,

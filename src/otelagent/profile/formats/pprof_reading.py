@@ -87,7 +87,7 @@ class _Decoder:
             name,
             "" if system_name == name else system_name,
             self.string(message.filename),
-            message.start_line,
+            max(message.start_line, 0),
         )
 
     def frame(self, message: Any) -> Frame:  # noqa: ANN401
@@ -95,7 +95,11 @@ class _Decoder:
         if message.mapping_id:
             executable = find(self.executables, message.mapping_id, "mapping")
         lines = tuple(
-            Line(find(self.functions, line.function_id, "function"), line.line, line.column)
+            Line(
+                find(self.functions, line.function_id, "function"),
+                max(line.line, 0),
+                max(line.column, 0),
+            )
             for line in message.line
         )
         return Frame(guess_type(executable, lines), message.address, executable, lines)
@@ -143,7 +147,7 @@ class _Decoder:
             notes={
                 name: int(value)
                 for name, value in self.comments(names.NOTE).items()
-                if value.isdecimal()
+                if value.isdecimal() and len(value) < len(str(1 << 63))
             },
         )
         for sample in message.sample:

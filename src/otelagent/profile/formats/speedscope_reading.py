@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 UNITS = {"nanoseconds": 1, "microseconds": 10**3, "milliseconds": 10**6, "seconds": 10**9}
 MAX_FRAMES = 4096
 Number = int | float
+Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Bounded = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
 
 
 class _Frame(msgspec.Struct):
     name: str
     file: str | None = None
-    line: int | None = None
-    col: int | None = None
+    line: Bounded | None = None
+    col: Bounded | None = None
 
 
 class _Shared(msgspec.Struct):
@@ -53,13 +55,13 @@ class _Extra(msgspec.Struct):
 
     sample_type: tuple[str, str]
     period_type: tuple[str, str]
-    period_ns: int
-    scale: int
-    start_unix_ns: int
-    duration_ns: int
+    period_ns: Whole
+    scale: Whole
+    start_unix_ns: Whole
+    duration_ns: Whole
     host: dict[str, str]
-    notes: dict[str, int]
-    threads: list[tuple[int, str, int, str]]
+    notes: dict[str, Whole]
+    threads: list[tuple[Whole, str, Whole, str]]
 
 
 class _File(msgspec.Struct):
@@ -138,7 +140,7 @@ def decode(data: bytes) -> Profile:
     """
     try:
         file = msgspec.json.decode(data, type=_File)
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise FormatError(f"not speedscope's JSON: {err}") from err
     frames = [read_speedscope_frame(frame) for frame in file.shared.frames]
     extra = file.extra
