@@ -9,9 +9,9 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ig
 
 # Targets whose runner is not in the tree are left out of `make help`.
 RUNNERS := bench/run.py tests/fuzz/run.py
-ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(patsubst %/,%,$(dir $(runner)))))
+ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(notdir $(patsubst %/,%,$(dir $(runner))))))
 
-.PHONY: build demo test check integration bench fuzz legal qemu help clean
+.PHONY: build demo test check integration legal qemu help clean
 
 build: .venv/.installed ## install what is missing and build into .venv/ (the default)
 	@$(PY) build.py
@@ -44,11 +44,13 @@ integration: build ## run integration/: needs root and this machine's kernel
 	@.ci/integration
 
 ifeq ($(filter bench,$(ABSENT)),)
+.PHONY: bench
 bench: build ## measure; writes build/bench.json
 	@$(PY) bench/run.py
 endif
 
-ifeq ($(filter tests/fuzz,$(ABSENT)),)
+ifeq ($(filter fuzz,$(ABSENT)),)
+.PHONY: fuzz
 fuzz: build ## feed mutated input to the parsers under ASan and UBSan
 	@$(PY) tests/fuzz/run.py
 endif
