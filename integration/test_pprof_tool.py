@@ -13,6 +13,7 @@ from tests.builders.profiles import synthetic_profile
 GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
 
 
+@pytest.mark.any_kernel
 @pytest.mark.skipif(GO is None, reason="needs go")
 def test_go_tool_pprof_opens_it(tmp_path):
     path = tmp_path / "a.pb.gz"

@@ -13,7 +13,10 @@ from otelagent.profile.formats.registry import write
 from otelagent.profile.model import Profile
 from tests.builders.profiles import synthetic_profile
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+pytestmark = [
+    pytest.mark.any_kernel,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
+]
 
 
 @pytest.fixture(scope="module")
