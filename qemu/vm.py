@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -137,6 +139,8 @@ def run(
     kernel: Kernel, command: list[str], options: Options, show: Callable[[str], None] = print
 ) -> int:
     """Boot, run the command in this checkout, and return its status, or `NO_STATUS`."""
+    # What ends us must end qemu and virtiofsd too: leave through the `finally`s.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     job = f"FOLDER={shlex.quote(str(ROOT))}\nOUT={'1' if options.out else ''}\n"
     files = {"job": job.encode(), "guest.sh": guest_script(command, options.environment)}
     with contextlib.ExitStack() as stack:
