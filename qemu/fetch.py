@@ -11,6 +11,7 @@ are. Old versions leave the mirror as new ones come: a series (`6.1`) or
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -91,7 +92,13 @@ class PrivateApt:
         ]
 
     def update(self) -> None:
-        """Fetch the lists unless they are fresh. A suite that is gone does not matter."""
+        """Fetch the lists unless they are fresh; one run at a time, as apt would only refuse."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._update()
+
+    def _update(self) -> None:
         stamp = self._folder / "updated"
         if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_ARE_GOOD_S:
             return
@@ -102,9 +109,10 @@ class PrivateApt:
         suites += [(security, suite) for suite in SECURITY_SUITES if security]
         lines = [f"deb [signed-by={KEYRING}] {uri} {suite} main" for uri, suite in suites]
         (self._folder / "sources.list").write_text("\n".join(lines) + "\n")
-        run("apt-get", *self._options, "-q", "update", timeout=DOWNLOAD_TIMEOUT_S)
+        # Its status says nothing: a suite that is gone makes it fail, and does not matter.
+        said = run("apt-get", *self._options, "-q", "update", timeout=DOWNLOAD_TIMEOUT_S).stderr
         if not self.names():
-            raise NoKernel("the lists of Debian's archive could not be fetched")
+            raise NoKernel(f"the lists of Debian's archive could not be fetched: {said[-300:]}")
         stamp.touch()
 
     def names(self) -> set[str]:
