@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -183,3 +185,31 @@ def test_the_default_name_has_host_and_time(monkeypatch):
 
     assert name.startswith("otelagent-a-b-2")
     assert name.endswith("Z.html")
+
+
+def test_a_reader_that_has_gone_is_no_error_of_ours(monkeypatch):
+    def gone(_stream) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        write_output("-", gone)
+
+
+@pytest.mark.parametrize("arguments", [(), ("-f", "collapsed")])
+def test_a_full_standard_output_is_told_in_one_line(arguments, tmp_path):
+    path = tmp_path / "a.folded"
+    path.write_text("p;f 3\n")
+    code = "import sys; from otelagent.cli.main import main; sys.exit(main())"
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", code, "report", path, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert result.returncode == 1
+    assert "No space left" in result.stderr
+    assert "internal" not in result.stderr
+    assert "Traceback" not in result.stderr

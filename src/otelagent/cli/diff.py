@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,14 +36,14 @@ def diff(
     """
     from otelagent.profile.diff import print_diff  # noqa: PLC0415 (imports are lazy)
     from otelagent.profile.formats import registry  # noqa: PLC0415
-    from otelagent.profile.output import check_output, write_output  # noqa: PLC0415
+    from otelagent.profile.output import check_output, print_output, write_output  # noqa: PLC0415
 
     chosen = chosen_format(output, format_name)
     if output:
         check_output(output, force=force)
     profiles = registry.read(before), registry.read(after)
     if chosen == "table" and output in {"", "-"}:
-        print_diff(*profiles, sys.stdout, top)
+        print_output(lambda stream: print_diff(*profiles, stream, top))
         return
 
     def write(stream: BinaryIO) -> None:

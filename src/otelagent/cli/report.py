@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 (typer looks at the annotation)
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +40,7 @@ def report(
     .collapsed), speedscope (.speedscope.json) and otelagent's own .html.
     """
     from otelagent.profile.formats import registry  # noqa: PLC0415 (imports are lazy)
-    from otelagent.profile.output import check_output  # noqa: PLC0415
+    from otelagent.profile.output import check_output, print_output  # noqa: PLC0415
     from otelagent.profile.renaming import rename_frames  # noqa: PLC0415
     from otelagent.profile.table import print_top  # noqa: PLC0415
 
@@ -56,7 +55,9 @@ def report(
         with DirectoryRenamer(debug_dir) as renamer:
             profile = rename_frames(profile, renamer)
     if target is None:
-        print_top(profile, sys.stdout, top)
+        print_output(lambda stream: print_top(profile, stream, top))
+        if not profile.samples:
+            typer.echo(f"{file}: there are no samples in this profile", err=True)
         return
     write_profile(profile, target, output, force=force)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 from otelagent.model import Pid, Process, Thread
 from otelagent.profile.formats.payload import Packer, Payload
 from otelagent.profile.label import Label, base_name, label_process
-from otelagent.profile.table import STYLES, printable
+from otelagent.profile.table import STYLES, in_brackets, printable
 from otelagent.profile.top import top_functions
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def plain_lines(changes: list[FunctionChange]) -> list[str]:
     """Lay out changes as lines in which nothing is cut."""
     lines = [f"{'before':>7} {'after':>7} {'Δ self':>7} {'Δ total':>8}  function"]
     for change in changes:
-        module = f"  [{printable(change.label.module)}]" if change.label.module else ""
+        module = in_brackets(change.label.module)
         lines.append(
             f"{change.self_before:>7.1%} {change.self_after:>7.1%} {change.self_change:>+7.1%}"
             f" {change.total_change:>+8.1%}  {printable(change.label.name)}{module}"

@@ -19,7 +19,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from otelagent.errors import OutputError
 
@@ -82,10 +82,13 @@ def write_output(name: str, write: Writer, *, force: bool = False, keep: bool = 
 
     Raises:
         OutputError: It is not where it should be; the message says where it was kept.
+        BrokenPipeError: The reader of a pipe has gone, and nothing was to be kept.
     """
     try:
         _write_somewhere(name, write, force=force)
     except (OSError, OutputError) as err:
+        if isinstance(err, BrokenPipeError) and not keep:
+            raise  # nobody wants to read on: `| head`
         if isinstance(err, OutputError):
             reason, hint = str(err), err.hint
         else:
@@ -94,6 +97,24 @@ def write_output(name: str, write: Writer, *, force: bool = False, keep: bool = 
         if kept is not None:
             raise OutputError(f"{reason}; the profile was kept in {kept}", hint=hint) from err
         raise OutputError(reason, hint=hint) from err
+
+
+def print_output(show: Callable[[TextIO], None]) -> None:
+    """Show something on standard output.
+
+    Raises:
+        OutputError: It cannot be written there.
+        BrokenPipeError: The reader of the pipe has gone.
+    """
+    try:
+        show(sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        # What is still in the buffer would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"standard output: {err.strerror or err}") from err
 
 
 def _write_somewhere(name: str, write: Writer, *, force: bool) -> None:

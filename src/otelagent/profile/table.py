@@ -32,6 +32,12 @@ def printable(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def in_brackets(module: str) -> str:
+    """Show a module behind a function: ` [libc.so.6]`; `[vdso]` has its brackets already."""
+    text = printable(module)
+    return f"  {text if text.startswith('[') else f'[{text}]'}" if text else ""
+
+
 def percent(part: int, whole: int) -> str:
     """Format a share: `12.3%`."""
     return f"{100 * part / whole if whole else 0:.1f}%"
@@ -61,9 +67,8 @@ def plain_lines(rows: list[TopFunction], total: int, limit: int = DEFAULT_ROWS) 
     """Lay out the first rows as lines in which nothing is cut."""
     lines = [f"{'self':>6}  {'total':>6}  function"]
     for row in rows[:limit]:
-        module = f"  [{printable(row.label.module)}]" if row.label.module else ""
         shares = f"{percent(row.self_value, total):>6}  {percent(row.total_value, total):>6}"
-        lines.append(f"{shares}  {printable(row.label.name)}{module}")
+        lines.append(f"{shares}  {printable(row.label.name)}{in_brackets(row.label.module)}")
     return lines
 
 

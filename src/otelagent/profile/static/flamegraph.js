@@ -468,7 +468,8 @@ class App {
     if (figures.guessed) facts.push(fact("with guessed frames", of(figures.guessed)));
     if (this.profile.isDiff) facts.push(fact("compared with", this.profile.raw.base_name));
     const box = el("header", {}, el("h1", {}, document.title), el("div", { className: "facts" }, ...facts));
-    const notes = [...Object.entries(info.notes), ...Object.entries(figures.faults).map(([k, v]) => [`stacks ended by ${k}`, v])];
+    const told = ([name]) => !(name.replace("fault.", "") in figures.faults);
+    const notes = [...Object.entries(info.notes).filter(told), ...Object.entries(figures.faults).map(([k, v]) => [`stacks ended by ${k}`, v])];
     if (notes.length) {
       const rows = notes.map(([name, value]) => el("tr", {}, el("td", {}, grouped(value)), el("td", {}, name)));
       box.append(el("details", { className: "notes" }, el("summary", {}, `Losses and faults (${notes.length})`), el("table", {}, ...rows)));
