@@ -34,6 +34,8 @@ struct go {
 	const u8 *functions;
 	u64 count;
 	u64 text;
+	/* Functions may share depths, so hostile ones could all name one long list. */
+	u64 budget; /* changes of the depth that may still be read */
 	u32 quantum;
 	int relative; /* entries are u32 relative to the text (Go >= 1.18) */
 	u32 id_at; /* offset of funcID in _func; the flags follow */
@@ -178,17 +180,18 @@ static int put_depths(struct go *go, u64 size, u32 pcsp, enum kind kind)
 	struct oa_cursor c = {go->pctab + pcsp, go->end, 0};
 	u64 at = 0, change, length;
 	s64 depth = -1;
-	u32 pairs, index, framed = 0;
+	u32 index, framed = 0;
+	int first = 1;
 	u32 set_bytes = go->table->machine == OA_MACHINE_X86_64 ? 3 : 8; /* mov %rsp, %rbp */
 
-	for (pairs = 0; pairs < MAX_PAIRS && at < size; pairs++) {
+	for (; go->budget && at < size; go->budget--, first = 0) {
 		change = oa_uleb(&c);
-		if (!change && pairs)
+		if (!change && !first)
 			break;
 		length = oa_uleb(&c);
 		if (c.bad || length > size)
 			break;
-		depth += change & 1 ? -(s64)(change >> 1) - 1 : (s64)(change >> 1);
+		depth += (s32)((u32)change >> 1 ^ -((u32)change & 1));
 		if (depth < 0 || depth > MAX_DELTA)
 			index = OA_ROW_UNSUPPORTED;
 		else if (kind == SWITCHING && depth && framed)
@@ -243,6 +246,7 @@ int oa_go_parse(struct oa_rows *rows, const struct oa_go_table *table, struct oa
 	if (err)
 		return err;
 	find_sigreturn(&go);
+	go.budget = table->size;
 	stats->magic = (u32)get(table->data, 4);
 	stats->functions = go.count;
 	stats->text = go.text;

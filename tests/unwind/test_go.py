@@ -1,0 +1,128 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+import struct
+
+import pytest
+
+from otelagent.abi import _generated as abi
+from otelagent.formats.elf import BytesSource, ElfFile
+from otelagent.unwind.extract import extract
+from tests.builders.pclntab import GoFunction, build_pclntab
+
+MAIN = GoFunction("main.main", 0x1060, ((0, 4), (8, 4), (264, 100), (8, 4), (0, 4)))
+FUNCTIONS = [
+    GoFunction("runtime.goexit", 0x1000, ((0, 16),), func_id=3, flags=1),
+    GoFunction("runtime.sigreturn__sigaction", 0x1010, ((0, 16),)),
+    GoFunction("runtime.systemstack", 0x1020, ((0, 4), (8, 56), (0, 4)), func_id=9, flags=2),
+    MAIN,
+]
+
+
+def make_elf(table, *, name=".gopclntab", machine=62, kind=2):
+    """A file with code at 0x1000, the table at 0x2000 and, unless `name` is empty, sections."""
+    strings = b"\0.text\0.shstrtab\0" + name.encode() + b"\0"
+    sections_at = (0x2000 + len(table) + len(strings) + 7) & ~7
+    count = 4 if name else 0
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH",
+        *(b"\x7fELF\x02\x01\x01" + bytes(9), kind, machine, 1, 0, 64),
+        *(sections_at if name else 0, 0, 64, 56, 3, 64, count, count and 3),
+    )
+    note = struct.pack("<III", 4, 4, 4) + b"Go\0\0" + b"abcd"
+    segments = [
+        (1, 5, 0x1000, 0x1000, 0, 0x1000, 0x1000, 0x1000),
+        (1, 4, 0x2000, 0x2000, 0, len(table), len(table), 0x1000),
+        (4, 4, 0x800, 0x800, 0, len(note), len(note), 4),
+    ]
+    data = header + b"".join(struct.pack("<IIQQQQQQ", *segment) for segment in segments)
+    data = data.ljust(0x800, b"\0") + note
+    data = data.ljust(0x2000, b"\0") + table + strings
+    rows = [
+        (0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+        (1, 1, 6, 0x1000, 0x1000, 0x1000, 0, 0, 16, 0),
+        (17, 1, 2, 0x2000, 0x2000, len(table), 0, 0, 16, 0),
+        (7, 3, 0, 0, 0x2000 + len(table), len(strings), 0, 0, 1, 0),
+    ]
+    data = data.ljust(sections_at, b"\0") + b"".join(struct.pack("<IIQQQQIIQQ", *r) for r in rows)
+    return ElfFile(BytesSource(data))
+
+
+def rule_at(table, addr):
+    index = table.find(addr)
+    assert not index & abi.Row.COMMAND, abi.Row(index)
+    return table.rule(index)
+
+
+@pytest.mark.parametrize("version", ["1.16", "1.18", "1.20"])
+def test_every_change_of_the_stack_pointer_is_a_row(version):
+    table = extract(make_elf(build_pclntab(FUNCTIONS, version=version)))
+
+    offsets = [
+        rule_at(table, a).cfa_offset for a in (0x1060, 0x1064, 0x1068, 0x10CB, 0x10CC, 0x10D0)
+    ]
+    assert offsets == [8, 16, 272, 272, 16, 8]
+    assert rule_at(table, 0x1060).fp_kind == abi.RegKind.SAME
+    assert (rule_at(table, 0x1068).fp_kind, rule_at(table, 0x1068).fp_offset) == (
+        abi.RegKind.CFA,
+        -16,
+    )
+    assert table.find(0x10D4 + 16) == abi.Row.NONE
+
+
+def test_goroutines_end_and_signals_return():
+    table = extract(make_elf(build_pclntab(FUNCTIONS)))
+
+    assert table.find(0x1000) == table.find(0x100E) == abi.Row.STOP
+    assert [table.find(a) for a in (0x100F, 0x1010, 0x101F)] == [abi.Row.SIGNAL] * 3
+
+
+def test_function_that_switches_stacks_is_followed_by_the_frame_pointer():
+    """But not at its entry, nor between the push and the move that set the frame pointer."""
+    table = extract(make_elf(build_pclntab(FUNCTIONS)))
+
+    assert rule_at(table, 0x1020).cfa_offset == 8
+    assert rule_at(table, 0x1024).cfa_offset == 16
+    assert table.find(0x1024 + 3) == table.find(0x105B) == abi.Row.FRAME_POINTER
+    assert rule_at(table, 0x105C).cfa_offset == 8
+
+
+def test_arm64_keeps_the_link_register_at_the_stack_pointer():
+    functions = [GoFunction("main.f", 0x1000, ((0, 4), (64, 32), (0, 4)))]
+    table = extract(make_elf(build_pclntab(functions, quantum=4), machine=183))
+
+    leaf, body = rule_at(table, 0x1000), rule_at(table, 0x1010)
+    assert (leaf.ra_kind, leaf.ra_reg) == (abi.RegKind.IN, abi.Reg.ARM_LR)
+    assert (body.cfa_offset, body.ra_offset, body.fp_offset) == (64, -64, -72)
+
+
+@pytest.mark.parametrize("name", [".data.rel.ro.gopclntab", ""])
+def test_table_is_found_in_position_independent_and_stripped_files(name):
+    table = extract(make_elf(build_pclntab(FUNCTIONS), name=name))
+
+    assert rule_at(table, 0x1070).cfa_offset == 272
+
+
+def test_text_start_comes_from_the_code_where_the_header_has_none():
+    """Go 1.26 leaves it out."""
+    table = extract(make_elf(build_pclntab(FUNCTIONS, header_text=0)))
+
+    assert rule_at(table, 0x1070).cfa_offset == 272
+
+
+def test_table_of_an_unknown_kind_is_named_and_left_out():
+    table = extract(make_elf(b"\xfb\xff\xff\xff" + build_pclntab(FUNCTIONS)[4:]))
+
+    assert table.row_count == 0
+    assert any("not a function table" in line for line in table.sources)
+
+
+def test_cut_table_does_no_harm():
+    whole = build_pclntab(FUNCTIONS)
+    for size in range(0, len(whole), 7):
+        assert extract(make_elf(whole[:size])).is_consistent()
+
+
+def test_go_program_without_a_table_says_so():
+    with_note_only = make_elf(bytes(200), name="")
+
+    assert any("without a function table" in s for s in extract(with_note_only).sources)
