@@ -39,10 +39,14 @@ class Heard(deque):
         super().append(record)
 
 
-@pytest.fixture(scope="module")
-def parked(tmp_path_factory):
+ROWS = ["-fomit-frame-pointer"]
+GUESSES = ["-fno-omit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
+
+
+@pytest.fixture(scope="module", params=[ROWS, GUESSES], ids=["rows", "guesses"])
+def parked(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("parked") / "parked"
-    flags = ["-O1", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"]
+    flags = ["-O1", *request.param, "-fno-optimize-sibling-calls"]
     command = ["cc", *flags, "-xc", "-", "-o", path]
     subprocess.run(command, input=SOURCE, text=True, check=True)
     return path

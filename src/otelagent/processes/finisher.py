@@ -31,7 +31,7 @@ class DeferredFinisher:
         self._tables.use_map(lib.OA_HOST_PAGES, pages)
         self._tables.use_rules(rules.pointer, rules.bytes)
         self._chunks = 0
-        self._unwinder = HostUnwinder(self._tables, max_user_frames=max_frames)
+        self._unwinder = HostUnwinder(self._tables, max_user_frames=max_frames, follow_text=True)
 
     def unwind(self, deferred: bytes, space: int) -> bytes:
         """Walk a deferred stack with the code of an address space; 0: of none."""
@@ -41,6 +41,7 @@ class DeferredFinisher:
         start_ns, exec_id, pid = decode_origin(deferred).generation
         value = _PROCESS.pack(start_ns, exec_id, pid, space, 0)
         self._tables.update(lib.OA_HOST_PROCESSES, _U32.pack(pid), value)
-        finished = self._unwinder.unwind(deferred)
+        # A guess looks at the code before a return address, which stays while the stack does not.
+        finished = self._unwinder.unwind(deferred, pid=pid)
         assert finished is not None  # noqa: S101 (the process was just made known)
         return finished
