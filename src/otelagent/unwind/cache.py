@@ -87,6 +87,11 @@ class RowCache:
         self.directory = default_directory() if directory is None else directory
         self.max_bytes = max_bytes
         self._fd = self._open_directory()
+        # On a read-only file system entries may be read all the same.
+        self._is_writable = self._fd >= 0 and os.access(self.directory, os.W_OK)
+        if self._fd >= 0 and not self._is_writable:
+            where = self.directory
+            log.once(_logger, where, "unwind rows are not cached: read-only", directory=where)
 
     def close(self) -> None:
         """Close the directory; `get` and `put` do nothing from then on."""
@@ -110,7 +115,8 @@ class RowCache:
         try:
             data = self._read_trusted(fd)
             if data is not None and (table := decode_table(data)) is not None:
-                os.utime(fd)
+                if self._is_writable:
+                    os.utime(fd)
                 return table
         except OSError as err:
             log.once(_logger, "cache read", "cache entry not read", entry=name, error=err)
@@ -121,7 +127,7 @@ class RowCache:
 
     def put(self, key: bytes, table: RowTable) -> None:
         """Store an entry; failure is logged once and does no harm."""
-        if self._fd < 0:
+        if not self._is_writable:
             return
         data = encode_table(table)
         if len(data) > MAX_ENTRY_BYTES:
