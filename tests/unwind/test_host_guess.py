@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Code without rows: the frame pointer, and what guards it. x86-64 text;"""
 
+import os
 import random
 import re
 import shutil
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from otelagent._native import lib
-from otelagent.abi._generated import Fault, FrameFlag, Limit, Row, SampleFlag
+from otelagent._native import ffi, lib
+from otelagent.abi._generated import CfaKind, Fault, FrameFlag, Limit, Row, SampleFlag
 from otelagent.formats.elf import BytesSource, ElfFile
-from otelagent.unwind.host import HostTables
-from tests.unwind.walks import BIAS, FP, IS_X86, STACK, TEXT, World, rule
+from otelagent.unwind.host import HostTables, HostUnwinder
+from tests.unwind.walks import BIAS, FP, IS_X86, STACK, TEXT, World, parse, rule
 
 pytestmark = pytest.mark.skipif(not IS_X86, reason="encodings of x86-64")
 CALLER = TEXT + 0x5000
@@ -245,3 +246,29 @@ def test_every_call_of_the_c_library_is_recognised_and_hardly_anything_else():
     assert len(behind_calls) > 5_000
     assert missed == []
     assert taken / len(places) < 0.002
+
+
+def test_code_of_a_live_process_is_read_where_asked_for_and_nothing_else_of_it():
+    """We are the process; its data lies right behind its one executable mapping."""
+    memory = ffi.new("unsigned char[]", 0x7000)
+    base = int(ffi.cast("uintptr_t", memory))
+    caller = base + 0x5000
+    ffi.memmove(memory + 0x5000 - len(E8), E8, len(E8))
+    ffi.memmove(memory + 0x6000, caller.to_bytes(8, "little"), 8)
+    world = World(
+        rows=dict(ROWS),
+        pc=base,
+        stack=[STACK + 64, caller],
+        regs={FP: STACK, 10: base + 0x6000},
+        mappings=[(base, base + 0x6000)],
+        mapping={"bias": base - 0x1000},
+    )
+
+    def walk(**options):
+        record = HostUnwinder(world.tables(), **options).unwind(world.deferred(), pid=os.getpid())
+        return parse(record)
+
+    assert walk().fault == Fault.NO_ROW
+    assert [frame[:2] for frame in walk(follow_text=True).frames[1:]] == [(0x6000, GUESSED)]
+    world.rows[0x1000] = rule((CfaKind.DEREF, 10, 0))
+    assert walk(follow_text=True).fault == Fault.READ_STACK
