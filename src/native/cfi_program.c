@@ -186,36 +186,39 @@ static void set_register_expression(struct program *p, int is_value)
 /* The row's index for the rule as it stands: a rule of the table, or a command. */
 static u32 index_of(struct program *p)
 {
-	struct oa_rule rule = p->rule;
+	const struct oa_rule *rule = &p->rule;
+	struct oa_rule without;
 	u32 index;
 
 	if (p->broken) {
 		p->reasons[BAD - p->broken]++;
 		return OA_ROW_UNSUPPORTED;
 	}
-	if (rule.ra_kind == OA_REG_UNDEFINED)
+	if (rule->ra_kind == OA_REG_UNDEFINED)
 		return OA_ROW_STOP;
-	if (is_bad(rule.cfa_kind)) {
-		p->reasons[BAD - rule.cfa_kind]++;
+	if (is_bad(rule->cfa_kind)) {
+		p->reasons[BAD - rule->cfa_kind]++;
 		return OA_ROW_UNSUPPORTED;
 	}
-	if (is_bad(rule.ra_kind)) {
-		p->reasons[BAD - rule.ra_kind]++;
+	if (is_bad(rule->ra_kind)) {
+		p->reasons[BAD - rule->ra_kind]++;
 		return OA_ROW_UNSUPPORTED;
 	}
 	/* The slot lies below the stack pointer: it was popped, as at the end of
 	 * musl's clone, where no caller is left. */
-	if (p->cie->machine == OA_MACHINE_X86_64 && rule.ra_kind == OA_REG_CFA &&
-	    rule.cfa_kind == OA_CFA_REG && rule.cfa_reg == p->sp_reg &&
-	    (s64)rule.cfa_offset + rule.ra_offset < 0)
+	if (p->cie->machine == OA_MACHINE_X86_64 && rule->ra_kind == OA_REG_CFA &&
+	    rule->cfa_kind == OA_CFA_REG && rule->cfa_reg == p->sp_reg &&
+	    (s64)rule->cfa_offset + rule->ra_offset < 0)
 		return OA_ROW_STOP;
-	if (is_bad(rule.fp_kind)) {
-		p->reasons[BAD - rule.fp_kind]++;
-		rule.fp_kind = OA_REG_UNDEFINED;
-		rule.fp_reg = 0;
-		rule.fp_offset = 0;
+	if (is_bad(rule->fp_kind)) {
+		p->reasons[BAD - rule->fp_kind]++;
+		without = *rule;
+		without.fp_kind = OA_REG_UNDEFINED;
+		without.fp_reg = 0;
+		without.fp_offset = 0;
+		rule = &without;
 	}
-	index = oa_rows_rule(p->rows, &rule);
+	index = oa_rows_rule(p->rows, rule);
 	p->reasons[OA_REASON_RULES_FULL] += index == OA_ROW_UNSUPPORTED;
 	return index;
 }
@@ -412,6 +415,7 @@ static void step(struct program *p, u8 op)
 static void run(struct program *p)
 {
 	struct oa_cursor *c = &p->c;
+	u64 offset;
 	u8 op;
 
 	while (c->at < c->end && !p->broken && !p->err) {
@@ -421,7 +425,9 @@ static void run(struct program *p)
 			advance(p, op & 63);
 			break;
 		case DW_CFA_offset:
-			set_register(p, op & 63, OA_REG_CFA, 0, factored(p, plain(oa_uleb(c))));
+			offset = oa_uleb(c);
+			if (which(p, op & 63)) /* most registers are not followed */
+				set_register(p, op & 63, OA_REG_CFA, 0, factored(p, plain(offset)));
 			break;
 		case DW_CFA_restore:
 			restore_register(p, op & 63);

@@ -50,6 +50,8 @@ static inline u64 oa_uleb(struct oa_cursor *c)
 	u32 shift = 0;
 	u8 byte;
 
+	if (c->at < c->end && *c->at < 0x80) /* nearly all of them */
+		return *c->at++;
 	do {
 		if (c->at == c->end)
 			return oa_fail(c);

@@ -19,11 +19,6 @@ struct fragment {
 	u32 rank;
 };
 
-struct raw_row {
-	u32 offset;
-	u32 index;
-};
-
 /* Fragments that cover the current address, by rank; the newest is on top. */
 struct stack {
 	u32 *items;
@@ -38,10 +33,11 @@ struct oa_rows {
 	struct fragment *fragments;
 	u32 fragment_count;
 	u32 fragment_capacity;
-	struct raw_row *raw;
+	u32 *raw; /* offset from the fragment's start, then index << 16 */
 	u32 raw_count;
 	u32 raw_capacity;
 	int open; /* the last fragment takes rows */
+	u64 piece; /* offset at which it was split from one that was too long */
 	int sorted; /* starts ascend so far */
 	u16 *slots; /* rule index + 1, by hash */
 	struct oa_rule *rules;
@@ -127,12 +123,21 @@ static u32 hash_rule(const struct oa_rule *rule)
 	return (u32)(words[0] >> 48);
 }
 
+static inline int is_same(const struct oa_rule *a, const struct oa_rule *b)
+{
+	u64 x[4], y[4];
+
+	memcpy(x, a, sizeof(x));
+	memcpy(y, b, sizeof(y));
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]));
+}
+
 u32 oa_rows_rule(struct oa_rows *rows, const struct oa_rule *rule)
 {
 	u32 slot = hash_rule(rule);
 
 	for (; rows->slots[slot]; slot = (slot + 1) % HASH_SLOTS)
-		if (!memcmp(&rows->rules[rows->slots[slot] - 1], rule, sizeof(*rule)))
+		if (is_same(&rows->rules[rows->slots[slot] - 1], rule))
 			return rows->slots[slot] - 1u;
 	if (rows->rule_count >= OA_MAX_RULES - 1)
 		return OA_ROW_UNSUPPORTED;
@@ -180,35 +185,55 @@ int oa_rows_begin(struct oa_rows *rows, u64 start, u64 size, u32 rank)
 	fragment->first = rows->raw_count;
 	fragment->count = 0;
 	fragment->rank = rank;
+	rows->piece = 0;
 	rows->open = 1;
 	return 1;
+}
+
+/* Let a new fragment begin at `offset` of the last one: rows keep 16 bits of offset. */
+static int split(struct oa_rows *rows, u64 offset)
+{
+	struct fragment last = rows->fragments[rows->fragment_count - 1];
+	u64 piece = rows->piece + offset;
+	int wanted = oa_rows_begin(rows, last.start + offset, last.size - offset, last.rank);
+
+	if (wanted < 0)
+		return wanted;
+	rows->fragments[rows->fragment_count - 2].size = (u32)offset;
+	rows->piece = piece;
+	return 0;
 }
 
 int oa_rows_put(struct oa_rows *rows, u64 offset, u32 index)
 {
 	struct fragment *fragment;
-	struct raw_row *last;
+	u32 *last, low;
 
 	if (!rows->open)
 		return 0;
 	fragment = &rows->fragments[rows->fragment_count - 1];
-	if (offset >= fragment->size)
+	if (!fragment->count)
+		offset = rows->piece;
+	if (offset < rows->piece || offset - rows->piece >= fragment->size)
 		return 0;
-	if (!fragment->count) {
-		offset = 0;
-	} else {
+	if (fragment->count) {
 		last = &rows->raw[rows->raw_count - 1];
-		if (last->index == index || offset < last->offset)
+		low = *last & 0xffff;
+		if (*last >> 16 == index || offset - rows->piece < low)
 			return 0;
-		if (last->offset == offset) {
-			last->index = index;
+		if (offset - rows->piece == low) {
+			*last = low | index << 16;
 			return 0;
+		}
+		if (offset - rows->piece > 0xffff) {
+			if (split(rows, offset - rows->piece))
+				return -ENOMEM;
+			fragment = &rows->fragments[rows->fragment_count - 1];
 		}
 	}
 	if (grow((void **)&rows->raw, &rows->raw_capacity, rows->raw_count, sizeof(*rows->raw)))
 		return -ENOMEM;
-	rows->raw[rows->raw_count].offset = (u32)offset;
-	rows->raw[rows->raw_count++].index = index;
+	rows->raw[rows->raw_count++] = (u32)(offset - rows->piece) | index << 16;
 	fragment->count++;
 	return 0;
 }
@@ -288,11 +313,20 @@ static int sort_fragments(struct oa_rows *rows)
 	return 0;
 }
 
+static void close_page(struct oa_rows *rows)
+{
+	struct oa_page_entry *last = rows->pages + rows->page_count - 1;
+
+	if (rows->page_count)
+		last->count = rows->row_count - last->first;
+}
+
 static int open_page(struct oa_rows *rows, u32 page)
 {
 	if (grow((void **)&rows->pages, &rows->page_capacity, rows->page_count,
 		 sizeof(*rows->pages)))
 		return -ENOMEM;
+	close_page(rows);
 	rows->pages[rows->page_count].page = page;
 	rows->pages[rows->page_count].first = rows->row_count;
 	rows->pages[rows->page_count++].count = 0;
@@ -300,24 +334,27 @@ static int open_page(struct oa_rows *rows, u32 page)
 	return 0;
 }
 
-static int append(struct oa_rows *rows, u32 low, u32 index)
+static inline int append(struct oa_rows *rows, u32 low, u32 index)
 {
 	if (grow((void **)&rows->rows, &rows->row_capacity, rows->row_count, sizeof(*rows->rows)))
 		return -ENOMEM;
 	rows->rows[rows->row_count++] = low | index << 16;
-	rows->pages[rows->page_count - 1].count++;
 	return 0;
 }
 
 /* Write one row; addresses ascend. Pages that it skips begin with what held
  * before; pages without any information are left out.
  */
-static int emit(struct oa_rows *rows, u64 addr, u32 index)
+static inline int emit(struct oa_rows *rows, u64 addr, u32 index)
 {
 	u32 page = (u32)(addr >> OA_PAGE_BITS), low = (u32)(addr & (PAGE_BYTES - 1));
 
 	if (index == rows->index)
 		return 0;
+	if (page == rows->page && rows->page_count) {
+		rows->index = index;
+		return append(rows, low, index);
+	}
 	while (rows->index != OA_ROW_NONE && rows->page < page - (low ? 0 : 1))
 		if (open_page(rows, rows->page + 1) || append(rows, 0, rows->index))
 			return -ENOMEM;
@@ -339,7 +376,7 @@ static int emit(struct oa_rows *rows, u64 addr, u32 index)
 /* Write the rows of a fragment that lie in [from, to). */
 static int emit_fragment(struct oa_rows *rows, const struct fragment *fragment, u64 from, u64 to)
 {
-	const struct raw_row *raw = rows->raw + fragment->first;
+	const u32 *raw = rows->raw + fragment->first;
 	u32 low = 0, high = fragment->count, middle;
 	u64 at;
 
@@ -348,7 +385,7 @@ static int emit_fragment(struct oa_rows *rows, const struct fragment *fragment, 
 	if (from != fragment->start) { /* the last row at or before `from` */
 		while (low < high) {
 			middle = low + (high - low) / 2;
-			if (fragment->start + raw[middle].offset <= from)
+			if (fragment->start + (raw[middle] & 0xffff) <= from)
 				low = middle + 1;
 			else
 				high = middle;
@@ -356,10 +393,10 @@ static int emit_fragment(struct oa_rows *rows, const struct fragment *fragment, 
 		low = low ? low - 1 : 0;
 	}
 	for (; low < fragment->count; low++) {
-		at = fragment->start + raw[low].offset;
+		at = fragment->start + (raw[low] & 0xffff);
 		if (at >= to)
 			break;
-		if (emit(rows, at < from ? from : at, raw[low].index))
+		if (emit(rows, at < from ? from : at, raw[low] >> 16))
 			return -ENOMEM;
 	}
 	return 0;
@@ -430,6 +467,7 @@ int oa_rows_finish(struct oa_rows *rows, struct oa_rows_table *table)
 	rows->index = OA_ROW_NONE;
 	if (!err)
 		err = sweep(rows, stacks);
+	close_page(rows);
 	for (rank = 0; rank < OA_ROWS_RANKS; rank++)
 		free(stacks[rank].items);
 	table->pages = rows->pages;

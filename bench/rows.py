@@ -1,0 +1,115 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Time from a file to map-ready rows, and its peak memory: `bench/rows.py [FILE…]`.
+
+One thread, file in the page cache, reading included, best of `RUNS`. The last
+column is what the Go peer takes for the same file on this kind of machine, where
+it was measured; the aim is a third of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import time
+from glob import glob
+from pathlib import Path
+
+RUNS = 7
+PEER_MS = {"libc": 1.8, "libLLVM": 84.0, "node": 51.0, "libjvm": 22.0, "chromium": 4.8, "go": 2.2}
+FILES = {
+    "libc": ("/lib/*-linux-gnu/libc.so.6",),
+    "python": ("/usr/lib/*/libpython3*.so.1.0", "/usr/bin/python3"),
+    "libLLVM": ("/usr/lib/*/libLLVM-14.so.1", "/usr/lib/*/libLLVM*.so.1"),
+    "node": ("/usr/bin/node", "/usr/local/bin/node"),
+    "libjvm": ("/usr/lib/jvm/*/lib/server/libjvm.so",),
+    "chromium": ("/usr/lib/chromium/chromium", "/opt/google/chrome/chrome"),
+    "go": ("/usr/local/go/bin/go", "/usr/lib/go-*/bin/go"),
+}
+
+
+def find_files() -> dict[str, str]:
+    """Name → path of those that this machine has."""
+    found = {}
+    for name, patterns in FILES.items():
+        paths = [path for pattern in patterns for path in sorted(glob(pattern))]
+        if paths:
+            found[name] = str(Path(paths[0]).resolve())
+    return found
+
+
+def extract_file(path: str) -> tuple[float, int]:
+    """Extract once: milliseconds and number of rows."""
+    from otelagent.formats.elf import ElfFile
+    from otelagent.host.files import open_file
+    from otelagent.unwind.extract import extract
+
+    start = time.perf_counter()
+    with open_file(path) as source:
+        table = extract(ElfFile(source))
+    return (time.perf_counter() - start) * 1e3, table.row_count
+
+
+def peak_kib(path: str) -> int:
+    """Growth of the peak RSS by one extraction, in a process that did nothing before."""
+    command = [sys.executable, __file__, "--peak", path]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def print_peak(path: str) -> None:
+    """Extract a file and print by how many KiB the peak RSS grew."""
+    extract_file("/bin/true")  # imports
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak()
+    extract_file(path)
+    print(_peak() - before)
+
+
+def _peak() -> int:
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
+def measure(files: dict[str, str]) -> list[dict[str, object]]:
+    """Measure each file: best time, rows, peak memory."""
+    extract_file(sys.executable)  # imports
+    results: list[dict[str, object]] = []
+    for name, path in files.items():
+        gc.collect()
+        runs = [extract_file(path) for _ in range(RUNS)]
+        best, peer = min(ms for ms, _ in runs), PEER_MS.get(name)
+        results.append(
+            {
+                "name": name,
+                "path": path,
+                "ms": round(best, 2),
+                "rows": runs[0][1],
+                "peak_mib": round(peak_kib(path) / 1024, 1),
+                "peer_ms": peer,
+                "of_peer": round(best / peer, 2) if peer else None,
+            }
+        )
+    return results
+
+
+def main() -> None:
+    """Print a table, or JSON with `--json`."""
+    if sys.argv[1:2] == ["--peak"]:
+        print_peak(sys.argv[2])
+        return
+    arguments = [a for a in sys.argv[1:] if a != "--json"]
+    results = measure({Path(a).name: a for a in arguments} or find_files())
+    if "--json" in sys.argv:
+        print(json.dumps(results, indent=1))
+        return
+    print(f"{'file':10} {'ms':>8} {'rows':>9} {'peak MiB':>9} {'peer ms':>8} {'ratio':>6}")
+    for r in results:
+        print(
+            f"{r['name']:10} {r['ms']:8} {r['rows']:9} {r['peak_mib']:9} "
+            f"{r['peer_ms'] or '-':>8} {r['of_peer'] or '-':>6}"
+        )
+
+
+if __name__ == "__main__":
+    main()
