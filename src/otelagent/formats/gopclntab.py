@@ -246,6 +246,15 @@ class GoTable:
             return entry, 0
         return entry, self._unpack(word, at + self._entry_size // 2)[0]
 
+    @property
+    def count(self) -> int:
+        """How many functions there are."""
+        return self._count
+
+    def entry(self, index: int) -> int:
+        """ELF address of function `index`; of `count`: the end of the last one."""
+        return self._functab(index)[0]
+
     def _find(self, addr: int) -> _Func | None:
         low, high = 0, self._count
         while low < high:
