@@ -153,6 +153,18 @@ s32 oa_symtab_add_end(struct oa_symtab *table, u64 addr)
 	return push_entry(table, (struct entry){.addr = addr, .rank = RANK_UNNAMED});
 }
 
+s32 oa_symtab_add_ends(struct oa_symtab *table, const u8 *pairs, u64 size, u64 base)
+{
+	for (u64 at = 0; at + 8 <= size; at += 8) {
+		s32 offset;
+
+		memcpy(&offset, pairs + at, sizeof(offset));
+		if (oa_symtab_add_end(table, base + (u64)(s64)offset))
+			return -1;
+	}
+	return 0;
+}
+
 static u64 parse_hex(const u8 **at, const u8 *end)
 {
 	u64 value = 0;

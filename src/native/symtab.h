@@ -52,6 +52,11 @@ s64 oa_symtab_add_kallsyms(struct oa_symtab *table, const u8 *bytes, u64 size, u
 /* Mark the end of whatever has no size and begins before `addr`. */
 s32 oa_symtab_add_end(struct oa_symtab *table, u64 addr);
 
+/* The same for each entry of a `.eh_frame_hdr` table: pairs of s32, the first of
+ * them relative to `base`. What has no size ends where other code is described.
+ */
+s32 oa_symtab_add_ends(struct oa_symtab *table, const u8 *pairs, u64 size, u64 base);
+
 /* Local untyped symbols may be assembler labels ($x, .L1): their names decide.
  * Gives up to `room` name offsets of table `strings` from index *at on, which
  * is moved; then the caller drops the labels by oa_symtab_drop.

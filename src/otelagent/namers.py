@@ -12,6 +12,7 @@ from otelagent.interpreters import registry
 from otelagent.symbolize.jit import JitProcesses
 from otelagent.symbolize.native import NativeSymbols
 from otelagent.symbolize.result import Named, unresolved
+from otelagent.unwind.cache import default_directory
 
 if TYPE_CHECKING:
     from otelagent.abi.codec import Generation
@@ -64,7 +65,9 @@ class Namers:
             symbols = NoSymbols()
             if self.symbols:
                 url = self.debuginfod or None
-                symbols = NativeSymbols.open(loaded.source, path, debuginfod=url)
+                symbols = NativeSymbols.open(
+                    loaded.source, path, debuginfod=url, cache_dir=default_directory()
+                )
             self._files[key] = symbols
         return loaded.executable, symbols
 

@@ -172,3 +172,23 @@ def test_hostile_headers_never_raise(tmp_path):
         symbols = NativeSymbols.open(BytesSource(bytes(broken)), "program", debug_dirs=())
         for addr in (0, 0x1139, 1 << 63, (1 << 64) - 1):
             symbols.name(addr, is_return_address=True)
+
+
+def test_exported_symbol_without_size_does_not_name_the_local_function_behind_it(tmp_path):
+    source = """
+__asm__(".text\\n.globl bare\\nbare:\\n .cfi_startproc\\n nop\\n nop\\n ret\\n .cfi_endproc\\n");
+__attribute__((noinline)) static int hidden(int x) { return x * 7 + 1; }
+int shown(int x) { return hidden(x) + hidden(x + 1); }
+"""
+    path = compile_c(tmp_path / "lib.so", "-O1", "-shared", "-fPIC", source=source)
+    hidden = next(r for r in nm_ranges(path) if r[2] == "hidden")
+    run(need("objcopy"), "--strip-all", path)
+    bare = next(
+        int(line.split()[0], 16)
+        for line in run("nm", "-D", path).splitlines()
+        if line.endswith(" bare")
+    )
+    symbols = open_symbols(path)
+
+    assert raw_name(symbols, bare + 2) == "bare"
+    assert raw_name(symbols, hidden[0]) == ""

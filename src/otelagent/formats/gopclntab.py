@@ -249,7 +249,7 @@ class GoTable:
     @property
     def count(self) -> int:
         """How many functions there are."""
-        return self._count
+        return int(self._count)
 
     def entry(self, index: int) -> int:
         """ELF address of function `index`; of `count`: the end of the last one."""

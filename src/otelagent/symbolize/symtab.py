@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SHF_EXECINSTR = 4
 MAX_NAME_BYTES = 16_384
 MAX_TABLE_BYTES = 512 << 20
+MAX_UNWIND_BYTES = 64 << 20
+# DW_EH_PE_udata4 (count), DW_EH_PE_datarel | DW_EH_PE_sdata4 (table): what every linker writes.
+_SORTED_TABLE = b"\x03\x3b"
 _CHUNK_BYTES = 24 << 15
 _DOUBTFUL_AT_ONCE = 4096
 _MAX_DOUBTFUL = 200_000
@@ -93,6 +96,8 @@ class SymbolTable:
         for elf in files:
             for symbols, strings in symbol_sections(elf):
                 table._add(elf, symbols, strings)
+        if all(s.type != SHT_SYMTAB for elf in files for s, _ in symbol_sections(elf)):
+            table._add_ends(files[0])
         table._finish()
         return table
 
@@ -107,6 +112,22 @@ class SymbolTable:
             raw = self._ffi.from_buffer("u8[]", data)
             if self._lib.oa_symtab_add(self._table, raw, len(data), index, strings.size):
                 raise BadElf("more symbols than can be handled")
+
+    def _add_ends(self, elf: ElfFile) -> None:
+        """Let `.eh_frame_hdr` bound what has no size.
+
+        Exported symbols alone do not say where the next function begins: local
+        ones lie between, and would be named after the exported one before them.
+        """
+        section = elf.section(".eh_frame_hdr")
+        if section is None or not 12 <= section.size <= MAX_UNWIND_BYTES:
+            return
+        data = elf.read(section.offset, section.size)
+        if data[0] != 1 or data[2:4] != _SORTED_TABLE:
+            return
+        raw = self._ffi.from_buffer("u8[]", data)
+        if self._lib.oa_symtab_add_ends(self._table, raw + 12, len(data) - 12, section.addr):
+            raise BadElf("more symbols than can be handled")
 
     def _finish(self) -> None:
         for index, strings in enumerate(self._strings):
