@@ -106,6 +106,16 @@ static __always_inline void py_give_up(struct oa_python_state *p, enum oa_fault 
 	p->fault = fault;
 }
 
+/* Look for the thread states in the process's own lists. */
+static __always_inline void py_begin_search(struct oa_python_state *p)
+{
+	p->phase = PY_SEARCH;
+	p->found = 0;
+	if (!py_read(p->proc.interpreters, &p->end) || !p->end ||
+	    !py_read(p->end + p->proc.interp_threads, &p->at))
+		py_give_up(p, OA_FAULT_PY_NO_THREAD);
+}
+
 static __always_inline void py_start(struct oa_state *s)
 {
 	struct oa_python_state *p = &s->python;
@@ -122,9 +132,6 @@ static __always_inline void py_start(struct oa_state *s)
 			report(s, OA_REPORT_PY_THREAD, 0);
 #endif
 		py_give_up(p, OA_FAULT_NONE);
-#ifndef OA_HOST
-		report(s, OA_REPORT_PY_THREAD, s->regs.pc);
-#endif
 		return;
 	}
 	p->proc = *proc;
@@ -143,10 +150,7 @@ static __always_inline void py_start(struct oa_state *s)
 	}
 	if (thread)
 		return;
-	p->phase = PY_SEARCH;
-	if (!py_read(p->proc.interpreters, &p->end) || !p->end ||
-	    !py_read(p->end + p->proc.interp_threads, &p->at))
-		py_give_up(p, OA_FAULT_PY_NO_THREAD);
+	py_begin_search(p);
 }
 
 /* Look at one thread state of the process; the newest come first. */
@@ -176,6 +180,21 @@ static __always_inline void py_search(struct oa_state *s)
 #endif
 }
 
+/* No state has frames for this run of the eval loop: it is in its prologue, or the
+ * states are those of a thread that ended, whose memory still looks alike.
+ */
+static __always_inline void py_open_none(struct oa_state *s)
+{
+	struct oa_python_state *p = &s->python;
+	bool has_frames = s->trace.sample.flags & (1 << OA_SAMPLE_INTERP_BIT);
+
+	p->candidate = OA_PY_STATES;
+	if (!p->searched && !p->high && !has_frames)
+		py_begin_search(p);
+	else
+		p->phase = p->high ? PY_READY : PY_LEAVE;
+}
+
 /* Begin with the frames of the next state that has any. */
 static __always_inline void py_open(struct oa_state *s)
 {
@@ -189,21 +208,30 @@ static __always_inline void py_open(struct oa_state *s)
 			p->candidate = i;
 		}
 	}
+	if (!cursor) {
+		py_open_none(s);
+		return;
+	}
 	p->saved_frames = s->trace.user_frames;
 	p->saved_hash = s->hash;
 	p->at = p->end = cursor;
 	p->phase = PY_WALK;
-	if (!cursor)
-		p->candidate = OA_PY_STATES;
-	else if (p->proc.kind != OA_PY_CFRAME)
-		return;
-	else if (py_read(cursor + p->proc.cframe_frame, &p->at) &&
-		 py_read(cursor + p->proc.cframe_previous, &p->next))
-		return;
-	else
+	if (p->proc.kind == OA_PY_CFRAME && (!py_read(cursor + p->proc.cframe_frame, &p->at) ||
+					     !py_read(cursor + p->proc.cframe_previous, &p->next)))
 		py_give_up(p, OA_FAULT_PY_READ);
-	if (p->phase == PY_WALK)
-		p->phase = p->high ? PY_READY : PY_LEAVE;
+}
+
+/* The state that is walked has no more frames: the next one may. */
+static __always_inline void py_close(struct oa_state *s)
+{
+	struct oa_python_state *p = &s->python;
+	u64 c = p->candidate;
+
+	if (s->trace.user_frames != p->saved_frames)
+		p->fault = OA_FAULT_PY_CHAIN;
+	oa_opaque(c);
+	p->cursor[c & (OA_PY_STATES - 1)] = 0;
+	py_open(s);
 }
 
 /* The newest eval loop may not have entered its frame yet (<= 3.10): then the frame
@@ -288,8 +316,12 @@ static __always_inline void py_walk_chain(struct oa_state *s)
 	u32 lasti;
 	u8 mark;
 
-	if (!p->at || read_user(p->frame, PY_FRAME_BYTES, p->at)) {
-		py_give_up(p, p->at ? OA_FAULT_PY_READ : OA_FAULT_PY_CHAIN);
+	if (!p->at) {
+		py_close(s);
+		return;
+	}
+	if (read_user(p->frame, PY_FRAME_BYTES, p->at)) {
+		py_give_up(p, OA_FAULT_PY_READ);
 		return;
 	}
 	mark = p->frame[p->proc.frame_entry & 0x7f];
@@ -334,13 +366,13 @@ static __always_inline void python_step(struct oa_state *s)
 			py_walk_object(s);
 		else
 			py_walk_chain(s);
-		if (p->phase == PY_WALK || s->done)
-			return;
-		if (p->phase == PY_LEAVE && p->high) {
+		if (p->phase == PY_LEAVE && p->high)
 			py_settle(s);
+		if (p->phase == PY_WALK || p->phase == PY_READY || s->done)
 			return;
-		}
 	}
+	if (p->phase == PY_SEARCH)
+		return;
 	if (p->phase != PY_LEAVE)
 		push_native(s);
 	if (!s->done) {

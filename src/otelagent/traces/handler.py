@@ -157,15 +157,21 @@ class TraceHandler:
     def _python_frame(self, generation: Generation, raw: RawFrame) -> Frame:
         key = (generation, raw.file_or_object, raw.word)
         with self._lock:
-            frame = self._python_frames.get(key)
-            if frame is not None:
-                return frame
+            known = self._python_frames.get(key)
+            if known is not None and known.lines:
+                return known
             namer = self._python(generation)
             if namer is None:
                 frame = Frame(FrameType.PYTHON, reason="the process was gone before it was read")
             else:
                 frame = namer.name(raw.file_or_object, raw.word)
-            self._python_frames[key] = _counted(frame)
+            if known is None:
+                _counted(frame)
+            elif not frame.lines:
+                return known
+            # Without a name it is tried again: code that is made and dropped over and
+            # over comes back to the same place in memory.
+            self._python_frames[key] = frame
             return frame
 
 

@@ -1,0 +1,207 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""CPython of every minor version, live: stacks are what the programs say of themselves.
+
+`python integration/pythons.py` fetches the builds that this machine lacks.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from integration.pythons import MINORS, find_pythons
+from integration.workloads.python.graph import CALLS
+from otelagent.model import FrameType
+from otelagent.profiler import Options, Profiler
+from tests.interpreters.python.walker import read_stacks
+
+WORKLOADS = Path(__file__).parent / "workloads" / "python"
+KINDS = (
+    *("recursion", "generators", "asynchronous", "c_extension", "callback"),
+    *("methods", "executed", "names", "switches"),
+)
+MOVING = ("calls", "threads", "churn", "forks", "subinterpreters")
+PYTHONS = find_pythons()
+MISSING = [minor for minor in MINORS if minor not in {python.version for python in PYTHONS}]
+EVERY = pytest.mark.parametrize(
+    "python",
+    [
+        *(pytest.param(python, id=python.name) for python in PYTHONS),
+        *(
+            pytest.param(None, id=minor, marks=pytest.mark.skip(f"no CPython {minor} here"))
+            for minor in MISSING
+        ),
+    ],
+)
+
+
+@contextmanager
+def running(python, program, kind):
+    command = [*python.command, str(WORKLOADS / program), kind]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    child = subprocess.Popen(command, env={**os.environ, **dict(python.env)}, **pipes)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def profile(pid, *, until, frequency_hz=299, bounded=False):
+    """Profile a process until enough samples have Python frames; (trace, count) pairs."""
+    options = Options(frequency_hz, pids=(pid,), bounded=bounded, max_frames=1024)
+    profiler = Profiler(options)
+    profiler.start()
+    deadline = time.monotonic() + 10
+    while count_python(profiler) < until and time.monotonic() < deadline:
+        time.sleep(0.05)
+    profiler.stop()
+    collector = profiler.collector
+    counts = Counter()
+    for key, total in collector.groups.items():
+        counts[key.hash] += total.count
+    found = [(profiler.handler.finish(collector.traces[h]), n) for h, n in counts.items()]
+    profiler.close()
+    return found
+
+
+def count_python(profiler):
+    traces = dict(profiler.collector.traces)
+    groups = list(profiler.collector.groups.items())
+    with_python = {key for key, raw in traces.items() if any(f.kind == 1 for f in raw.frames())}
+    return sum(total.count for key, total in groups if key.hash in with_python)
+
+
+def python_lines(trace):
+    """List (function, file, line) of a trace's Python frames, newest first."""
+    lines = []
+    for frame in trace.frames:
+        if frame.type == FrameType.PYTHON:
+            line = frame.lines[0] if frame.lines else None
+            named = line and (line.function.name, line.function.file, line.line)
+            lines.append(named or ("?", frame.reason, 0))
+    return lines
+
+
+@EVERY
+@pytest.mark.parametrize("kind", KINDS)
+def test_parked_stack_read_from_outside(python, kind):
+    """User space alone, by the same offsets: a waiting process's frames, names, lines."""
+    with running(python, "chains.py", kind) as child:
+        told = [tuple(frame[:3]) for frame in json.loads(child.stdout.readline())[0]]
+
+        stacks = read_stacks(child.pid)
+
+    assert told in [stack[1:] for states in stacks.values() for stack in states]
+
+
+@EVERY
+@pytest.mark.parametrize("kind", KINDS)
+def test_spinning_stack_is_whole(python, kind):
+    """Each sample has all Python frames, named, in order, and reaches the first C frame."""
+    with running(python, "chains.py", f"{kind},spin") as child:
+        told = [tuple(frame[:3]) for frame in json.loads(child.stdout.readline())[0]]
+
+        traces = profile(child.pid, until=15)
+
+    stacks = [(python_lines(trace), trace) for trace, _ in traces]
+    stacks = [(lines, trace) for lines, trace in stacks if lines]
+    assert stacks
+    for lines, trace in stacks:
+        begin = [name for name, _, _ in lines].index("park") + 1
+        assert told == lines[begin:]
+        assert trace.fault == ""
+
+
+@EVERY
+def test_switches_keep_c_frames_between(python):
+    """64 times Python → list.sort → Python: between two lambdas lie C frames, and no eval loop."""
+    with running(python, "chains.py", "switches,spin") as child:
+        child.stdout.readline()
+
+        traces = profile(child.pid, until=15)
+
+    whole = [trace for trace, _ in traces if python_lines(trace) and not trace.fault]
+    assert whole
+    for trace in whole:
+        kinds = "".join("p" if f.type == FrameType.PYTHON else "n" for f in trace.frames)
+        runs = [run for run in kinds.split("n") if run]
+        assert len(runs) >= 64
+        names = [f.lines[-1].function.name for f in trace.frames if f.lines]
+        assert "_PyEval_EvalFrameDefault" not in names
+
+
+@EVERY
+def test_bounded_programs_give_the_same(python):
+    """Without bpf_loop, by tail calls."""
+    with running(python, "chains.py", "recursion,spin") as child:
+        told = [tuple(frame[:3]) for frame in json.loads(child.stdout.readline())[0]]
+
+        traces = profile(child.pid, until=15, bounded=True)
+
+    stacks = [lines for lines in (python_lines(trace) for trace, _ in traces) if lines]
+    assert stacks
+    assert all(lines[-len(told) :] == told for lines in stacks)
+
+
+def find_wrong_call(lines):
+    """Say what in a stack the program could not have done; None if it could."""
+    ours = [
+        name.rsplit(".", maxsplit=1)[-1]
+        for name, file, _ in lines
+        if file.endswith("graph.py") or file.startswith("<")
+    ]
+    for callee, caller in zip(ours, ours[1:], strict=False):
+        if (callee, caller) == ("<module>", "subinterpreters"):
+            continue
+        if caller not in CALLS.get(callee, ()):
+            return f"{caller} cannot call {callee}"
+    return None if not ours or ours[-1] in ("<module>", "run_thread") else f"ends in {ours[-1]}"
+
+
+@EVERY
+@pytest.mark.parametrize("kind", MOVING)
+def test_moving_stacks_are_possible(python, kind):
+    """Of a program that calls all the time, 99 % of the stacks are paths of its call graph.
+
+    Not all: the kernel may interrupt CPython between two stores that belong together.
+    """
+    if kind == "subinterpreters" and int(python.version[2:]) < 8:
+        pytest.skip(f"CPython {python.version} has no module for subinterpreters")
+    with running(python, "graph.py", kind) as child:
+        traces = profile(child.pid, until=200, frequency_hz=499)
+
+    wrong = Counter()
+    for trace, count in traces:
+        lines = python_lines(trace)
+        if lines:
+            wrong[find_wrong_call(lines) or trace.fault] += count
+    assert wrong[""] >= 100
+    assert wrong[""] >= 0.99 * wrong.total(), wrong
+
+
+@pytest.mark.parametrize("kind", ["recursion", "generators", "methods", "switches"])
+def test_stack_is_that_of_py_spy(kind):
+    """Another profiler that reads memory sees the same functions and lines."""
+    python = next(python for python in PYTHONS if python.version == "3.11")
+    py_spy = Path(sys.executable).parent / "py-spy"
+    with running(python, "chains.py", f"{kind},spin") as child:
+        child.stdout.readline()
+        command = [py_spy, "dump", "--json", "--pid", str(child.pid)]
+        dump = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        traces = profile(child.pid, until=15)
+
+    theirs = [(f["name"], f["filename"], f["line"]) for f in json.loads(dump)[0]["frames"]]
+    begin = [name for name, _, _ in theirs].index("park")
+    ours = [lines for lines in (python_lines(trace) for trace, _ in traces) if lines]
+    for lines in ours:
+        at = [name for name, _, _ in lines].index("park")
+        mine = [(name.rsplit(".", 1)[-1], file, line) for name, file, line in lines[at:]]
+        assert mine == [(n.rsplit(".", 1)[-1], f, line) for n, f, line in theirs[begin:]]
