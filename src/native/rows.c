@@ -315,10 +315,12 @@ static int sort_fragments(struct oa_rows *rows)
 
 static void close_page(struct oa_rows *rows)
 {
-	struct oa_page_entry *last = rows->pages + rows->page_count - 1;
+	struct oa_page_entry *last;
 
-	if (rows->page_count)
-		last->count = rows->row_count - last->first;
+	if (!rows->page_count)
+		return;
+	last = &rows->pages[rows->page_count - 1];
+	last->count = rows->row_count - last->first;
 }
 
 static int open_page(struct oa_rows *rows, u32 page)
