@@ -55,6 +55,9 @@ fuzz: build ## feed mutated input to the parsers under ASan and UBSan
 	@$(PY) tests/fuzz/run.py
 endif
 
+oracle: build ## compare unwind rows of every system file with readelf's (long)
+	@$(PY) tools/oracle.py
+
 legal: build ## licences of all dependencies; writes build/deps.otelagent.csv
 	@$(PY) tools/legal.py
 

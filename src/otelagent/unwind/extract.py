@@ -15,12 +15,13 @@ from otelagent.formats.elf import EM_AARCH64, EM_X86_64, PF_X, PT_GNU_EH_FRAME
 from otelagent.unwind.cfi import add_cfi, find_debug_frame, find_eh_frame
 from otelagent.unwind.go import add_go, find_go_table
 from otelagent.unwind.rows import RowBuilder, RowTable
+from otelagent.unwind.separate import separate_files, separate_key
 from otelagent.unwind.special import MAX_CODE_BYTES, add_special
 
 if TYPE_CHECKING:
     from otelagent.formats.elf import ElfFile
 
-__all__ = ["RowTable", "extract", "used_ranges"]
+__all__ = ["RowTable", "extract", "used_elsewhere", "used_ranges"]
 
 _USED_SECTIONS = (".eh_frame", ".debug_frame", ".gopclntab", ".gnu_debugdata", ".plt", ".plt.sec")
 _ENTRY_BYTES = 256
@@ -43,17 +44,32 @@ def extract(elf: ElfFile) -> RowTable:
     builder = RowBuilder([(s.vaddr, s.vaddr + s.filesz) for s in elf.executable_loads()])
     sources: list[str] = []
     has_go = _add_go(builder, elf, sources)
-    for find in (find_eh_frame, find_debug_frame):
-        if has_go and find is find_debug_frame:
-            continue  # says the same as Go's own table, for longer
+    _add_sections(builder, elf, sources, "", with_debug_frame=not has_go)
+    if builder.fragments < MIN_FUNCTIONS and not has_go:
+        _add_separate(builder, elf, sources)
+    sources += add_special(builder, elf, covered=builder.fragments > MIN_FUNCTIONS)
+    return builder.finish(sources)
+
+
+def _add_sections(
+    builder: RowBuilder, elf: ElfFile, sources: list[str], where: str, *, with_debug_frame: bool
+) -> None:
+    """Add `.eh_frame` and, unless Go's own table said the same, `.debug_frame`."""
+    for find in (find_eh_frame, find_debug_frame) if with_debug_frame else (find_eh_frame,):
         try:
             section = find(elf)
             if section is not None:
-                sources.append(add_cfi(builder, elf, section))
+                sources.append(add_cfi(builder, elf, section, where))
         except BadElf as err:
-            sources.append(f"{find.__name__.removeprefix('find_')}: {err}")
-    sources += add_special(builder, elf, covered=builder.fragments > MIN_FUNCTIONS)
-    return builder.finish(sources)
+            sources.append(f"{find.__name__.removeprefix('find_')}{where}: {err}")
+
+
+def _add_separate(builder: RowBuilder, elf: ElfFile, sources: list[str]) -> None:
+    try:
+        for name, found in separate_files(elf):
+            _add_sections(builder, found, sources, f" of {name}", with_debug_frame=True)
+    except BadElf as err:
+        sources.append(str(err))
 
 
 def _add_go(builder: RowBuilder, elf: ElfFile, sources: list[str]) -> bool:
@@ -66,6 +82,14 @@ def _add_go(builder: RowBuilder, elf: ElfFile, sources: list[str]) -> bool:
         sources.append(str(err))
         return False
     return True
+
+
+def used_elsewhere(elf: ElfFile) -> bytes:
+    """Describe what `extract` may use outside of the file; empty if nothing."""
+    sections = [elf.section(name) for name in _USED_SECTIONS]
+    if sum(section.size for section in sections if section) >= MIN_INFORMATION_BYTES:
+        return b""
+    return separate_key(elf)
 
 
 def used_ranges(elf: ElfFile) -> list[tuple[int, int]]:

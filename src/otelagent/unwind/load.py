@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from otelagent.errors import BadElf
 from otelagent.unwind.cache import FORMAT_VERSION, RowCache, decode_table, encode_table
-from otelagent.unwind.extract import extract, used_ranges
+from otelagent.unwind.extract import extract, used_elsewhere, used_ranges
 from otelagent.unwind.file_id import file_id
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def rows_key(source: Source, elf: ElfFile) -> bytes:
     the FileID and the build id of a library everybody uses.
     """
     digest = hashlib.sha256(b"rows %d %d\0" % (FORMAT_VERSION, elf.machine))
-    digest.update(file_id(source) + elf.build_id.encode() + b"\0")
+    digest.update(file_id(source) + elf.build_id.encode() + b"\0" + used_elsewhere(elf) + b"\0")
     for offset, size in used_ranges(elf):
         digest.update(b"%d %d\0" % (offset, size))
         for at in range(offset, offset + size, _HASH_PIECE):
