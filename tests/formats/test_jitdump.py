@@ -82,7 +82,7 @@ def test_header_gives_its_length():
     assert parse_header(HEADER + bytes(9)) == 40
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.binary(max_size=300), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255))))
 def test_any_bytes_are_read_or_refused(tail, changes):
     data = bytearray(RECORDS + tail)

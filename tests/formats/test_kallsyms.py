@@ -8,7 +8,7 @@ from otelagent.formats.kallsyms import Kallsyms, ModuleRange, parse_modules
 LINE = b"ffffffff81000000 T startup\nffffffff81000100 t second\t[mod]\n"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.binary(max_size=300) | st.lists(st.sampled_from(list(LINE)), max_size=200).map(bytes))
 def test_any_bytes_are_parsed(data):
     symbols = Kallsyms(LINE + data)

@@ -50,7 +50,7 @@ def test_entries_are_bounded(monkeypatch):
     assert len(table) == 3 < MAX_ENTRIES
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.binary(max_size=200) | st.lists(st.sampled_from(list(TEXT)), max_size=200).map(bytes))
 def test_any_bytes_are_parsed(data):
     table = CodeMap()

@@ -64,9 +64,8 @@ def normal(text: str) -> str:
     return text.replace(" ", "")
 
 
-@pytest.mark.parametrize("compiler", ["g++", "clang++"])
-def test_all_names_of_a_cxx_program_are_those_of_binutils(tmp_path, compiler):
-    path = compile_c(tmp_path / "program", "-O0", compiler=compiler, source=CXX_SOURCE)
+def test_all_names_of_a_cxx_program_are_those_of_binutils(tmp_path):
+    path = compile_c(tmp_path / "program", "-O0", compiler="g++", source=CXX_SOURCE)
     names = sorted({r[2] for r in nm_ranges(path) if r[2].startswith("_Z")})
     assert len(names) > 50
 
@@ -75,12 +74,12 @@ def test_all_names_of_a_cxx_program_are_those_of_binutils(tmp_path, compiler):
     assert [normal(one) for one in got] == [normal(one) for one in filtered(names)]
 
 
-@pytest.mark.parametrize("scheme", ["legacy", "v0"])
-def test_all_names_of_a_rust_program_are_those_of_binutils(tmp_path, scheme):
+def test_all_names_of_a_rust_program_are_those_of_binutils(tmp_path):
+    """The standard library has v0 names; the program is given them too."""
     (tmp_path / "r.rs").write_text(RUST_SOURCE)
     program = tmp_path / "r"
-    flags = [] if scheme == "legacy" else ["-Csymbol-mangling-version=v0"]
-    run(need("rustc"), "-O", *flags, tmp_path / "r.rs", "-o", program)
+    flags = ["-O", "-Csymbol-mangling-version=v0"]
+    run(need("rustc"), *flags, tmp_path / "r.rs", "-o", program)
     names = sorted({r[2] for r in nm_ranges(program) if r[2].startswith(("_R", "_ZN"))})
     assert len(names) > 50
 
@@ -113,7 +112,7 @@ def test_long_name_is_cut_and_marked():
 SEEDS = [name.encode() for name in KNOWN] + [bomb()]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.integers(2, 400), st.sampled_from(b"STRPNIEJDpXLZUl_019BFKM.QcvA"))),

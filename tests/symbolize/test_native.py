@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from otelagent.formats.elf import BytesSource
+from otelagent.formats.elf import BytesSource, ElfFile
 from otelagent.host.files import open_file
 from otelagent.model import FrameType
 from otelagent.symbolize.native import NativeSymbols
 from otelagent.symbolize.result import BAD_FILE, NO_SYMBOLS
 from tests.symbolize.builds import (
     CXX_SOURCE,
+    RUST_SOURCE,
     compile_c,
     need,
     nm_ranges,
@@ -192,3 +193,41 @@ int shown(int x) { return hidden(x) + hidden(x + 1); }
 
     assert raw_name(symbols, bare + 2) == "bare"
     assert raw_name(symbols, hidden[0]) == ""
+
+
+ARM_SOURCE = """
+extern int puts(const char *);
+__attribute__((noinline)) static int inner(int x) { return x * 3; }
+int shown(int x) { puts("x"); return inner(x); }
+__asm__(".text\\n.globl bare\\nbare:\\n nop\\n .word 5\\n nop\\n ret\\n");
+"""
+
+
+def test_arm_file_has_no_mapping_symbols_and_named_stubs(tmp_path):
+    """`$x` and `$d` mark code and data inside of functions: they are no names."""
+    need("ld.lld")
+    flags = ["--target=aarch64-linux-gnu", "-O1", "-fPIC", "-shared", "-nostdlib"]
+    flags += ["-fuse-ld=lld", "-w"]
+    path = compile_c(tmp_path / "arm.so", *flags, compiler="clang", source=ARM_SOURCE)
+    symbols = open_symbols(path)
+    ranges = {name: (start, size) for start, size, name in nm_ranges(path)}
+    with open_file(str(path)) as source:
+        plt = ElfFile(source).section(".plt")
+
+    assert raw_name(symbols, ranges["inner"][0]) == "inner"
+    assert raw_name(symbols, ranges["inner"][0] + ranges["inner"][1]) != "$x"
+    assert [raw_name(symbols, plt.addr + at) for at in (0, 28, 32, 44)] == [
+        "",
+        "",
+        "puts@plt",
+        "puts@plt",
+    ]
+
+
+def test_every_address_in_a_symbol_of_rust_is_named_and_none_wrongly(tmp_path):
+    (tmp_path / "r.rs").write_text(RUST_SOURCE)
+    run(need("rustc"), "-O", tmp_path / "r.rs", "-o", tmp_path / "r")
+
+    symbols = open_symbols(tmp_path / "r", lines=False)
+
+    check_against_nm(symbols, nm_ranges(tmp_path / "r"))
