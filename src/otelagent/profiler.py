@@ -172,6 +172,11 @@ class Profiler:
         """Follow CPUs that come and go; to be called about once a second."""
         self.sampling.refresh()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether one of the threads died; `stop` raises what it died of."""
+        return self.reader_error is not None or self.processes.error is not None
+
     def stop(self) -> None:
         """Stop sampling, and take everything that is still on its way."""
         self.sampling.disable()

@@ -45,22 +45,48 @@ def make_profile(
         host=host_attributes(),
         notes=notes(profiler, losses),
     )
-    processes: dict[Generation, Process] = {}
-    threads: dict[tuple[int, bytes], Thread] = {}
-    traces = profiler.collector.traces
-    for key, total in groups.items():
-        raw = traces[key.hash]
-        process = processes.get(raw.generation)
+    Merger(profiler).add(groups, profile, offset)
+    return profile
+
+
+class Merger:
+    """Names what was counted, and adds it to profiles; owned by one thread."""
+
+    def __init__(self, profiler: Profiler) -> None:
+        self._profiler = profiler
+        self._processes: dict[Generation, Process] = {}
+        self._threads: dict[tuple[int, bytes], Thread] = {}
+
+    def add(
+        self,
+        groups: Mapping[GroupKey, GroupTotal],
+        profile: Profile,
+        offset_ns: int | None = None,
+    ) -> None:
+        """Add groups to a profile; times are left out where the offset to UNIX time is None."""
+        traces = self._profiler.collector.traces
+        for key, total in groups.items():
+            raw = traces[key.hash]
+            times = () if offset_ns is None else [at + offset_ns for at in total.times_ns]
+            trace = self._profiler.handler.finish(raw)
+            process = self._process(raw)
+            thread = self._thread(key)
+            profile.add(trace, process, thread, total.count, total.weight, times)
+
+    def _process(self, raw: RawTrace) -> Process:
+        process = self._processes.get(raw.generation)
         if process is None:
-            process = processes[raw.generation] = _process_of(profiler, raw)
-        thread = threads.get((key.tid, key.comm))
+            process = _process_of(self._profiler, raw)
+            if process.executable:  # else it may become known yet
+                self._processes[raw.generation] = process
+        return process
+
+    def _thread(self, key: GroupKey) -> Thread:
+        thread = self._threads.get((key.tid, key.comm))
         if thread is None:
             name = key.comm.rstrip(b"\0").decode(errors="replace")
-            thread = threads[key.tid, key.comm] = Thread(key.tid, name)
-        times = [at + offset for at in total.times_ns]
-        trace = profiler.handler.finish(raw)
-        profile.add(trace, process, thread, total.count, total.weight, times)
-    return profile
+            thread = self._threads[key.tid, key.comm] = Thread(key.tid, name)
+        return thread
 
 
 def _process_of(profiler: Profiler, raw: RawTrace) -> Process:

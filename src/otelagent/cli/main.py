@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -35,6 +35,8 @@ app.command()(elf)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 (slow to import)
+
         typer.echo(f"otelagent {version('otelagent')}")
         raise typer.Exit
 
@@ -51,6 +53,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; nobody sees a traceback unless OTELAGENT_DEBUG=1."""
+    _stand_in_for_closed_files()
     try:
         app()
     except AgentError as err:
@@ -58,15 +61,38 @@ def main() -> None:
     except KeyboardInterrupt as err:
         _fail("interrupted", "", 130, err)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(141)
     except Exception as err:  # noqa: BLE001 (the last resort)
         what = f"internal error: {type(err).__name__}: {err}"
         _fail(what, "OTELAGENT_DEBUG=1 shows where; please report it", 1, err)
 
 
+def _stand_in_for_closed_files() -> None:
+    """Occupy descriptors 0 to 2, so that no file that we open gets what is said on stderr."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # Standard output opened for reading: who writes there is told that it is closed.
+            os.open(os.devnull, os.O_RDONLY if fd < 2 else os.O_WRONLY)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _drop_output() -> None:
+    """Forget what could not be written: the interpreter would try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _fail(message: str, hint: str, status: int, err: BaseException) -> None:
     if os.environ.get("OTELAGENT_DEBUG") == "1":
         raise err
-    sys.stderr.write(f"otelagent: {message}\n" + (f"  {hint}\n" if hint else ""))
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"otelagent: {message}\n" + (f"  {hint}\n" if hint else ""))
+        sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _drop_output()
     sys.exit(status)

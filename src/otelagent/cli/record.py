@@ -11,7 +11,7 @@ import typer
 
 Command = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[-- COMMAND...]", help="Run this and profile all of it."),
+    typer.Argument(metavar="-- COMMAND", help="Run this and profile all of it."),
 ]
 Pids = Annotated[
     list[int] | None,
@@ -97,6 +97,7 @@ def record(
             max_frames=max_frames,
             force=force,
             quiet=quiet,
+            verbose=verbose,
             symbols=not no_symbols,
             debuginfod=debuginfod,
             btf_path=btf_path,

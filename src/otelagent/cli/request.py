@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from otelagent.errors import ConfigError
+from otelagent.errors import AgentError, ConfigError
 from otelagent.host import procfs
 from otelagent.host.cgroup import find_cgroup
 
@@ -35,6 +35,7 @@ class Request:
     max_frames: int
     force: bool
     quiet: bool
+    verbose: int
     symbols: bool
     debuginfod: str
     btf_path: Path | None
@@ -72,6 +73,10 @@ def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> O
     if command:
         return replace(options, pids=(command.pid,))
     for pid in request.pids:
+        leader = procfs.leader_of(pid)
+        if leader != pid:
+            hint = f"-p {leader} samples all of its threads"
+            raise AgentError(f"{pid} is a thread of process {leader}", hint=hint)
         if procfs.is_kernel_thread(pid):
             talk.say(f"process {pid} is a kernel thread: it has kernel frames only")
     pids = list(request.pids)
@@ -89,8 +94,8 @@ def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> O
     return replace(options, pids=tuple(pids), cgroups=tuple(unified))
 
 
-def intention(request: Request, seconds: float | None, output: str) -> str:
-    """Say what is going to happen."""
+def intention(request: Request, seconds: float | None, purpose: str) -> str:
+    """Say what is going to happen; `purpose` is what Ctrl-C leads to (`writes x.html`)."""
     what = "the whole system"
     if request.command:
         what = " ".join(request.command)
@@ -98,7 +103,10 @@ def intention(request: Request, seconds: float | None, output: str) -> str:
         named = [f"{pid} ({procfs.read_comm(pid)})" for pid in request.pids]
         what = ("process " if len(named) == 1 else "processes ") + ", ".join(named)
     elif request.cgroups:
-        what = "cgroup " + ", ".join(request.cgroups)
-    until = f"for {seconds:g} s" if seconds else "until it ends" if request.command else ""
-    ending = "; Ctrl-C stops and writes " if until else "until Ctrl-C, then write "
-    return f"sampling {what} at {request.frequency_hz} Hz {until}{ending}{output}"
+        what = ("cgroup " if len(request.cgroups) == 1 else "cgroups ") + ", ".join(request.cgroups)
+    until = "until Ctrl-C"
+    if seconds is not None:
+        until = f"for {seconds:g} s"
+    elif request.command or request.pids:
+        until = "until it ends" if len(request.pids) < 2 else "until they end"
+    return f"sampling {what} at {request.frequency_hz} Hz {until}; Ctrl-C {purpose}"

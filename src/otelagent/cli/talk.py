@@ -1,10 +1,30 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What commands say on stderr."""
+"""What commands say on stderr; a stderr that is closed or broken silences them, no more."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import signal
 import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from otelagent.errors import OutputError
+from otelagent.host.command import ENDING
+from otelagent.profile.table import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+    from typing import TextIO
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 class Talk:
@@ -12,24 +32,48 @@ class Talk:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._live = sys.stderr.isatty() and not quiet
+        self._live = not quiet and is_terminal(sys.stderr)
         self._shown = False
 
     def say(self, text: str) -> None:
-        """Write a line."""
+        """Write a line; names in it cannot steer the terminal."""
         if not self._quiet:
-            self._clear()
-            sys.stderr.write(f"otelagent: {text}\n")
-            sys.stderr.flush()
+            self._write(f"otelagent: {printable(text)}\n")
 
     def status(self, text: str) -> None:
         """Rewrite the status line."""
         if self._live:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-            self._shown = True
+            width = shutil.get_terminal_size().columns
+            self._write(text[: width - 1], end=False)
 
-    def _clear(self) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            self._shown = False
+    def _write(self, text: str, *, end: bool = True) -> None:
+        before = "\r\x1b[K" if self._shown or not end else ""
+        self._shown = not end
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(before + text)
+            sys.stderr.flush()
+
+    @contextmanager
+    def patience(self, work: str) -> Iterator[None]:
+        """While something is written, let a second Ctrl-C give up, and only the second.
+
+        Raises:
+            OutputError: Inside, at the second signal.
+        """
+        count = 0
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            nonlocal count
+            count += 1
+            if count > 1:
+                raise OutputError(f"interrupted while {work} ({signal.Signals(number).name})")
+            self.say(f"still {work}; once more gives up")
+
+        old = {number: signal.signal(number, on_signal) for number in ENDING}
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for number, handler in old.items():
+                signal.signal(number, handler)

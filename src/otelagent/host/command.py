@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +27,14 @@ class CommandFailed(AgentError):  # noqa: N818 (named for the fate)
     """The command could not be started: exit 127 (not found) or 126."""
 
     def __init__(self, command: str, number: int) -> None:
-        super().__init__(f"{command}: {os.strerror(number)}")
-        self.exit_status = 127 if number == errno.ENOENT else 126
+        is_missing = number == errno.ENOENT
+        named = is_missing and "/" not in command
+        super().__init__(f"{command}: {'command not found' if named else os.strerror(number)}")
+        self.exit_status = 127 if is_missing else 126
+
+
+ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Signals that ask us to end; the front blocks them and looks at them itself."""
 
 
 @dataclass(slots=True)
@@ -40,13 +48,21 @@ class HeldCommand:
     status: int | None = None
 
     @classmethod
-    def fork(cls, argv: Sequence[str]) -> HeldCommand:
-        """Make the child; call it before any thread is started."""
+    def fork(cls, argv: Sequence[str], *, is_silent: bool = False) -> HeldCommand:
+        """Make the child; call it before any thread is started.
+
+        Args:
+            argv: The program, looked for on PATH, and its arguments.
+            is_silent: Keep it off the terminal: what it reads or writes there is nothing.
+        """
         wait_read, wait_write = os.pipe()
         error_read, error_write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _child(tuple(argv), wait_read, error_write)
+            # Else it would wait for itself when we end without a word.
+            os.close(wait_write)
+            os.close(error_read)
+            _child(tuple(argv), wait_read, error_write, is_silent)
         os.close(wait_read)
         os.close(error_write)
         return cls(pid, tuple(argv), wait_write, error_read)
@@ -68,6 +84,35 @@ class HeldCommand:
             self.reap(wait=True)
             raise CommandFailed(self.argv[0], int(told))
 
+    def abandon(self) -> None:
+        """End and reap a child, however far it has come; for when something else failed."""
+        for fd in (self._release_fd, self._error_fd):
+            if fd >= 0:
+                os.close(fd)
+        is_held = self._release_fd >= 0
+        self._release_fd = self._error_fd = -1
+        self.end(signal.SIGKILL if is_held else signal.SIGTERM)
+
+    def end(self, first: signal.Signals | None, grace_seconds: float = 5) -> bool:
+        """Signal it, wait, then kill it; False if it had to be killed.
+
+        Args:
+            first: What is sent first; None if it got a signal already.
+            grace_seconds: How long to wait. One of our signals that comes meanwhile
+                (and that is blocked) ends the wait.
+        """
+        if first is not None:
+            self.send(first)
+        deadline = time.monotonic() + grace_seconds
+        while not self.reap():
+            left = deadline - time.monotonic()
+            info = signal.sigtimedwait(ENDING | {signal.SIGCHLD}, min(max(left, 0), 0.1))
+            if left <= 0 or (info and info.si_signo in ENDING):
+                self.send(signal.SIGKILL)
+                self.reap(wait=True)
+                return False
+        return True
+
     def reap(self, *, wait: bool = False) -> bool:
         """Take its exit status if it has ended; True then."""
         if self.status is None:
@@ -82,22 +127,59 @@ class HeldCommand:
             os.kill(self.pid, number)
 
     @property
+    def group(self) -> int:
+        """Its process group; 0 if it has ended."""
+        try:
+            return os.getpgid(self.pid) if self.status is None else 0
+        except ProcessLookupError:
+            return 0
+
+    @property
     def exit_status(self) -> int:
         """Its status as a shell tells it: 128+n if signal n ended it."""
         status = self.status or 0
         return 128 - status if status < 0 else status
 
 
-def _child(argv: tuple[str, ...], wait_fd: int, error_fd: int) -> None:
+def _child(argv: tuple[str, ...], wait_fd: int, error_fd: int, is_silent: bool) -> None:
     """Wait, exec; never returns."""
     try:
         if not os.read(wait_fd, 1):
             os._exit(125)  # the profiler gave up
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.execvp(argv[0], argv)  # noqa: S606 (no shell is what we want)
+        if is_silent:
+            _leave_terminal()
+        _restore_signals()
+        _exec(argv)
     except OSError as err:
         number = err.errno or errno.ENOEXEC
         os.write(error_fd, str(number).encode())
     finally:
         os._exit(127)
+
+
+def _leave_terminal() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        if os.isatty(fd):
+            os.dup2(null, fd)
+
+
+def _restore_signals() -> None:
+    """Undo what the Python interpreter and the profiler changed; what was ignored stays so."""
+    # A Ctrl-C that is pending must end the child, not raise KeyboardInterrupt in it.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _exec(argv: tuple[str, ...]) -> None:
+    """Become the program; a script without `#!` is run by sh, as execvp(3) does it."""
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606 (no shell is what we want)
+    except OSError as err:
+        path = shutil.which(argv[0])
+        if err.errno != errno.ENOEXEC or path is None:
+            raise
+        os.execv("/bin/sh", ("/bin/sh", path, *argv[1:]))  # noqa: S606

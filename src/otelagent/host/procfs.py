@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from pathlib import Path
 
@@ -47,6 +48,32 @@ def _read(path: Path) -> bytes:
 def is_alive(pid: int) -> bool:
     """Tell whether a process has threads left."""
     return Path(f"/proc/{pid}").exists()
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a process is gone, or only waits for its parent to take its status."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        if stat.rpartition(b")")[2].split()[0] not in {b"Z", b"X"}:
+            return False
+        # A process whose first thread has ended is a zombie too while others run.
+        return len(os.listdir(f"/proc/{pid}/task")) <= 1  # noqa: PTH208 (names only)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def leader_of(tid: int) -> int:
+    """Give the process that a thread belongs to; itself for a process.
+
+    Raises:
+        ProcessGone: There is no such process or thread.
+    """
+    try:
+        status = Path(f"/proc/{tid}/status").read_bytes()
+    except (FileNotFoundError, ProcessLookupError) as err:
+        raise ProcessGone(f"there is no process {tid}") from err
+    found = re.search(rb"^Tgid:\s*(\d+)$", status, re.MULTILINE)
+    return int(found[1]) if found else tid
 
 
 def is_kernel_thread(pid: int) -> bool:

@@ -45,7 +45,7 @@ def require() -> None:
     lacking = missing(effective(Path("/proc/self/status").read_text()))
     if not lacking:
         return
-    names = ",".join(name.lower() for name, _ in lacking)
     what = "; ".join(f"{name} {purpose}" for name, purpose in lacking)
-    hint = f"run it with sudo, or with these capabilities: capsh --caps={names}+eip, systemd's "
-    raise NotPermitted(f"not permitted: this needs {what}", hint=f"{hint}AmbientCapabilities=")
+    names = " ".join(name for name, _ in lacking)
+    hint = f'use sudo, or grant them: systemd-run -t -p User=NAME -p AmbientCapabilities="{names}"'
+    raise NotPermitted(f"not permitted: this needs {what}", hint=hint)

@@ -9,8 +9,9 @@ per new trace. A sample whose trace is not known is counted, never guessed.
 from __future__ import annotations
 
 import logging
+import threading
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from otelagent import metrics
@@ -78,7 +79,10 @@ class Tally:
 
 
 class Collector:
-    """Traces and counts of a recording; used by the reader thread, read by others after it ended.
+    """Traces and counts of a recording, owned by the reader thread.
+
+    `take` and `tally_now` may be called from any thread; `traces` may be looked
+    up in by the hashes that `take` gave, since a trace is never removed.
 
     Args:
         on_deferred: Takes the bytes of a deferred stack.
@@ -100,9 +104,26 @@ class Collector:
         self.tally = Tally()
         self.malformed = 0
         self.deferred = 0
+        # Held for a whole batch by the reader, so that a sample costs nothing more.
+        self._lock = threading.Lock()
+
+    def take(self) -> dict[GroupKey, GroupTotal]:
+        """Give what was counted since the last call, and begin anew."""
+        with self._lock:
+            groups, self.groups = self.groups, {}
+        return groups
+
+    def tally_now(self) -> Tally:
+        """Copy how well stacks were walked until now."""
+        with self._lock:
+            return replace(self.tally, faults=dict(self.tally.faults))
 
     def add_batch(self, batch: Batch) -> None:
         """Take what was drained: records first, since groups refer to their traces."""
+        with self._lock:
+            self._add_batch(batch)
+
+    def _add_batch(self, batch: Batch) -> None:
         self.malformed += batch.malformed
         for kind, data in batch.records():
             try:
@@ -134,11 +155,12 @@ class Collector:
     def add_finished(self, data: bytes) -> None:
         """Take a deferred stack that was unwound: a trace and one sample of it."""
         trace = decode_trace(data)
-        known = self.traces.setdefault(trace.hash, trace)
-        if known is trace:
-            self._on_trace(trace)
         key = GroupKey(trace.hash, trace.pid, trace.tid, trace.comm)
-        self._count(trace, key, 1, trace.weight, (trace.time_ns,))
+        with self._lock:
+            known = self.traces.setdefault(trace.hash, trace)
+            if known is trace:
+                self._on_trace(trace)
+            self._count(trace, key, 1, trace.weight, (trace.time_ns,))
 
     def _count(
         self,

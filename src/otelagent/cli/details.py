@@ -1,0 +1,44 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What `--verbose` tells at the end of a recording: every number, with what it counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otelagent import metrics
+from otelagent.abi._generated import HELP, Counter, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otelagent.losses import Losses
+    from otelagent.profiler import Profiler
+
+MAX_REASONS = 20
+_FAULTS = {fault.name: HELP[Fault][fault] for fault in Fault}
+
+
+def details(profiler: Profiler, losses: Losses) -> Iterator[str]:
+    """List the counters of the kernel side, faults, guesses, and why names are missing."""
+    tally = profiler.collector.tally_now()
+    yield "counters of the kernel side:"
+    for counter in Counter:
+        if counter.name in losses.counters:
+            yield _line(losses.counters[counter.name], counter.name, HELP[Counter][counter])
+    yield f"stacks: {tally.complete} of {tally.user} with user frames are complete"
+    yield _line(tally.guessed, "GUESSED", "a frame was found by the frame pointer, without a row")
+    yield _line(profiler.collector.deferred, "DEFERRED", "copied, and unwound in user space")
+    for name, count in sorted(tally.faults.items(), key=lambda fault: -fault[1]):
+        yield _line(count, name, _FAULTS.get(name, "an unknown fault"))
+    yield "counters of the user side:"
+    for metric in metrics.ALL.values():
+        if metric.total:
+            yield _line(metric.total, metric.name, metric.help)
+        for reason, count in metric.values.most_common(MAX_REASONS):
+            if reason:
+                yield f"{'':14}{count}: {reason}"
+
+
+def _line(count: int, name: str, text: str) -> str:
+    return f"{count:>10}  {name.lower()}: {text}"
