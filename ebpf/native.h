@@ -278,7 +278,9 @@ static __always_inline void step_signal(struct oa_state *s)
 	s->bx_addr = 0;
 }
 
-/* Step by the frame pointer where it is known to be one (Go). */
+/* Step by the frame pointer where it is known to be one: in Go functions that
+ * switch stacks. The caller's stack may lie below, so the direction is not checked.
+ */
 static __always_inline void step_frame_pointer(struct oa_state *s)
 {
 	u64 pair[2];
@@ -289,6 +291,7 @@ static __always_inline void step_frame_pointer(struct oa_state *s)
 		return;
 	}
 	s->bx_known = 0;
+	s->regs.gp[REG_SP] = 0;
 	to_caller(s, strip_pac(pair[1]), fp + 16, pair[0]);
 }
 

@@ -126,6 +126,16 @@ def test_a_known_frame_pointer_is_followed_without_looking_at_code():
     assert walk.frames[1] == (CALLER - BIAS, RETURN, FrameKind.NATIVE)
 
 
+def test_a_known_frame_pointer_may_lead_to_a_stack_below():
+    """Go runs parts of its runtime on another stack, which may lie above the goroutine's."""
+    rows = LEAF | {0x1000: rule((CfaKind.REG, SP, 80)), 0x1700: Row.FRAME_POINTER}
+    stack = [0, STACK + 64, CALLER, 0, 0, 0, 0, 0, 0, TEXT + 0x780]
+
+    walk = World(rows=rows, stack=stack, regs={FP: STACK + 8}).walk()
+
+    assert walk.addrs == [0x1000, 0x1780, CALLER - BIAS]
+
+
 @x86_only
 def test_a_signal_frame_gives_back_every_register():
     """The interrupted frame is as good as the newest: its pc is no return address."""
