@@ -115,8 +115,8 @@ static int is_name(const struct go *go, u32 offset, const char *name)
 
 static enum kind classify(const struct go *go, const u8 *function)
 {
-	static const char *const stops[] = {"runtime.goexit", "runtime.mstart", "runtime.rt0_go",
-					    "runtime.mcall", "runtime.morestack"};
+	static const char *const stops[] = {"runtime.goexit", "runtime.mstart",	   "runtime.rt0_go",
+					    "runtime.mcall",  "runtime.morestack", "runtime.gogo"};
 	static const char *const switching[] = {"runtime.systemstack", "runtime.asmcgocall"};
 	u32 name = (u32)get(function + go->name_at, 4), i;
 	u8 id = function[go->id_at], flags = function[go->id_at + 1];
