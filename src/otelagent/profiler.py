@@ -229,7 +229,7 @@ class Profiler:
 
     def _met_python(self, report: Report) -> None:
         entry = self.table.entries.get(report.generation.pid)
-        if entry:
+        if entry and entry.now.generation == report.generation:
             self.runtimes.met(report.generation, entry.now.space, report.time_ns)
 
     def _see(self, raw: RawTrace) -> None:

@@ -141,10 +141,10 @@ class ProcessesThread(threading.Thread):
         self._finish_waiting(time.monotonic_ns())
 
     def _report(self, report: Report) -> None:
-        if report.reason == ReportReason.PY_THREAD:
-            self._on_python(report)
-        else:
+        if report.reason != ReportReason.PY_THREAD:
             self._table.reported(report.generation, report.addr, report.time_ns)
+        # Also for a process that is new: its first Python frames come with its first mappings.
+        self._on_python(report)
 
     def _defer(self, data: bytes) -> None:
         if len(self._waiting) >= MAX_WAITING:

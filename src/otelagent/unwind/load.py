@@ -109,8 +109,10 @@ def _write(fd: int, data: bytes) -> None:
 def _wait(pid: int) -> int:
     """Wait for the child, but not for ever. Returns its wait status."""
     fd = os.pidfd_open(pid)
+    poll = select.poll()  # select() cannot wait for descriptors above 1,023
+    poll.register(fd, select.POLLIN)
     try:
-        if not select.select([fd], [], [], TIMEOUT_SECONDS)[0]:
+        if not poll.poll(TIMEOUT_SECONDS * 1000):
             os.kill(pid, signal.SIGKILL)
     finally:
         os.close(fd)

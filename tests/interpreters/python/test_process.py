@@ -17,7 +17,7 @@ from otelagent.interpreters.python import PythonBuild, attach
 from otelagent.interpreters.python.layout import TABLE
 from otelagent.interpreters.python.process import PythonProcess, PythonThread
 from tests.interpreters.python.fakes import FakeMemory
-from tests.interpreters.python.walker import find_process, read_stacks
+from tests.interpreters.python.walker import find_process, read_stacks, wait_for_stack
 
 CHAINS = Path(__file__).parents[3] / "integration" / "workloads" / "python" / "chains.py"
 BUILD = PythonBuild(12, 0x5000, ((0x100, 0x200),), EM_X86_64)
@@ -34,11 +34,10 @@ def test_stack_is_what_the_program_sees(kind):
     with start(kind) as child:
         told = [tuple(frame[:3]) for frame in json.loads(child.stdout.readline())[0]]
 
-        stacks = read_stacks(child.pid)
+        is_found = wait_for_stack(child.pid, told)
         child.stdin.close()
 
-    found = [stack[1:] for states in stacks.values() for stack in states]
-    assert told in found
+    assert is_found
 
 
 def test_every_thread_is_found():

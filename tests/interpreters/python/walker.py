@@ -8,6 +8,7 @@ It knows nothing of C frames: it follows the thread state's frames to their end.
 import os
 import re
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,18 @@ def read_stacks(pid: int) -> dict[int, list[list[tuple[str, str, int]]]]:
     return stacks
 
 
+def wait_for_stack(pid: int, told: list[tuple[str, str, int]]) -> bool:
+    """Read stacks until one is what the program told: it told it on its way to where it waits."""
+    deadline = time.monotonic() + 5
+    while True:
+        stacks = read_stacks(pid)
+        if told in [stack[1:] for states in stacks.values() for stack in states]:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+
+
 def describe(frame) -> tuple[str, str, int]:
     if not frame.lines:
         return ("?", frame.reason, 0)
@@ -117,4 +130,4 @@ def describe(frame) -> tuple[str, str, int]:
     return (line.function.name, line.function.file, line.line)
 
 
-__all__ = ["FrameKind", "Walker", "find_process", "read_stacks"]
+__all__ = ["FrameKind", "Walker", "find_process", "read_stacks", "wait_for_stack"]

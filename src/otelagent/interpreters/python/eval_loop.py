@@ -15,6 +15,7 @@ is a function called from this one; those stay native frames.
 from __future__ import annotations
 
 import struct
+from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,8 @@ class FrameRanges:
 
     def __init__(self, elf: ElfFile) -> None:
         self._elf = elf
-        self._starts: list[int] = []
-        self._entries: list[int] = []
+        self._base = 0
+        self._table = array("i")  # pairs: start, FDE; sorted, and relative to the table
         for segment in elf.segments:
             if segment.type == PT_GNU_EH_FRAME and segment.filesz >= 12:
                 self._read_table(segment.vaddr, segment.filesz)
@@ -53,21 +54,18 @@ class FrameRanges:
         (count,) = struct.unpack_from("<I", head, 8)
         if count > _MAX_TABLE_ENTRIES or 12 + count * 8 > size:
             return
-        table = self._elf.read_address(base + 12, count * 8)
-        pairs = sorted(
-            (base + start, base + fde) for start, fde in struct.iter_unpack("<ii", table)
-        )
-        self._starts = [start for start, _ in pairs]
-        self._entries = [fde for _, fde in pairs]
+        self._base = base
+        self._table = array("i", self._elf.read_address(base + 12, count * 8))
 
     def find(self, addr: int) -> Range | None:
         """Find the range of the FDE that covers an ELF address."""
-        at = bisect_right(self._starts, addr) - 1
+        pairs = range(len(self._table) // 2)
+        at = bisect_right(pairs, addr - self._base, key=lambda pair: self._table[2 * pair]) - 1
         if at < 0:
             return None
-        start = self._starts[at]
+        start = self._base + self._table[2 * at]
         try:
-            size = self._size(self._entries[at])
+            size = self._size(self._base + self._table[2 * at + 1])
         except BadElf:
             return None
         return (start, start + size) if addr < start + size <= start + MAX_FUNCTION_BYTES else None
