@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time from a file to map-ready rows, and its peak memory: `bench/rows.py [FILE…]`.
 
-One thread, file in the page cache, reading included, best of `RUNS`. The last
+CPU time of one thread, file in the page cache, reading included, best of `RUNS`. The last
 column is what the Go peer takes for the same file on this kind of machine, where
 it was measured; the aim is a third of it.
 """
@@ -41,15 +41,15 @@ def find_files() -> dict[str, str]:
 
 
 def extract_file(path: str) -> tuple[float, int]:
-    """Extract once: milliseconds and number of rows."""
+    """Extract once: CPU milliseconds (others may use the machine) and number of rows."""
     from otelagent.formats.elf import ElfFile
     from otelagent.host.files import open_file
     from otelagent.unwind.extract import extract
 
-    start = time.perf_counter()
+    start = time.thread_time()
     with open_file(path) as source:
         table = extract(ElfFile(source))
-    return (time.perf_counter() - start) * 1e3, table.row_count
+    return (time.thread_time() - start) * 1e3, table.row_count
 
 
 def peak_kib(path: str) -> int:

@@ -14,19 +14,6 @@
 
 #define REMEMBER_DEPTH 32
 
-/* In the kinds of a rule while it is made; BAD - n is the reason n. */
-enum { BAD = 255 };
-
-static int is_bad(u8 kind)
-{
-	return kind > BAD - OA_REASON_COUNT;
-}
-
-static u8 bad(u32 reason)
-{
-	return (u8)(BAD - reason);
-}
-
 struct program {
 	struct oa_rows *rows; /* NULL: a CIE's */
 	const struct oa_cfi_cie *cie;
@@ -122,6 +109,7 @@ static void set_cfa(struct program *p, u32 kind, u64 reg, u64 reg2, s64 offset, 
 		reg = reg2 = 0;
 		offset = plus = 0;
 	}
+	p->rule.pad = 0;
 	p->rule.cfa_kind = (u8)kind;
 	p->rule.cfa_reg = (u8)reg;
 	p->rule.cfa_reg2 = (u8)reg2;
@@ -133,7 +121,7 @@ static void set_cfa_expression(struct program *p)
 {
 	struct oa_form_value value = {0};
 	struct oa_cursor block = oa_cut(&p->c, oa_uleb(&p->c));
-	u32 kind = bad(OA_REASON_CFA_EXPRESSION);
+	u32 kind = bad(OA_REASON_CFA_EXPRESSION), before;
 
 	if (!oa_expression(block, 0, p->pc_reg, &value))
 		value = (struct oa_form_value){.form = OA_FORM_CONST};
@@ -153,7 +141,10 @@ static void set_cfa_expression(struct program *p)
 	default:
 		value = (struct oa_form_value){0};
 	}
+	before = p->rule.cfa_kind == OA_CFA_REG ? (u32)p->rule.cfa_offset : p->rule.pad;
 	set_cfa(p, kind, value.reg, value.index, value.offset, value.add);
+	if (kind != OA_CFA_REG)
+		p->rule.pad = before; /* for adjust_cfa */
 }
 
 /* `is_value`: the expression is the register's value, else the address of it. */
@@ -218,6 +209,11 @@ static u32 index_of(struct program *p)
 		without.fp_offset = 0;
 		rule = &without;
 	}
+	if (rule->pad) {
+		without = *rule;
+		without.pad = 0;
+		rule = &without;
+	}
 	index = oa_rows_rule(p->rows, rule);
 	p->reasons[OA_REASON_RULES_FULL] += index == OA_ROW_UNSUPPORTED;
 	return index;
@@ -276,19 +272,22 @@ static void restore(struct program *p)
 		p->rule = p->remembered[--p->depth];
 }
 
-/* Redefine the register or the offset of a CFA that is register + offset. */
+/* Redefine the register or the offset of the CFA. After an expression, a new
+ * register ends it, with the offset from before it (libgcc: cfa_how); libgcrypt does so.
+ */
 static void adjust_cfa(struct program *p, int new_register, u64 reg, s64 offset)
 {
-	const struct oa_rule *rule = &p->rule;
+	struct oa_rule *rule = &p->rule;
 
-	if (rule->cfa_kind != OA_CFA_REG) {
-		set_cfa(p, bad(OA_REASON_CFA_MISSING), 0, 0, 0, 0);
+	if (rule->cfa_kind == bad(OA_REASON_CFA_MISSING))
 		return;
-	}
 	if (new_register)
-		set_cfa(p, OA_CFA_REG, reg, 0, rule->cfa_offset, 0);
-	else
+		set_cfa(p, OA_CFA_REG, reg, 0,
+			rule->cfa_kind == OA_CFA_REG ? rule->cfa_offset : (s32)rule->pad, 0);
+	else if (rule->cfa_kind == OA_CFA_REG)
 		set_cfa(p, OA_CFA_REG, rule->cfa_reg, 0, offset, 0);
+	else if (fits(offset))
+		rule->pad = (u32)offset;
 }
 
 /* offset * data_align, or something that does not fit when it overflows */

@@ -40,6 +40,19 @@ enum {
 	DW_CFA_GNU_negative_offset_extended = 0x2f,
 };
 
+/* In the kinds of a rule while it is made; BAD - n is the reason n. */
+enum { BAD = 255 };
+
+static inline int is_bad(u8 kind)
+{
+	return kind > BAD - OA_REASON_COUNT;
+}
+
+static inline u8 bad(u32 reason)
+{
+	return (u8)(BAD - reason);
+}
+
 /* A common information entry and the rule that its instructions end with. */
 struct oa_cfi_cie {
 	u64 offset; /* in the section */

@@ -116,6 +116,20 @@ def test_expressions_of_the_frame_address(ops, said):
     assert rows_of(expression(*ops)) == {0: said}
 
 
+def test_register_after_an_expression_keeps_the_offset_from_before_it():
+    """As libgcc does, and as libgcrypt relies on."""
+    program = advance(1) + offset(24) + advance(1) + expression(0x77, 8, 0x06)
+    program += advance(1) + b"\x0d\x07" + advance(1) + offset(8)
+
+    assert list(rows_of(program).values()) == [
+        ENTRY,
+        "CFA = rsp+24; return at CFA-8",
+        "CFA = *(rsp+8)+0; return at CFA-8",
+        "CFA = rsp+24; return at CFA-8",
+        ENTRY,
+    ]
+
+
 @pytest.mark.parametrize(
     ("program", "said"),
     [
