@@ -15,6 +15,7 @@ from otelagent.cli.diff import diff
 from otelagent.cli.elf import elf
 from otelagent.cli.record import record
 from otelagent.cli.report import report
+from otelagent.cli.top import top
 from otelagent.errors import AgentError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 _COMMAND = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 app.command(context_settings=_COMMAND)(record)
+app.command(context_settings=_COMMAND)(top)
 app.command()(report)
 app.command()(diff)
 app.command()(elf)
@@ -55,17 +57,18 @@ def main() -> None:
     """Run the command line; nobody sees a traceback unless OTELAGENT_DEBUG=1."""
     _stand_in_for_closed_files()
     try:
-        app()
+        app(prog_name="otelagent")
     except AgentError as err:
         _fail(str(err), err.hint, err.exit_status, err)
     except KeyboardInterrupt as err:
         _fail("interrupted", "", 130, err)
     except BrokenPipeError:
-        _drop_output()
         sys.exit(141)
     except Exception as err:  # noqa: BLE001 (the last resort)
         what = f"internal error: {type(err).__name__}: {err}"
         _fail(what, "OTELAGENT_DEBUG=1 shows where; please report it", 1, err)
+    finally:
+        _settle_output()
 
 
 def _stand_in_for_closed_files() -> None:
@@ -80,9 +83,13 @@ def _stand_in_for_closed_files() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def _drop_output() -> None:
-    """Forget what could not be written: the interpreter would try again when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _settle_output() -> None:
+    """Forget what cannot be written: the interpreter would fail on it again when it ends."""
+    for stream, fd in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
 def _fail(message: str, hint: str, status: int, err: BaseException) -> None:
@@ -91,8 +98,4 @@ def _fail(message: str, hint: str, status: int, err: BaseException) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"otelagent: {message}\n" + (f"  {hint}\n" if hint else ""))
         sys.stderr.flush()
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        _drop_output()
     sys.exit(status)

@@ -1,6 +1,6 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What was asked of `record`, checked, and turned into what the profiler takes."""
+"""What was asked of `record` or `top`, checked, and turned into what the profiler takes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The command line of `record`, as it was given."""
+    """The command line of `record` or `top`, as it was given."""
 
     command: tuple[str, ...]
     pids: tuple[int, ...]
@@ -29,16 +29,16 @@ class Request:
     everything: bool
     frequency_hz: int
     duration: str
-    output: str
-    format_name: str
     event: str
     max_frames: int
-    force: bool
     quiet: bool
     verbose: int
     symbols: bool
     debuginfod: str
     btf_path: Path | None
+    output: str = ""
+    format_name: str = ""
+    force: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be meant.
@@ -51,7 +51,7 @@ class Request:
             raise ConfigError(
                 "say what to profile: -p PID, --cgroup PATH, --all or -- COMMAND"
                 + ("" if not any(chosen) else " (only one of them)"),
-                hint="otelagent record -- python3 app.py",
+                hint="for example: -- python3 app.py",
             )
         if self.event not in {"cpu-clock", "cycles"}:
             raise ConfigError(f"there is no event {self.event!r}", hint="cpu-clock or cycles")

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import shutil
 import signal
@@ -34,10 +36,15 @@ class Talk:
         self._quiet = quiet
         self._live = not quiet and is_terminal(sys.stderr)
         self._shown = False
+        self._held: list[str] | None = None
 
     def say(self, text: str) -> None:
         """Write a line; names in it cannot steer the terminal."""
-        if not self._quiet:
+        if self._quiet:
+            return
+        if self._held is not None:
+            self._held.append(text)
+        else:
             self._write(f"otelagent: {printable(text)}\n")
 
     def status(self, text: str) -> None:
@@ -52,6 +59,28 @@ class Talk:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(before + text)
             sys.stderr.flush()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep what is said and logged until a screen that fills the terminal is gone."""
+        logged = io.StringIO()
+        handlers = [
+            handler
+            for handler in logging.getLogger("otelagent").handlers
+            if isinstance(handler, logging.StreamHandler)
+        ]
+        old = [handler.setStream(logged) for handler in handlers]
+        self._held = []
+        try:
+            yield
+        finally:
+            said, self._held = self._held, None
+            for handler, stream in zip(handlers, old, strict=True):
+                handler.setStream(stream)
+            if logged.getvalue():
+                self._write(logged.getvalue())
+            for text in said:
+                self.say(text)
 
     @contextmanager
     def patience(self, work: str) -> Iterator[None]:

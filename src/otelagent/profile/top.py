@@ -25,7 +25,9 @@ class TopFunction:
     total_value: int = 0
 
 
-def top_functions(entries: Iterable[Entry], *, join_unnamed: bool = False) -> list[TopFunction]:
+def top_functions(
+    entries: Iterable[Entry], *, join_unnamed: bool = False, by_line: bool = False
+) -> list[TopFunction]:
     """Sum up each function, the one with the highest self value first.
 
     A recursive function counts once per stack. A function that was found by
@@ -35,6 +37,7 @@ def top_functions(entries: Iterable[Entry], *, join_unnamed: bool = False) -> li
         entries: A profile, or some of its groups.
         join_unnamed: Take all addresses without a name in one file for one function,
             `[libfoo.so]`: for tables that people read, where each alone is too small to see.
+        by_line: Keep a function's lines apart; the `file` of a label becomes `file:line`.
     """
     labels = Labels()
     found: dict[Label, TopFunction] = {}
@@ -44,7 +47,10 @@ def top_functions(entries: Iterable[Entry], *, join_unnamed: bool = False) -> li
     def functions_of(frame: Frame) -> list[TopFunction]:
         rows = per_frame.get(id(frame))
         if rows is None:
-            keys = [as_function(label, join_unnamed) for label, _line in labels.of_frame(frame)]
+            keys = [
+                at_line(as_function(label, join_unnamed), line if by_line else 0)
+                for label, line in labels.of_frame(frame)
+            ]
             rows = [found.setdefault(key, TopFunction(key)) for key in keys]
             per_frame[id(frame)] = rows
         return rows
@@ -72,3 +78,8 @@ def as_function(label: Label, join_unnamed: bool) -> Label:
     where = label.module or ANONYMOUS
     name = where if where.startswith("[") else f"[{where}]"
     return Label(name, label.type, label.module, resolved=False)
+
+
+def at_line(label: Label, line: int) -> Label:
+    """Make a line of a function a row of its own; 0 leaves it as it is."""
+    return replace(label, file=f"{label.file}:{line}") if line and label.file else label

@@ -1,0 +1,86 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What `top` shows: profiles of what was sampled lately, and of all."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from otelagent.profile.model import Profile
+from otelagent.profile.views import make_rows
+
+if TYPE_CHECKING:
+    from otelagent.cli.session import Session
+    from otelagent.cli.topstate import State
+    from otelagent.profile.views import Row
+
+WINDOW_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the first line tells."""
+
+    what: str
+    elapsed: float
+    per_second: float
+    lost: int
+    short: int
+    window_seconds: float
+
+
+class Counts:
+    """Profiles of what was sampled lately, and of all."""
+
+    def __init__(self, session: Session, interval: float) -> None:
+        from otelagent.recording import Merger  # noqa: PLC0415 (the command is forked before)
+
+        self.session = session
+        self.collector = session.profiler.collector
+        self.merger = Merger(session.profiler)
+        self.total = Profile()
+        self.recent: deque[Profile] = deque(maxlen=max(round(WINDOW_SECONDS / interval), 1))
+        self.window_seconds = interval * (self.recent.maxlen or 1)
+        self._seen = (time.monotonic(), 0)
+        self.per_second = 0.0
+
+    def tick(self) -> None:
+        """Take what was counted since the last call."""
+        groups = self.collector.take()
+        self.recent.append(Profile())
+        self.merger.add(groups, self.recent[-1])
+        self.merger.add(groups, self.total)
+        (then, before), now = self._seen, time.monotonic()
+        samples = self.collector.tally_now().samples
+        self.per_second = (samples - before) / max(now - then, 1e-3)
+        self._seen = (now, samples)
+
+    def rows(self, state: State) -> tuple[list[Row], int]:
+        """Sum up what the state asks for: the rows, and the value of the whole."""
+        profiles = [self.total] if state.since_start else list(self.recent)
+        rows = make_rows(chain.from_iterable(profiles), state.view)
+        return rows, sum(profile.total for profile in profiles)
+
+    def head(self, what: str) -> Head:
+        """Gather what the first line of the screen tells."""
+        tally = self.collector.tally_now()
+        return Head(
+            what,
+            self.session.elapsed,
+            self.per_second,
+            self.session.profiler.losses().lost_samples,
+            sum(tally.faults.values()),
+            self.window_seconds,
+        )
+
+    def figures(self) -> str:
+        """Tell how it goes, as a line above a plain table."""
+        head = self.head("")
+        return (
+            f"{head.elapsed:.1f} s  {head.per_second:.0f} samples/s  "
+            f"{head.lost} lost  {head.short} short stacks"
+        )

@@ -1,0 +1,62 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The last line of a recording tells what was lost, as a number and a share."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from otelagent import metrics
+from otelagent.cli.details import details
+from otelagent.losses import Losses
+from otelagent.recording import summary
+from otelagent.traces.collector import Tally
+
+
+@pytest.fixture(autouse=True)
+def _fresh_metrics(monkeypatch):
+    for metric in metrics.ALL.values():
+        monkeypatch.setattr(metric, "values", type(metric.values)())
+
+
+def profiler(**tally):
+    told = Tally(**tally)
+    collector = SimpleNamespace(tally=told, deferred=4, tally_now=lambda: told)
+    return SimpleNamespace(collector=collector)
+
+
+def test_a_full_ring_is_told_as_number_and_share():
+    losses = Losses({"LOST_SAMPLE": 20, "LOST_TRACE": 5})
+
+    told = summary(profiler(samples=75, user=75, complete=75), losses)
+
+    assert told.startswith("75 samples, 25 lost (25.00 %), 75.0 % of 100 user stacks")
+
+
+def test_nothing_lost_has_no_share():
+    assert summary(profiler(samples=1, user=1, complete=1), Losses()).startswith(
+        "1 samples, 0 lost, 100.0 % of 1 user stacks are complete"
+    )
+
+
+def test_faults_are_told_the_most_frequent_first():
+    faults = {"NO_ROW": 1, "READ_STACK": 3}
+
+    told = summary(profiler(samples=9, user=9, complete=5, faults=faults), Losses())
+
+    assert "3 read_stack, 1 no_row" in told
+
+
+def test_details_explain_each_counter_fault_and_reason():
+    metrics.unresolved.add(7, reason="no symbol table")
+    losses = Losses({"TICKS": 12, "LOST_SAMPLE": 3})
+
+    told = "\n".join(details(profiler(samples=9, user=9, guessed=2, faults={"NO_ROW": 1}), losses))
+
+    assert "12  ticks: interruptions of a target by the sampling event" in told
+    assert "3  lost_sample: samples lost: ring full" in told
+    assert "1  no_row: no unwind row covers the address" in told
+    assert "2  guessed: " in told
+    assert "4  deferred: " in told
+    assert "7  otelagent.symbols.unresolved: addresses without a name" in told
+    assert "7: no symbol table" in told

@@ -1,0 +1,50 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Counts can be taken while samples come in."""
+
+import pytest
+
+from otelagent.abi._generated import SampleFlag
+from otelagent.traces.collector import Collector, GroupKey
+from tests.bpf.rings import FakeRing, sample, trace
+
+USER = 1 << SampleFlag.USER_BIT
+
+
+@pytest.fixture
+def ring():
+    return FakeRing()
+
+
+@pytest.fixture
+def collector():
+    return Collector(lambda _: None, lambda _: None, lambda _: None)
+
+
+def test_what_was_taken_is_not_given_again(ring, collector):
+    ring.put(trace(77, kernel=[1], flags=USER))
+    ring.put(sample(77, time_ns=5, flags=USER))
+    collector.add_batch(ring.ring.drain())
+
+    taken = collector.take()
+    ring.put(sample(77, time_ns=6, flags=USER))
+    collector.add_batch(ring.ring.drain())
+
+    key = GroupKey(77, 7, 8, b"work".ljust(16, b"\0"))
+    assert list(taken) == [key]
+    first = taken[key].count
+    assert collector.take()[key].count == 1
+    assert collector.take() == {}
+    assert collector.tally.samples == first + 1
+    assert 77 in collector.traces
+
+
+def test_a_copied_tally_does_not_change(ring, collector):
+    before = collector.tally_now()
+    ring.put(trace(77, kernel=[1], flags=USER))
+    ring.put(sample(77, flags=USER))
+    collector.add_batch(ring.ring.drain())
+
+    assert before.samples == 0
+    assert collector.tally_now().samples >= 1
+    assert collector.tally_now().faults is not collector.tally.faults
