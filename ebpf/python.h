@@ -342,6 +342,33 @@ static __always_inline void py_walk_chain(struct oa_state *s)
 	p->phase = PY_LEAVE;
 }
 
+/* With `-X perf` each function has a trampoline in anonymous memory, without rows,
+ * that calls the eval loop (Python/asm_trampoline.S of 3.12 and 3.14). It is left
+ * out: the Python frame says the same. arm64's has a frame pointer.
+ */
+static __always_inline bool py_leave_trampoline(struct oa_state *s)
+{
+#if defined(__TARGET_ARCH_x86)
+	const u64 sub_call_add = 0x8348d1ff08ec8348; /* sub $8,%rsp; call *%rcx; add… */
+	const u64 push_call_pop = 0xc35dd1ffe5894855; /* push; mov; call *%rcx; pop; ret */
+	u64 sp = s->regs.gp[REG_SP];
+	u64 code, pair[2];
+
+	if (!(s->mapping.flags & (1 << OA_MAPPING_ANON_BIT)) || !s->regs.return_address ||
+	    !py_read(s->regs.pc - 6, &code) || (code != sub_call_add && code != push_call_pop))
+		return false;
+	if (read_user(pair, sizeof(pair), sp)) {
+		stop(s, OA_FAULT_READ_STACK);
+		return true;
+	}
+	to_caller(s, pair[1], sp + 16, code == push_call_pop ? pair[0] : s->regs.gp[REG_FP]);
+	settle(s);
+	return true;
+#else
+	return false;
+#endif
+}
+
 /* One step: a Python frame, a C frame, or both. Stays in charge to the stack's end,
  * because stacks may switch more often than there are tail calls.
  */
@@ -373,8 +400,11 @@ static __always_inline void python_step(struct oa_state *s)
 	}
 	if (p->phase == PY_SEARCH)
 		return;
-	if (p->phase != PY_LEAVE)
+	if (p->phase != PY_LEAVE) {
+		if (py_leave_trampoline(s))
+			return;
 		push_native(s);
+	}
 	if (!s->done) {
 		unwind_frame(s);
 		settle(s);

@@ -43,8 +43,8 @@ EVERY = pytest.mark.parametrize(
 
 
 @contextmanager
-def running(python, program, kind):
-    command = [*python.command, str(WORKLOADS / program), kind]
+def running(python, program, kind, *options):
+    command = [*python.command, *options, str(WORKLOADS / program), kind]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     child = subprocess.Popen(command, env={**os.environ, **dict(python.env)}, **pipes)
     try:
@@ -149,6 +149,66 @@ def test_bounded_programs_give_the_same(python):
     stacks = [lines for lines in (python_lines(trace) for trace, _ in traces) if lines]
     assert stacks
     assert all(lines[-len(told) :] == told for lines in stacks)
+
+
+@EVERY
+def test_trampolines_of_x_perf_are_passed(python):
+    """With `-X perf` (3.12) each Python call goes through made-up code without rows."""
+    if int(python.version[2:]) < 12:
+        pytest.skip(f"CPython {python.version} has no -X perf")
+    with running(python, "chains.py", "generators,spin", "-X", "perf") as child:
+        told = [tuple(frame[:3]) for frame in json.loads(child.stdout.readline())[0]]
+
+        traces = profile(child.pid, until=15)
+
+    stacks = [(python_lines(trace), trace.fault) for trace, _ in traces]
+    stacks = [(lines, fault) for lines, fault in stacks if lines]
+    assert stacks
+    assert all(lines[-len(told) :] == told and not fault for lines, fault in stacks)
+
+
+EMBEDDING = r"""
+#include <Python.h>
+#include <pthread.h>
+static void *run(void *code)
+{
+	PyGILState_STATE state = PyGILState_Ensure();
+	PyRun_SimpleString(code);
+	PyGILState_Release(state);
+	return NULL;
+}
+int main(int argc, char **argv)
+{
+	pthread_t thread;
+	Py_Initialize();
+	PyEval_SaveThread();
+	pthread_create(&thread, NULL, run, argv[1]);
+	pthread_join(thread, NULL);
+	return 0;
+}
+"""
+
+
+@pytest.mark.needs("tool:cc")
+@pytest.mark.parametrize("minor", ["3.8", "3.12"])
+def test_embedded_interpreter(tmp_path, minor):
+    """A C program that runs Python in a thread that C made, with a shared libpython."""
+    found = [python for python in PYTHONS if (python.version, python.origin) == (minor, "pyenv")]
+    if not found:
+        pytest.skip(f"no CPython {minor} with a shared library")
+    home = Path(found[0].command[0]).parents[1]
+    (tmp_path / "embed.c").write_text(EMBEDDING)
+    flags = [f"-I{home}/include/python{minor}", f"-L{home}/lib", f"-lpython{minor}"]
+    command = ["cc", "embed.c", "-o", "embed", *flags, f"-Wl,-rpath,{home}/lib", "-lpthread"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    code = "def inner():\n while 1: sum(range(100))\ndef outer(): inner()\nouter()"
+
+    with subprocess.Popen([tmp_path / "embed", code], env={"PYTHONHOME": str(home)}) as child:
+        traces = profile(child.pid, until=15)
+        child.kill()
+
+    stacks = [tuple(name for name, _, _ in python_lines(trace)) for trace, _ in traces]
+    assert ("inner", "outer", "<module>") in stacks
 
 
 def find_wrong_call(lines):
