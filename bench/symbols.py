@@ -35,11 +35,11 @@ def anon_kib() -> int:
 
 
 def measure(path: str) -> dict[str, float]:
-    from otelagent import _native  # noqa: F401, PLC0415 (not to be counted)
-    from otelagent.formats.elf import ElfFile  # noqa: PLC0415
-    from otelagent.host.files import open_file  # noqa: PLC0415
-    from otelagent.symbolize.native import NativeSymbols  # noqa: PLC0415
-    from otelagent.symbolize.symtab import executable_spans  # noqa: PLC0415
+    from otelagent import _native  # noqa: F401 (not to be counted)
+    from otelagent.formats.elf import ElfFile
+    from otelagent.host.files import open_file
+    from otelagent.symbolize.native import NativeSymbols
+    from otelagent.symbolize.symtab import executable_spans
 
     source = open_file(path)
     spans = executable_spans(ElfFile(source))
