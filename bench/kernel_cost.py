@@ -71,7 +71,8 @@ def read_runs(profiler: Profiler, program: str = "on_cpu_tick") -> tuple[int, in
 def measure_case(case: Case) -> dict[str, float]:
     """Sample a command and give µs and look-ups per sample and per frame."""
     from otelagent.host.command import HeldCommand
-    from otelagent.profiler import Options, Profiler
+    from otelagent.options import Options
+    from otelagent.profiler import Profiler
 
     command = HeldCommand.fork(case.command)
     options = Options(

@@ -25,7 +25,8 @@ SLEEPERS = 100
 
 def print_first(pids: tuple[int, ...], born_ns: int) -> None:
     """Sample processes (none: the whole system) until a stack is whole; print the times."""
-    from otelagent.profiler import Options, Profiler
+    from otelagent.options import Options
+    from otelagent.profiler import Profiler
 
     imported_ns = time.monotonic_ns()
     rate = FREQUENCY_HZ if pids else 20

@@ -374,6 +374,8 @@ enum oa_target_mode {
 enum oa_target {
 	OA_TARGET_ALONE = 1, /* children are not followed */
 	OA_TARGET_FOLLOW, /* children enter the set when they are forked */
+	OA_TARGET_AT_EXEC, /* not yet: it becomes OA_TARGET_FOLLOW when it has exec'ed */
+	OA_TARGET_NEVER, /* the agent: not sampled, nor are the children it has */
 };
 
 /* What a tick of calibrate.bpf.c saw of a thread of ours, as it lies in kernel memory. */

@@ -68,13 +68,16 @@ static __always_inline bool may_defer(u32 pid, u64 now_ns)
 
 static __always_inline bool is_target(u32 pid)
 {
+	u32 *target;
+
 	if (!pid)
 		return config.idle;
 	if (pid == config.self_pid)
 		return false;
+	target = bpf_map_lookup_elem(&targets, &pid);
+	if (target)
+		return *target == OA_TARGET_ALONE || *target == OA_TARGET_FOLLOW;
 	if (config.target_mode == OA_TARGET_ALL)
-		return true;
-	if (bpf_map_lookup_elem(&targets, &pid))
 		return true;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < OA_MAX_CGROUPS; i++) {
@@ -103,7 +106,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	u32 *target = bpf_map_lookup_elem(&targets, &parent);
 	u32 pid, mode;
 
-	if (!target || *target != OA_TARGET_FOLLOW)
+	if (!target || (*target != OA_TARGET_FOLLOW && *target != OA_TARGET_NEVER))
 		return 0;
 	pid = read_task_u32(child, config.task_pid);
 	if (pid != read_task_u32(child, config.task_tgid))
@@ -111,6 +114,18 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	mode = *target;
 	if (bpf_map_update_elem(&targets, &pid, &mode, BPF_ANY))
 		count(OA_COUNTER_TARGETS_FULL, 1);
+	return 0;
+}
+
+/* A command that was held is a target from its first instruction on, and not before. */
+SEC("raw_tracepoint/sched_process_exec")
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	u32 *target = bpf_map_lookup_elem(&targets, &pid);
+
+	if (target && *target == OA_TARGET_AT_EXEC)
+		*target = OA_TARGET_FOLLOW;
 	return 0;
 }
 

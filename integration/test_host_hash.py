@@ -9,7 +9,8 @@ from collections import Counter, deque
 import pytest
 
 from otelagent.abi.codec import decode_trace
-from otelagent.profiler import Options, Profiler
+from otelagent.options import Options
+from otelagent.profiler import Profiler
 
 SOURCE = """
 __attribute__((noinline)) static int park(int depth)

@@ -17,7 +17,7 @@ from otelagent.kernel.features import probe_features
 from otelagent.kernel.offsets import TaskOffsets, find_offsets, read_btf_offsets
 from otelagent.kernel.scan import read_witnesses, scan_offsets
 
-pytestmark = pytest.mark.needs("bpf", "cpu_clock")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("bpf", "cpu_clock")]
 
 
 @pytest.mark.needs("btf")

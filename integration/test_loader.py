@@ -33,7 +33,7 @@ from otelagent.errors import KernelError, LoadFailed, MissingFeature
 from otelagent.kernel.features import has_feature
 from otelagent.kernel.offsets import find_offsets
 
-pytestmark = pytest.mark.needs("bpf")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("bpf")]
 
 BAD_PROGRAM = """
 #include <linux/bpf.h>

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ import pytest
 from integration.pythons import MINORS, find_pythons
 from integration.workloads.python.graph import CALLS
 from otelagent.model import FrameType
-from otelagent.profiler import Options, Profiler
+from otelagent.options import Options
+from otelagent.profiler import Profiler
 from tests.interpreters.python.walker import wait_for_stack
 
 WORKLOADS = Path(__file__).parent / "workloads" / "python"
@@ -218,7 +220,7 @@ def find_wrong_call(lines):
         for name, file, _ in lines
         if file.endswith("graph.py") or file in ("<string>", "<script>")
     ]
-    for callee, caller in zip(ours, ours[1:], strict=False):
+    for callee, caller in pairwise(ours):
         if (callee, caller) == ("<module>", "subinterpreters"):
             continue
         if caller not in CALLS.get(callee, ()):

@@ -34,7 +34,9 @@ NO_STATUS = 97
 STATUS_MARK = "vm: status="
 SOCKET_TIMEOUT_S = 10
 # `panic=-1` with `-no-reboot` makes a panic end qemu.
-KERNEL_ARGUMENTS = "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on"
+KERNEL_ARGUMENTS = (
+    "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on otelagent.guest"
+)
 VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/virtiofsd")
 
 

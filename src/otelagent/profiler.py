@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otelagent.abi._generated import Target
@@ -42,35 +41,12 @@ from otelagent.unwind.cache import RowCache
 from otelagent.unwind.load import load_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from otelagent.abi.codec import RawTrace, Report
     from otelagent.formats.elf import ElfFile, Source
+    from otelagent.options import Options
     from otelagent.unwind.rows import RowTable
 
 DRAIN_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to profile, and how.
-
-    Attributes:
-        pids: Thread groups, with the children they will have.
-        cgroups: Directories of cgroups in the unified tree.
-        everything: The whole system.
-    """
-
-    frequency_hz: int = 99
-    pids: tuple[int, ...] = ()
-    cgroups: tuple[Path, ...] = ()
-    everything: bool = False
-    max_frames: int = 128
-    use_cycles: bool = False
-    btf_path: Path | None = None
-    symbols: bool = True
-    debuginfod: str = ""
-    bounded: bool = False
 
 
 class Profiler:
@@ -144,6 +120,7 @@ class Profiler:
         self.targets = HashMap.of(bpf, "targets")
         self.links = [
             bpf.program("on_fork").attach_raw_tracepoint("sched_process_fork"),
+            bpf.program("on_exec").attach_raw_tracepoint("sched_process_exec"),
             bpf.program("on_free").attach_raw_tracepoint("sched_process_free"),
         ]
         cgroups = FdArray.of(bpf, "target_cgroups")
@@ -152,8 +129,11 @@ class Profiler:
             cgroups[index] = fd
             os.close(fd)
         self.sideband.open()
+        self._set_target(os.getpid(), Target.NEVER)
         for pid in self.options.pids:
             self.add_target(pid)
+        if self.options.held_pid:
+            self.add_target(self.options.held_pid, Target.AT_EXEC)
         self.ring = Ring.open(bpf.map_info("events"))
         self.reader = threading.Thread(target=self._read, name="reader", daemon=True)
         self.processes.start()
@@ -163,10 +143,13 @@ class Profiler:
         self.sampling = SamplingEvents(bpf.program("on_cpu_tick"), rate)
         self.sampling.attach()
 
-    def add_target(self, pid: int) -> None:
+    def add_target(self, pid: int, mode: Target = Target.FOLLOW) -> None:
         """Begin to sample a process and its future children; may be called while running."""
-        self.targets[pid.to_bytes(4, "little")] = int(Target.FOLLOW).to_bytes(4, "little")
+        self._set_target(pid, mode)
         self.table.follow(pid, time.monotonic_ns())
+
+    def _set_target(self, pid: int, mode: Target) -> None:
+        self.targets[pid.to_bytes(4, "little")] = int(mode).to_bytes(4, "little")
 
     def refresh(self) -> None:
         """Follow CPUs that come and go; to be called about once a second."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from otelagent.cli.talk import Talk
     from otelagent.host.command import HeldCommand
-    from otelagent.profiler import Options
+    from otelagent.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Request:
 
 def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> Options:
     """Turn the request into what the profiler takes; checks that targets exist."""
-    from otelagent.profiler import Options  # noqa: PLC0415
+    from otelagent.options import Options  # noqa: PLC0415
 
     options = Options(
         frequency_hz=request.frequency_hz,
@@ -71,7 +71,7 @@ def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> O
         debuginfod=request.debuginfod,
     )
     if command:
-        return replace(options, pids=(command.pid,))
+        return replace(options, held_pid=command.pid)
     for pid in request.pids:
         leader = procfs.leader_of(pid)
         if leader != pid:

@@ -74,8 +74,9 @@ def scan_offsets(seen: Witnesses) -> dict[str, int]:
         MissingFeature: A field was not found, or at several places.
     """
     pid = _lowest("pid", _find(seen, _is_pid, step=4))
-    # `mm` lies before `pid` on every kernel; real_parent and cred, alike, behind it.
-    mm = _only("mm", [offset for offset in _find(seen, _is_mm) if offset < pid])
+    # `mm` lies before `pid` on every kernel; real_parent and cred, alike, behind it. Of several
+    # the nearest: farther off are empty lists of the scheduler, which look alike (6.1).
+    mm = _lowest("mm", [offset for offset in _find(seen, _is_mm) if offset < pid][-1:])
     start = _find(seen, _is_start)
     boottime = _lowest("start_boottime", start)
     if boottime + 8 in start:
@@ -108,15 +109,6 @@ def _lowest(field: str, offsets: list[int]) -> int:
             hint="give a BTF file of this kernel with --btf-path",
         )
     return offsets[0]
-
-
-def _only(field: str, offsets: list[int]) -> int:
-    if len(offsets) > 1:
-        raise MissingFeature(
-            f"cannot tell task_struct.{field} from other fields (at {offsets})",
-            hint="give a BTF file of this kernel with --btf-path",
-        )
-    return _lowest(field, offsets)
 
 
 def _is_pid(seen: Witnesses, offset: int) -> bool:

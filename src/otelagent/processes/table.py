@@ -124,6 +124,9 @@ class ProcessTable:
                 logger.info("%s", fields("process event skipped", pid=event.pid, error=err))
 
     def _apply(self, event: Event) -> None:
+        if event.kind == EventKind.LOST:
+            self._doubt()
+            return
         entry = self.entries.get(event.pid)
         if event.kind == EventKind.FORK:
             if event.is_new_process:
@@ -138,6 +141,13 @@ class ProcessTable:
                 self._map(entry, _mapped(event))
         elif event.is_leader_exit:
             entry.exited_ns = event.time_ns
+
+    def _doubt(self) -> None:
+        """Events were lost: what is known may be wrong, so let BPF report each process again."""
+        for pid, entry in self.entries.items():
+            entry.now.is_complete = False
+            entry.next_scan_ns = 0
+            self.processes.delete(_PID.pack(pid))
 
     def _fork(self, event: Event) -> None:
         parent = self.entries.get(event.ppid)
@@ -228,16 +238,10 @@ class ProcessTable:
             if entry is None:
                 self.follow(pid, time_ns)
                 entry = self.entries[pid]
+            life = self._live(entry, generation, time_ns)
+            if life is not entry.now:
+                return  # of an image that is gone; its deferred stacks find their code by time
             entry.exited_ns = 0
-            life = entry.now
-            if life.generation and life.generation != generation:
-                # Somebody else by now, and no event told: begin anew.
-                if generation < life.generation:
-                    return  # of an image that is gone
-                life = Life(time_ns, self.spaces.make())
-                entry.lives.append(life)
-                self.on_gone(pid)
-            life.generation = generation
             if not life.is_complete or (addr and life.space.find(addr) is None):
                 self._scan(entry, time_ns)
             self._publish(entry)
@@ -246,6 +250,21 @@ class ProcessTable:
         except AgentError as err:
             metrics.process_failed.add(reason=type(err).__name__)
             logger.info("%s", fields("process skipped", pid=pid, error=err))
+
+    def _live(self, entry: Entry, generation: Generation, time_ns: int) -> Life:
+        """Find the life that a report is of, and note its generation."""
+        life = entry.at(time_ns)
+        known = life.generation
+        if known and known.start_ns != generation.start_ns and life is entry.now:
+            # Somebody else by now, and no event told: begin anew.
+            life = Life(time_ns, self.spaces.make())
+            entry.lives.append(life)
+            self.on_gone(entry.pid)
+        # In the midst of exec the event has come and the number is still the old one.
+        if life.generation is None or life.generation < generation:
+            life.generation = generation
+        self.images.setdefault(generation, life.path)
+        return life
 
     def _scan(self, entry: Entry, now_ns: int) -> None:
         life = entry.now

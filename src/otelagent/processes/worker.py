@@ -15,6 +15,7 @@ import select
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
@@ -34,8 +35,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MAX_WAITING = 1024
 """Deferred stacks that wait for their code to be loaded; up to 18 KB each."""
-PATIENCE_NS = 500_000_000
-"""How long a deferred stack waits for code that is not known."""
+PATIENCE_ROUNDS = 5
+"""How often a deferred stack is tried again; rounds are 20 ms apart while any waits."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A deferred stack whose code is not known yet."""
+
+    origin: Origin
+    data: bytes
+    rounds: int = 0
 
 
 class ProcessesThread(threading.Thread):
@@ -69,7 +79,7 @@ class ProcessesThread(threading.Thread):
         self._on_ksymbol = on_ksymbol
         self._is_alive = is_alive
         self._posted: deque[Report | bytes] = deque()
-        self._waiting: deque[tuple[Origin, bytes]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._ending = threading.Event()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.error: BaseException | None = None
@@ -106,7 +116,7 @@ class ProcessesThread(threading.Thread):
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake_fd)
                 self._round()
-            self._finish_waiting(time.monotonic_ns() + PATIENCE_NS)
+            self._round()
         except BaseException as err:  # noqa: BLE001 (shown by the front: it joins us)
             self.error = err
         finally:
@@ -138,7 +148,7 @@ class ProcessesThread(threading.Thread):
                 self._report(item)
             else:
                 self._defer(item)
-        self._finish_waiting(time.monotonic_ns())
+        self._finish_waiting()
 
     def _report(self, report: Report) -> None:
         if report.reason != ReportReason.PY_THREAD:
@@ -151,20 +161,34 @@ class ProcessesThread(threading.Thread):
             metrics.deferred_dropped.add(reason="too many wait")
             return
         try:
-            self._waiting.append((decode_origin(data), data))
+            self._waiting.append(Waiting(decode_origin(data), data))
         except ValueError:
             metrics.deferred_dropped.add(reason="malformed")
 
-    def _finish_waiting(self, now_ns: int) -> None:
+    def _finish_waiting(self) -> None:
+        """Finish the deferred stacks that can be finished.
+
+        A round has applied everything that happened before it, so what is not known after
+        some of them never will be; how long a round takes, loading files, does not count.
+        """
+        if self._sideband.has_more and not self._ending.is_set():
+            return
         for _ in range(len(self._waiting)):
-            origin, data = self._waiting.popleft()
-            is_late = now_ns - origin.time_ns > PATIENCE_NS
-            if not is_late and not self._table.is_ready(origin.generation, origin.time_ns):
-                self._waiting.append((origin, data))
-                continue
-            space = self._table.space_at(origin.generation, origin.time_ns)
-            finished = self._finisher.unwind(data, space)
-            if not is_late and decode_trace(finished).fault == Fault.NO_MAPPING:
-                self._waiting.append((origin, data))
-                continue
-            self._on_finished(finished)
+            wait = self._waiting.popleft()
+            wait.rounds += 1
+            finished = self._try_to_finish(wait)
+            if finished is None:
+                self._waiting.append(wait)
+            else:
+                self._on_finished(finished)
+
+    def _try_to_finish(self, wait: Waiting) -> bytes | None:
+        is_last = self._ending.is_set() or wait.rounds > PATIENCE_ROUNDS
+        generation, time_ns = wait.origin
+        if not is_last and not self._table.is_ready(generation, time_ns):
+            return None
+        space = self._table.space_at(generation, time_ns)
+        finished = self._finisher.unwind(wait.data, space)
+        if not is_last and decode_trace(finished).fault == Fault.NO_MAPPING:
+            return None
+        return finished

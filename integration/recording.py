@@ -1,0 +1,77 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Run `otelagent record` on a workload and read what it wrote."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+OTELAGENT = Path(sys.prefix, "bin", "otelagent")
+WORKLOADS = Path(__file__).parent / "workloads"
+_COMPLETE = re.compile(r"([\d.]+) % of (\d+) user stacks are complete")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The collapsed stacks, root first, with their counts; and what was said."""
+
+    stacks: dict[tuple[str, ...], int]
+    said: str
+
+    @property
+    def samples(self) -> int:
+        return sum(self.stacks.values())
+
+    @property
+    def complete_percent(self) -> float:
+        return float(_COMPLETE.search(self.said)[1])
+
+    @property
+    def user_stacks(self) -> int:
+        return int(_COMPLETE.search(self.said)[2])
+
+    def of(self, process: str) -> dict[tuple[str, ...], int]:
+        return {stack: count for stack, count in self.stacks.items() if stack[0] == process}
+
+    def share(self, *functions: str) -> float:
+        """Share of the samples whose stack holds the functions in this order."""
+        return sum(n for stack, n in self.stacks.items() if holds(stack, functions)) / self.samples
+
+
+def holds(stack: tuple[str, ...], functions: tuple[str, ...]) -> bool:
+    """Tell whether `functions` is a subsequence of the stack."""
+    rest = iter(stack)
+    return all(name in rest for name in functions)
+
+
+def record(folder: Path, *arguments: str, timeout: float = 120) -> Recording:
+    """Record with the given targets and options, and succeed."""
+    output = folder / "stacks.folded"
+    command = [str(OTELAGENT), "record", "--force", "-o", str(output), *arguments]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    stacks = {}
+    for line in output.read_text().splitlines():
+        stack, _, count = line.rpartition(" ")
+        stacks[tuple(stack.split(";"))] = int(count)
+    return Recording(stacks, done.stderr)
+
+
+def build_c(folder: Path, name: str, *flags: str) -> Path:
+    """Compile `workloads/c/NAME.c`, by default without frame pointers."""
+    target = folder / name
+    flags = flags or ("-O2", "-fomit-frame-pointer")
+    source = WORKLOADS / "c" / f"{name}.c"
+    subprocess.run(["cc", *flags, "-o", str(target), str(source)], check=True)
+    return target
