@@ -40,5 +40,16 @@ def details(profiler: Profiler, losses: Losses) -> Iterator[str]:
                 yield f"{'':14}{count}: {reason}"
 
 
+def remarks(profiler: Profiler, losses: Losses) -> Iterator[str]:
+    """Tell what the last line's numbers mean where something can or cannot be done about it."""
+    faults = profiler.collector.tally_now().faults
+    if losses.lost_samples:
+        yield "samples were lost: a lower frequency (-F) or fewer processes would help"
+    if count := faults.get(Fault.NOT_64_BIT.name, 0):
+        yield f"{count} samples of 32-bit code have kernel frames only: it cannot be unwound"
+    if losses.counters.get(Counter.TARGETS_FULL.name, 0):
+        yield "some children were not followed: there were too many processes"
+
+
 def _line(count: int, name: str, text: str) -> str:
     return f"{count:>10}  {name.lower()}: {text}"

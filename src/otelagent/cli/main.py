@@ -62,8 +62,6 @@ def main() -> None:
         _fail(str(err), err.hint, err.exit_status, err)
     except KeyboardInterrupt as err:
         _fail("interrupted", "", 130, err)
-    except BrokenPipeError:
-        sys.exit(141)
     except Exception as err:  # noqa: BLE001 (the last resort)
         what = f"internal error: {type(err).__name__}: {err}"
         _fail(what, "OTELAGENT_DEBUG=1 shows where; please report it", 1, err)

@@ -55,7 +55,7 @@ def status_line(profiler: Profiler, elapsed: float) -> str:
 
 
 def _write(profiler: Profiler, talk: Talk, request: Request, target: Format, output: str) -> None:
-    from otelagent.cli.details import details  # noqa: PLC0415 (after sampling)
+    from otelagent.cli.details import details, remarks  # noqa: PLC0415 (after sampling)
     from otelagent.profile.table import print_top  # noqa: PLC0415
     from otelagent.recording import make_profile, summary  # noqa: PLC0415
 
@@ -64,6 +64,8 @@ def _write(profiler: Profiler, talk: Talk, request: Request, target: Format, out
     tail = summary(profiler, losses)
     if not profile.samples:
         tail += "; nothing ran on a CPU while it was looked at"
+    for line in remarks(profiler, losses):
+        talk.say(line)
     if request.verbose:
         for line in details(profiler, losses):
             talk.say(line)

@@ -67,8 +67,14 @@ def check_output(name: str, *, force: bool = False) -> None:
     directory = path.parent
     if not directory.is_dir():
         raise OutputError(f"{directory} is not a directory", hint="make it first")
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise OutputError(f"{directory}: you may not write there", hint="choose another with -o")
+    try:
+        # Modes say little: root may do anything, but not on a read-only or special file system.
+        descriptor, temporary = tempfile.mkstemp(prefix=".otelagent-", dir=directory)
+    except OSError as err:
+        what = "you may not write there" if isinstance(err, PermissionError) else err.strerror
+        raise OutputError(f"{directory}: {what}", hint="choose another with -o") from err
+    os.close(descriptor)
+    Path(temporary).unlink()
 
 
 def write_output(name: str, write: Writer, *, force: bool = False, keep: bool = False) -> None:
