@@ -33,7 +33,7 @@ class Outcome:
 
 
 def command() -> list[str]:
-    """Choose what to run: tests that depend on the kernel, or a line of Python if there are none."""
+    """Choose what to run: what depends on the kernel, or a line of Python if there is nothing."""
     if any((vm.ROOT / "integration").rglob("test_*.py")):
         # The root is read-only there, so pytest can keep no cache.
         pytest = [PYTHON, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider"]
