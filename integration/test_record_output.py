@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def kept_in(said):
     text = path.read_text()
     path.unlink()
     return text
+
+
+@pytest.fixture
+def open_directory():
+    """A directory that every user can reach and write."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o777)
+        yield Path(place)
 
 
 @pytest.fixture
@@ -188,3 +197,40 @@ def test_without_privilege_the_capabilities_and_a_way_to_them_are_named(tmp_path
     assert done.returncode == 77, done.stderr
     assert all(name in done.stderr for name in ("CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"))
     assert "sudo" in done.stderr
+
+
+@pytest.mark.needs("tool:setpriv")
+def test_capabilities_are_enough_and_hidden_kernel_addresses_are_told(open_directory):
+    names = "+bpf,+perfmon,+sys_ptrace"
+    drop = [shutil.which("setpriv"), "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    drop += ["--inh-caps", names, "--ambient-caps", names]
+    first = subprocess.run(
+        [*drop, "head", "-n1", "/proc/kallsyms"], capture_output=True, text=True, check=False
+    )
+    if first.returncode:
+        pytest.skip("needs a setpriv that knows CAP_BPF")
+    output = open_directory / "x.folded"
+    # Reading makes kernel frames: an address of theirs is looked up, hidden or not.
+    command = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1M", "count=20000"]
+    record = [sys.executable, "-m", "otelagent", "record", "-o", output, "--", *command]
+
+    done = subprocess.run([*drop, *record], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert output.read_text()
+    is_hidden = set(first.stdout.split()[0]) == {"0"}
+    assert ("addresses are hidden" in done.stderr) == is_hidden
+
+
+def test_a_full_ring_is_told_as_number_and_share():
+    code = (
+        "import functools, otelagent.profiler as p;"
+        "p.Wish = functools.partial(p.Wish, ring_bytes=4096);"
+        "from otelagent.cli import main; main()"
+    )
+    record = ("record", "-F", 10_000, "-f", "collapsed", "-o", "/dev/null", "--")
+    program = (sys.executable, "-c", code)
+    with Running(*record, *workload("spin.py", 2), program=program) as run:
+        assert run.end() == 0
+    assert re.search(r" [1-9]\d* lost \(\d+\.\d\d %\)", run.said.splitlines()[-1])
+    assert "samples were lost: a lower frequency" in run.said

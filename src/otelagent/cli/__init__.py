@@ -5,6 +5,9 @@
 
 def main() -> None:
     """Run the command line."""
-    from otelagent.cli.main import main as run  # noqa: PLC0415 (importing the package is cheap)
+    try:
+        from otelagent.cli.main import main as run  # noqa: PLC0415 (importing the package is cheap)
 
-    run()
+        run()
+    except KeyboardInterrupt:  # before there was anything to end
+        raise SystemExit(130) from None

@@ -40,9 +40,12 @@ def run(request: Request) -> None:
         session.release()
         while not session.wait(0.25):
             talk.status(status_line(session.profiler, session.elapsed))
-        session.stop()
+        talk.status("naming what was sampled")
+        failure = session.stop()
         with talk.patience(f"writing {shown}"):
             _write(session.profiler, talk, request, target, output)
+    if failure is not None:
+        raise failure
     sys.exit(session.status)
 
 

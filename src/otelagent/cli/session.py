@@ -54,13 +54,12 @@ class Session:
         Raises:
             AgentError: As it says; the command has ended then.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING | {signal.SIGCHLD})
         self._watched = set(ENDING | {signal.SIGCHLD})
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
         if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
             self._watched.remove(signal.SIGHUP)  # nohup
         try:
-            if self._request.command:
-                argv = self._request.command
+            if argv := self._request.command:
                 self.command = HeldCommand.fork(argv, is_silent=self._is_silent)
             options = make_options(self._request, self._talk, self.command)
             from otelagent.profiler import Profiler  # noqa: PLC0415 (the child is forked before)
@@ -138,7 +137,14 @@ class Session:
         """End the run because the user has seen enough."""
         self._end_command(signal.SIGTERM)
 
-    def stop(self) -> None:
-        """Stop sampling and take what is still on its way; the profiler stays open for names."""
+    def stop(self) -> Exception | None:
+        """Stop sampling, take what is on its way; give what a thread of the profiler died of.
+
+        What it had collected is still good, and the profiler stays open for names.
+        """
         self._is_running = False
-        self.profiler.stop()
+        try:
+            self.profiler.stop()
+        except Exception as err:  # noqa: BLE001 (the front tells it once the rest is written)
+            return err
+        return None

@@ -51,9 +51,11 @@ def run(request: Request, interval: float | None) -> None:
                 session.quit()
         else:
             _show_plain(session, counts, interval)
-        session.stop()
+        failure = session.stop()
         with talk.patience("naming what was sampled"):
             _conclude(session, counts, talk, interval=None if is_live else interval)
+    if failure is not None:
+        raise failure
     sys.exit(session.status)
 
 
