@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ig
 RUNNERS := bench/run.py tests/fuzz/run.py
 ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(notdir $(patsubst %/,%,$(dir $(runner))))))
 
-.PHONY: build demo test check integration legal qemu help clean
+.PHONY: build demo test check integration accuracy legal qemu help clean
 
 build: .venv/.installed ## install what is missing and build into .venv/ (the default)
 	@$(PY) build.py
@@ -42,6 +42,9 @@ check: build ## formatters, linters, types, layers, spelling
 
 integration: build ## run integration/: needs root and this machine's kernel
 	@.ci/integration
+
+accuracy: build ## measure how many stacks are complete, workload by workload (root, 10 min)
+	@$(PY) tools/accuracy.py
 
 ifeq ($(filter bench,$(ABSENT)),)
 .PHONY: bench

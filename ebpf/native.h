@@ -110,6 +110,7 @@ static __always_inline void to_caller(struct oa_state *s, u64 pc, u64 sp, u64 fp
 	s->regs.gp[REG_FP] = fp;
 	s->regs.return_address = 1;
 	s->regs.valid_all = 0;
+	s->kept = 0;
 }
 
 static __always_inline bool read_stack(struct oa_state *s, u64 addr, u64 *value)
@@ -132,7 +133,7 @@ static __always_inline u64 strip_pac(u64 addr)
 /* A register as the rule wants it: after the newest frame only a few are known. */
 static __always_inline bool get_reg(struct oa_state *s, u32 reg, u64 *value)
 {
-	if (!s->regs.valid_all && reg != REG_SP && reg != REG_FP) {
+	if (!s->regs.valid_all && !s->kept && reg != REG_SP && reg != REG_FP) {
 		if (reg != REG_BX || !s->bx_known) {
 			stop(s, OA_FAULT_LEAF_REGISTER);
 			return false;
@@ -203,10 +204,25 @@ static __always_inline bool find_reg(struct oa_state *s, u8 kind, u8 reg, s32 of
 	return false;
 }
 
+/* Hand-made code calls helpers that leave registers alone, and has its CFA in one that
+ * a compiler would not trust across a call (OpenSSL's aesni_gcm_encrypt: rax). If the
+ * newest frame saved nothing, it is such a helper: no compiler keeps its CFA there.
+ */
+static __always_inline bool keeps_registers(const struct oa_state *s, const struct oa_rule *rule)
+{
+#if defined(__TARGET_ARCH_x86)
+	return s->regs.valid_all && rule->cfa_kind == OA_CFA_REG && rule->cfa_reg == REG_SP &&
+	       rule->fp_kind == OA_REG_SAME && rule->bx_kind == OA_REG_SAME;
+#else
+	return false; /* the call itself changed the link register */
+#endif
+}
+
 static __always_inline void step_by_rule(struct oa_state *s, u32 index)
 {
 	const struct oa_rule *rule = bpf_map_lookup_elem(&rules, &index);
 	u64 cfa, fp, pc, link = 0;
+	bool kept;
 
 	s->lookups++;
 	if (!rule) {
@@ -234,7 +250,9 @@ static __always_inline void step_by_rule(struct oa_state *s, u32 index)
 		s->bx_addr = cfa + (s64)rule->bx_offset;
 	else if (rule->bx_kind != OA_REG_SAME)
 		s->bx_known = 0;
+	kept = keeps_registers(s, rule);
 	to_caller(s, strip_pac(pc), cfa, fp);
+	s->kept = kept;
 }
 
 /* Restore the interrupted frame from the signal frame that the kernel made. */

@@ -293,7 +293,9 @@ struct oa_mapping {
 	u32 flags; /* enum oa_mapping_flag */
 };
 
-/* Value of `processes` (key: u32 pid). An entry with another generation is stale. */
+/* Value of `processes` (key: u32 pid). An entry with another generation is stale; one with
+ * start_ns 0 was read before the first sample, and BPF fills it in.
+ */
 struct oa_process {
 	struct oa_generation generation;
 	u32 space; /* number of its address space in `mappings` */

@@ -44,6 +44,11 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 	s->trace.sample.flags |= 1 << OA_SAMPLE_USER_BIT;
 	s->first_regs = s->regs;
 	process = bpf_map_lookup_elem(&processes, &pid);
+	if (process && !process->generation.start_ns) {
+		/* Read before its first sample, which tells which life it is. */
+		process->generation = s->trace.generation;
+		report(s, OA_REPORT_NEW, 0);
+	}
 	if (!process || process->generation.start_ns != s->trace.generation.start_ns ||
 	    process->generation.exec_id != s->trace.generation.exec_id) {
 		s->missing = 1;

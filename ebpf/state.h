@@ -30,7 +30,8 @@ struct oa_state {
 	u8 missing; /* code that is not loaded: worth deferring */
 	u8 guess_next; /* regs were found by the frame pointer */
 	u8 bx_known; /* bx_addr can be trusted */
-	u8 pad[3];
+	u8 kept; /* the newest frame changed no register: its caller's are all valid, too */
+	u8 pad[2];
 	struct oa_python_state python;
 };
 

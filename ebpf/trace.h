@@ -47,6 +47,7 @@ static __always_inline void begin_walk(struct oa_state *s)
 	s->guess_next = 0;
 	s->bx_known = 1;
 	s->bx_addr = 0;
+	s->kept = 0;
 	__builtin_memset(&s->python, 0, sizeof(s->python));
 }
 

@@ -131,6 +131,7 @@ class Profiler:
         self.sideband.open()
         self._set_target(os.getpid(), Target.NEVER)
         for pid in self.options.pids:
+            self._prepare(pid)
             self.add_target(pid)
         if self.options.held_pid:
             self.add_target(self.options.held_pid, Target.AT_EXEC)
@@ -142,6 +143,13 @@ class Profiler:
         rate = Rate(frequency_hz=wish.frequency_hz, is_hardware=self.options.use_cycles)
         self.sampling = SamplingEvents(bpf.program("on_cpu_tick"), rate)
         self.sampling.attach()
+
+    def _prepare(self, pid: int) -> None:
+        """Know what runs already, so that its very first sample is whole."""
+        now = time.monotonic_ns()
+        space = self.table.prepare(pid, now)
+        if space is not None:
+            self.runtimes.prepare(pid, space, now)
 
     def add_target(self, pid: int, mode: Target = Target.FOLLOW) -> None:
         """Begin to sample a process and its future children; may be called while running."""

@@ -75,9 +75,11 @@ def test_a_row_whose_rule_is_not_there_is_a_bad_rule():
 
 
 def test_a_register_of_an_older_frame_is_not_taken_for_its_value_in_the_newest():
-    rows = LEAF | {0x1700: rule((CfaKind.REG, 10, 8))}
+    """A newest frame that saved a register may have changed the others, too."""
+    saved = rule((CfaKind.REG, SP, 16), fp=(RegKind.CFA, 0, -16))
+    rows = LEAF | {0x1000: saved, 0x1700: rule((CfaKind.REG, 10, 8))}
 
-    walk = World(rows=rows, stack=[TEXT + 0x800, CALLER], regs={10: STACK + 8}).walk()
+    walk = World(rows=rows, stack=[0, TEXT + 0x800, CALLER], regs={10: STACK + 16}).walk()
 
     assert (walk.fault, len(walk.frames)) == (Fault.LEAF_REGISTER, 2)
 

@@ -170,3 +170,16 @@ def test_pc_relative_addresses_beyond_48_bits_are_cut():
     walk = World(rows={}, mapping={"bias": 1}).walk()
 
     assert walk.addrs == [TEXT - 1]
+
+
+@x86_only
+def test_a_newest_frame_that_saved_nothing_leaves_every_register_to_its_caller():
+    """OpenSSL's aesni_gcm_encrypt has its CFA in rax while a helper of its own runs."""
+    rows = LEAF | {0x1000: rule(), 0x5000: rule((CfaKind.REG, 0, 8)), 0x8000: Row.STOP}
+    outer = TEXT + 0x9000
+    stack = [CALLER + 0x100, 1, 2, outer]
+
+    walk = World(rows=rows, stack=stack, regs={0: STACK + 24}).walk()
+
+    assert walk.addrs == [0x1000, CALLER + 0x100 - BIAS, outer - BIAS]
+    assert walk.fault == Fault.NONE

@@ -25,6 +25,11 @@ class Generation(NamedTuple):
     exec_id: int
     pid: int
 
+    @property
+    def before(self) -> Generation:
+        """What stands for it until BPF has told."""
+        return Generation(0, 0, self.pid)
+
 
 class RawFrame(NamedTuple):
     """`struct oa_frame`, taken apart; `word` is its second half as it was."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
+from otelagent.abi.codec import Generation
 from otelagent.errors import AgentError, ProcessGone, TargetError
 from otelagent.host.memory import ProcessMemory
 from otelagent.interpreters import registry
@@ -24,7 +25,6 @@ from otelagent.interpreters.python.process import PythonProcess
 from otelagent.log import fields
 
 if TYPE_CHECKING:
-    from otelagent.abi.codec import Generation
     from otelagent.bpf.maps import HashMap
     from otelagent.processes.spaces import Mapping, Space
 
@@ -57,10 +57,16 @@ class Runtimes:
         self._namers: dict[Generation, PythonFrames] = {}
         self._lock = threading.Lock()
 
+    def prepare(self, pid: int, space: Space, now_ns: int) -> None:
+        """Attach before the first sample, which will tell which life of the process this is."""
+        self.met(Generation(0, 0, pid), space, now_ns)
+
     def met(self, generation: Generation, space: Space, now_ns: int) -> None:
         """BPF met an eval loop, or a thread of it, that it knows nothing of."""
         try:
             attached = self._by_pid.get(generation.pid)
+            if attached is not None and not attached.generation.start_ns:
+                attached.generation = generation
             if attached is None or attached.generation != generation:
                 attached = self._attach(generation, space)
             if attached is not None and now_ns >= attached.next_refresh_ns:
@@ -82,7 +88,7 @@ class Runtimes:
         runtime = registry.attach(mapping.loaded.interpreter, mapping.bias, memory)
         if not isinstance(runtime, PythonProcess):
             raise TargetError(f"no unwinder for {type(runtime).__name__}")
-        self.gone(generation.pid)
+        self.gone(generation.pid)  # it has read of the image before
         attached = _Attached(generation, runtime, memory, set())
         self._by_pid[generation.pid] = attached
         with self._lock:
@@ -109,6 +115,8 @@ class Runtimes:
         if attached is None:
             return
         attached.memory.close()
+        with self._lock:
+            self._namers.pop(Generation(0, 0, pid), None)
         self._procs.delete(_PID.pack(pid))
         for key in attached.keys:
             self._threads.delete(key)
@@ -116,7 +124,10 @@ class Runtimes:
     def namer(self, generation: Generation) -> PythonFrames | None:
         """Find what names the Python frames of a process."""
         with self._lock:
-            return self._namers.get(generation)
+            found = self._namers.get(generation)
+            if found is None and (found := self._namers.pop(generation.before, None)):
+                self._namers[generation] = found
+            return found
 
 
 def _interpreter_of(space: Space) -> Mapping | None:

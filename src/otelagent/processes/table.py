@@ -112,6 +112,22 @@ class ProcessTable:
         if pid not in self.entries:
             self.entries[pid] = Entry(pid, [Life(now_ns, self.spaces.make())])
 
+    def prepare(self, pid: int, now_ns: int) -> Space | None:
+        """Read what a process has mapped before it is sampled for the first time.
+
+        Which life that is only BPF can tell: it fills that in. Returns None if
+        the process cannot be read now; its first sample will tell.
+        """
+        self.follow(pid, now_ns)
+        entry = self.entries[pid]
+        try:
+            self._scan(entry, now_ns)
+        except AgentError as err:
+            logger.info("%s", fields("process not read yet", pid=pid, error=err))
+            return None
+        self.processes[_PID.pack(pid)] = _PROCESS.pack(0, 0, pid, entry.now.space.number, 0)
+        return entry.now.space
+
     def apply(self, events: Iterable[Event]) -> None:
         """Apply side-band events in order; a bad process is counted and left out."""
         for event in events:
@@ -170,6 +186,9 @@ class ProcessTable:
         if entry is None:
             self.entries[pid] = Entry(pid, [life])
         else:
+            if entry.now.generation is None:
+                # BPF would take what was prepared for the new image.
+                self.processes.delete(_PID.pack(pid))
             entry.lives.append(life)
             entry.exited_ns = 0
             self.on_gone(pid)
