@@ -111,7 +111,7 @@ def generate() -> None:
     """Write the Python face of the enumerators in `oa_abi.h`."""
     header = EBPF / "oa_abi.h"
     target = PACKAGE / "abi" / "_generated.py"
-    if is_newer(target, header):
+    if is_newer(target, header, Path(__file__)):
         return
     lines = [
         LICENCE + '"""Made by `build.py generate` from `ebpf/oa_abi.h`; never edited."""\n',
@@ -123,10 +123,12 @@ def generate() -> None:
         lines.append(f"\nclass {class_name(enum)}(IntEnum):")
         lines.append(f'    """`enum {enum}`."""\n')
         helps.append(f"    {class_name(enum)}: {{")
+        texts: dict[int, str] = {}
         for name, value, text in members:
             short = member_name(enum, name)
             lines.append(f"    {short} = {value}")
-            helps.append(f"        {value}: {text!r},")
+            texts.setdefault(value, text)  # as IntEnum: a later name is but an alias
+        helps += [f"        {value}: {text!r}," for value, text in texts.items()]
         helps.append("    },")
         lines.append("")
     lines.append("\nHELP: dict[type[IntEnum], dict[int, str]] = {")

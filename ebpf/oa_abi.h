@@ -13,7 +13,6 @@
 
 /* Fixed sizes. */
 enum oa_limit {
-	OA_COMM_BYTES = 16, /* bytes of a thread name, as in task_struct */
 	OA_MAX_KERNEL_FRAMES =
 		127, /* what bpf_get_stack returns at most (kernel.perf_event_max_stack) */
 	OA_DEFAULT_USER_FRAMES = 128, /* user frames of a trace unless asked for otherwise */
@@ -94,7 +93,6 @@ enum oa_fault {
 	OA_FAULT_MAX_STEPS, /* the budget of steps or tail calls is spent */
 	OA_FAULT_NO_SCRATCH, /* no scratch memory for this CPU: a CPU number beyond the map */
 	OA_FAULT_NOT_64_BIT, /* the thread runs 32-bit code */
-	OA_FAULT_NO_USER_REGS, /* the thread's user registers could not be read */
 	OA_FAULT_DEFERRED_LIMIT, /* code not loaded yet, and too many deferred stacks already */
 	OA_FAULT_DEFERRED_CUT, /* a deferred stack is deeper than its 16 KiB copy */
 	OA_FAULT_PY_NO_THREAD, /* no CPython thread state was found for this thread */
@@ -193,7 +191,6 @@ enum oa_report_reason {
 	OA_REPORT_NEW = 1, /* a process that is not known was interrupted */
 	OA_REPORT_UNKNOWN_PC, /* code runs in memory that is not known */
 	OA_REPORT_PY_THREAD, /* a CPython thread state was not found */
-	OA_REPORT_EXIT, /* the thread group is gone */
 };
 
 struct oa_report {
@@ -247,12 +244,12 @@ struct oa_rule {
  * first row of every page begins at 0, so a search never leaves its page.
  */
 enum oa_row {
-	OA_ROW_COMMAND = 32768, /* the index is a command from here on */
 	OA_ROW_NONE = 32768, /* no information covers this address */
 	OA_ROW_STOP = 32769, /* the first frame of a thread */
 	OA_ROW_SIGNAL = 32770, /* a signal trampoline: registers are in the signal frame */
 	OA_ROW_FRAME_POINTER = 32771, /* CFA = frame pointer + 16, known for certain (Go) */
 	OA_ROW_UNSUPPORTED = 32772, /* covered by a rule that cannot be expressed */
+	OA_ROW_COMMAND = 32768, /* the index is a command from here on */
 };
 
 /* Key and value of `pages`. */
@@ -280,7 +277,6 @@ struct oa_mapping_key {
 /* Flags of a mapping, as bit numbers. */
 enum oa_mapping_flag {
 	OA_MAPPING_ANON_BIT, /* no file behind it: frames carry the process's address */
-	OA_MAPPING_NO_TEXT_BIT, /* call instructions in it are not looked at (vDSO) */
 };
 
 /* An executable range; one that is split over several keys has one and the same value in each. */

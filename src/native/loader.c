@@ -162,13 +162,6 @@ s32 oa_object_set_max_entries(struct oa_object *object, const char *map, u32 max
 	return found ? bpf_map__set_max_entries(found, max_entries) : -ENOENT;
 }
 
-s32 oa_object_set_autocreate(struct oa_object *object, const char *map, s32 on)
-{
-	struct bpf_map *found = find_map(object, map);
-
-	return found ? bpf_map__set_autocreate(found, on) : -ENOENT;
-}
-
 s32 oa_object_set_autoload(struct oa_object *object, const char *program, s32 on)
 {
 	struct bpf_program *found = find_program(object, program);

@@ -30,7 +30,6 @@ void oa_object_close(struct oa_object *object);
 const char *oa_object_log(const struct oa_object *object);
 s32 oa_object_set_variable(struct oa_object *object, const char *name, const void *value, u32 size);
 s32 oa_object_set_max_entries(struct oa_object *object, const char *map, u32 max_entries);
-s32 oa_object_set_autocreate(struct oa_object *object, const char *map, s32 on);
 s32 oa_object_set_autoload(struct oa_object *object, const char *program, s32 on);
 s32 oa_object_load(struct oa_object *object);
 s32 oa_object_map_info(struct oa_object *object, const char *map, struct oa_map_info *info);

@@ -19,8 +19,8 @@ AgentError(hint)                one line for the user, one line what to do   exi
 └── OutputError                 the result could not be written
 ```
 
-An unnamed address is an `Unresolved(reason)` and a short stack is a fault:
-neither is an exception.
+An address without a name has a reason (`symbolize/result.py`) and a short stack a
+fault: neither is an exception.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 
 import build
 from otelagent.abi import _generated
-from otelagent.abi._generated import HELP, Fault, FrameKind, RecordKind
+from otelagent.abi._generated import HELP, Fault, FrameKind, RecordKind, Row
 
 HEADER = """
 enum oa_colour {
@@ -77,6 +77,11 @@ def test_help_of_equal_values_in_two_enums_is_kept_apart():
     assert HELP[Fault][Fault.NONE] == "the stack was walked to its first frame"
     assert HELP[FrameKind][FrameKind.NATIVE].startswith("file_or_object")
     assert HELP[RecordKind][RecordKind.SAMPLE].startswith("struct oa_sample")
+
+
+def test_of_two_names_for_one_value_the_first_gives_the_help():
+    assert HELP[Row][Row.COMMAND] == HELP[Row][Row.NONE] == "no information covers this address"
+    assert Row(Row.COMMAND).name == "NONE"
 
 
 def test_every_fault_explains_itself():

@@ -7,7 +7,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from otelagent.abi._generated import FrameFlag, FrameKind
+from otelagent.abi._generated import FrameFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,11 +72,6 @@ class RawTrace(NamedTuple):
                 bool(flags >> FrameFlag.GUESSED_BIT & 1),
                 second,
             )
-
-    @property
-    def has_interpreter_frames(self) -> bool:
-        """Whether a frame must be named from the process's memory."""
-        return any(frame.kind == FrameKind.PYTHON for frame in self.frames())
 
 
 class Origin(NamedTuple):

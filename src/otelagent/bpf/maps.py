@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from otelagent._native import ffi, lib
-from otelagent.bpf.object import MapInfo, possible_cpus
+from otelagent.bpf.object import MapInfo
 from otelagent.bpf.reasons import describe, hint_for
 from otelagent.errors import KernelError
 
@@ -230,23 +230,6 @@ def array_bytes(stride: int, entries: int) -> int:
     return -(-stride * entries // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-class PerCpuArray(_Map):
-    """An array with a row for each possible CPU."""
-
-    @property
-    def value_bytes(self) -> int:
-        """All CPUs' values, each rounded up to 8 bytes (kernel/bpf/arraymap.c)."""
-        return ((self.info.value_size + 7) & ~7) * possible_cpus()
-
-    def __getitem__(self, index: int) -> list[bytes]:
-        """Read the value of each possible CPU."""
-        value = self._lookup(_U32.pack(index))
-        if value is None:
-            raise IndexError(index)
-        size, step = self.info.value_size, len(value) // possible_cpus()
-        return [value[at : at + size] for at in range(0, len(value), step)]
-
-
 class FdArray(_Map):
     """An array of programs, maps or cgroups, written by file descriptor."""
 
@@ -261,10 +244,6 @@ class FdArray(_Map):
 
 class ProgArray(FdArray):
     """A table of tail calls: index → file descriptor of a loaded program."""
-
-
-class CgroupArray(FdArray):
-    """An array of cgroups: index → file descriptor of the cgroup's directory."""
 
 
 class OwnMap(_Map):

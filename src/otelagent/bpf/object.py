@@ -168,11 +168,6 @@ class BpfObject:
         error = lib.oa_object_set_max_entries(self.handle, map_name.encode(), entries)
         self._check(error, f"map {map_name}")
 
-    def set_autocreate(self, map_name: str, on: bool) -> None:
-        """Say whether a map is made at load; a loaded program must not need it then."""
-        error = lib.oa_object_set_autocreate(self.handle, map_name.encode(), on)
-        self._check(error, f"map {map_name}")
-
     def set_autoload(self, program: str, on: bool) -> None:
         """Say whether a program is loaded."""
         error = lib.oa_object_set_autoload(self.handle, program.encode(), on)

@@ -12,7 +12,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from otelagent.abi._generated import FrameKind, Unwinder
+from otelagent.abi._generated import Unwinder
 
 if TYPE_CHECKING:
     from otelagent.formats.elf import ElfFile
@@ -34,15 +34,14 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """An interpreter: its package, its unwinder in BPF, and the kind of its frames."""
+    """An interpreter: its package, and its unwinder in BPF."""
 
     name: str
     module: str
     unwinder: Unwinder
-    frame_kind: FrameKind
 
 
-FAMILIES = (Family("python", "otelagent.interpreters.python", Unwinder.PYTHON, FrameKind.PYTHON),)
+FAMILIES = (Family("python", "otelagent.interpreters.python", Unwinder.PYTHON),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,6 @@ class RowStore:
         self._graveyard: deque[tuple[int, list[tuple[int, int, int]]]] = deque()
 
     @property
-    def used_bytes(self) -> int:
-        """Memory of the chunks."""
-        return len(self._chunks) * Limit.CHUNK_BYTES
-
-    @property
     def chunk_pointers(self) -> list[Mapped]:
         """The chunks' memory, by number: the host build searches the same rows."""
         return [mapped for _, mapped in self._chunks]

@@ -103,11 +103,6 @@ class NativeSymbols:
             elf = None
         return cls(elf, path, Options(tuple(debug_dirs), root, debuginfod, cache_dir, lines))
 
-    @property
-    def bytes_held(self) -> int:
-        """Memory that the prepared tables hold, in bytes (an estimate)."""
-        return (self._table.count * 16 if self._table else 0) + len(self._cache) * 512
-
     def close(self) -> None:
         """Forget everything that was read; a later `name` reads again."""
         with self._lock:

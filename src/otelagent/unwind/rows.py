@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otelagent._native import ffi, lib
-from otelagent.abi import _generated as abi
 from otelagent.errors import BadElf
 
 if TYPE_CHECKING:
@@ -145,11 +144,6 @@ def check_memory(status: int) -> None:
     """Turn the C core's status into an exception: it fails only without memory."""
     if status < 0:
         raise MemoryError
-
-
-def is_command(index: int) -> bool:
-    """Tell a command from a rule's index."""
-    return index >= abi.Row.COMMAND
 
 
 def _bytes(pointer: Any, size: int) -> bytes:  # noqa: ANN401 (cdata)
