@@ -112,7 +112,7 @@ class Profiler:
             on_finished=self._finished.append,
             on_python=self._met_python,
             on_ksymbol=self._on_ksymbol,
-            is_alive=procfs.is_alive,
+            is_alive=lambda pid: not procfs.has_ended(pid),
         )
 
     def _attach(self, wish: Wish) -> None:

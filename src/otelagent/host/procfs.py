@@ -45,11 +45,6 @@ def _read(path: Path) -> bytes:
         return stream.read(_MAX_MAPS_BYTES)
 
 
-def is_alive(pid: int) -> bool:
-    """Tell whether a process has threads left."""
-    return Path(f"/proc/{pid}").exists()
-
-
 def has_ended(pid: int) -> bool:
     """Tell whether a process is gone, or only waits for its parent to take its status."""
     try:

@@ -9,11 +9,14 @@ or execs; so a server's workers cost one set of entries.
 from __future__ import annotations
 
 import bisect
+import logging
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from otelagent import log, metrics
 from otelagent.abi._generated import MappingFlag, Unwinder
+from otelagent.errors import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from otelagent.bpf.maps import LpmTrie
     from otelagent.processes.executables import Executables, Loaded
 
+logger = logging.getLogger(__name__)
+
+MAX_MAPPINGS = 32_768
+"""Ranges of code in one space: what makes more does it on purpose."""
 _SPACE = struct.Struct(">IQ")
 _PREFIX = struct.Struct("=I")
 _VALUE = struct.Struct("=QQQQII")
@@ -72,7 +79,7 @@ class Mapping:
 
 @dataclass(slots=True)
 class Space:
-    """The code of one address space; `users` processes have it."""
+    """The code of one address space, by ascending address; `users` processes have it."""
 
     number: int
     mappings: list[Mapping] = field(default_factory=list)
@@ -80,14 +87,18 @@ class Space:
 
     def find(self, addr: int) -> Mapping | None:
         """Find the mapping that covers an address."""
-        at = bisect.bisect_right(self.mappings, addr, key=lambda mapping: mapping.start) - 1
-        if at >= 0 and addr < self.mappings[at].end:
-            return self.mappings[at]
-        return None
+        found = self.overlapping(addr, addr + 1)
+        return found[0] if found else None
 
     def overlapping(self, start: int, end: int) -> list[Mapping]:
         """List mappings that share an address with [start, end)."""
-        return [m for m in self.mappings if m.start < end and start < m.end]
+        first = bisect.bisect_right(self.mappings, start, key=lambda each: each.end)
+        last = bisect.bisect_left(self.mappings, end, key=lambda each: each.start)
+        return self.mappings[first:last]
+
+    def index(self, mapping: Mapping) -> int:
+        """Find the place of one that is mapped."""
+        return bisect.bisect_left(self.mappings, mapping.start, key=lambda each: each.start)
 
 
 class Spaces:
@@ -117,14 +128,30 @@ class Spaces:
         self._insert(space, new)
 
     def _insert(self, space: Space, mapping: Mapping) -> None:
+        if len(space.mappings) >= MAX_MAPPINGS:
+            self._fail("too many mappings", space.number)
+            return
         if mapping.loaded:
             self._executables.acquire(mapping.loaded)
-        bisect.insort(space.mappings, mapping, key=lambda each: each.start)
         pairs = list(mapping.entries(space.number))
-        self._trie.update_many(b"".join(k for k, _ in pairs), b"".join(v for _, v in pairs))
+        keys = b"".join(key for key, _ in pairs)
+        try:
+            self._trie.update_many(keys, b"".join(value for _, value in pairs))
+        except KernelError as err:
+            # The rest of the process, and everybody else, goes on.
+            self._fail("the BPF map is full", 0, err)
+            self._trie.delete_many(keys)
+            if mapping.loaded:
+                self._executables.release(mapping.loaded)
+            return
+        bisect.insort(space.mappings, mapping, key=lambda each: each.start)
+
+    def _fail(self, reason: str, about: int, error: object = "") -> None:
+        metrics.mapping_failed.add(reason=reason)
+        log.once(logger, (reason, about), "code is not known to BPF", reason=reason, error=error)
 
     def _remove(self, space: Space, mapping: Mapping) -> None:
-        space.mappings.remove(mapping)
+        del space.mappings[space.index(mapping)]
         self._trie.delete_many(b"".join(key for key, _ in mapping.entries(space.number)))
         if mapping.loaded:
             self._executables.release(mapping.loaded)
@@ -134,8 +161,9 @@ class Spaces:
         wanted = set(mappings)
         for old in [each for each in space.mappings if each not in wanted]:
             self._remove(space, old)
+        known = set(space.mappings)
         for new in mappings:
-            if new not in space.mappings:
+            if new not in known:
                 self.add(space, new)
 
     def own(self, space: Space) -> Space:

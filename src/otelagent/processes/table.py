@@ -61,7 +61,10 @@ class Life:
 
 @dataclass(slots=True)
 class Entry:
-    """A pid and its lives, oldest first."""
+    """A pid and its lives, oldest first.
+
+    `exited_ns` is when it may have ended, 0 if nothing says so: `clean` looks.
+    """
 
     pid: int
     lives: list[Life]
@@ -141,7 +144,7 @@ class ProcessTable:
 
     def _apply(self, event: Event) -> None:
         if event.kind == EventKind.LOST:
-            self._doubt()
+            self._doubt(event.time_ns)
             return
         entry = self.entries.get(event.pid)
         if event.kind == EventKind.FORK:
@@ -158,11 +161,13 @@ class ProcessTable:
         elif event.is_leader_exit:
             entry.exited_ns = event.time_ns
 
-    def _doubt(self) -> None:
+    def _doubt(self, time_ns: int) -> None:
         """Events were lost: what is known may be wrong, so let BPF report each process again."""
         for pid, entry in self.entries.items():
             entry.now.is_complete = False
+            entry.now.path = ""  # an exec may be among what was lost
             entry.next_scan_ns = 0
+            entry.exited_ns = entry.exited_ns or time_ns  # its end may be among it, too
             self.processes.delete(_PID.pack(pid))
 
     def _fork(self, event: Event) -> None:
@@ -177,6 +182,7 @@ class ProcessTable:
         if old:
             old.lives.append(child)
             old.exited_ns = 0
+            self.on_gone(event.pid)
         else:
             self.entries[event.pid] = Entry(event.pid, [child])
 
@@ -252,20 +258,17 @@ class ProcessTable:
     def reported(self, generation: Generation, addr: int, time_ns: int) -> None:
         """BPF met a process or an address that it does not know: make it known."""
         pid = generation.pid
+        self.follow(pid, time_ns)
+        entry = self.entries[pid]
         try:
-            entry = self.entries.get(pid)
-            if entry is None:
-                self.follow(pid, time_ns)
-                entry = self.entries[pid]
             life = self._live(entry, generation, time_ns)
             if life is not entry.now:
                 return  # of an image that is gone; its deferred stacks find their code by time
-            entry.exited_ns = 0
             if not life.is_complete or (addr and life.space.find(addr) is None):
                 self._scan(entry, time_ns)
             self._publish(entry)
         except ProcessGone:
-            return
+            entry.exited_ns = entry.exited_ns or time_ns  # no event will tell
         except AgentError as err:
             metrics.process_failed.add(reason=type(err).__name__)
             logger.info("%s", fields("process skipped", pid=pid, error=err))
@@ -273,13 +276,17 @@ class ProcessTable:
     def _live(self, entry: Entry, generation: Generation, time_ns: int) -> Life:
         """Find the life that a report is of, and note its generation."""
         life = entry.at(time_ns)
+        if life is not entry.lives[0]:
+            before = entry.lives[entry.lives.index(life) - 1]
+            if before.generation == generation:
+                # In the midst of exec: the event has come, and the number is still the old one.
+                return before
         known = life.generation
         if known and known.start_ns != generation.start_ns and life is entry.now:
             # Somebody else by now, and no event told: begin anew.
             life = Life(time_ns, self.spaces.make())
             entry.lives.append(life)
             self.on_gone(entry.pid)
-        # In the midst of exec the event has come and the number is still the old one.
         if life.generation is None or life.generation < generation:
             life.generation = generation
         self.images.setdefault(generation, life.path)
@@ -320,7 +327,8 @@ class ProcessTable:
                 self.spaces.release(entry.lives.pop(0).space)
             if entry.exited_ns and entry.exited_ns + GRACE_NS < now_ns:
                 if is_alive(pid):
-                    entry.exited_ns = 0
+                    # Its first thread has ended; of the last one's end nobody will tell.
+                    entry.exited_ns = now_ns
                 else:
                     self.forget(pid)
 
