@@ -21,6 +21,7 @@ from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap, LpmTrie
 from otelagent.bpf.ring import Ring
 from otelagent.bpf.sideband import Event, Sideband
 from otelagent.host import procfs
+from otelagent.host.kept import raise_open_files
 from otelagent.kernel.features import has_feature
 from otelagent.kernel.offsets import find_offsets
 from otelagent.kernel.plan import Wish, load
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from otelagent.unwind.rows import RowTable
 
 DRAIN_SECONDS = 0.1
+MAX_OPEN_FILES = 4096
 
 
 class Profiler:
@@ -84,11 +86,13 @@ class Profiler:
     def _make_table(self) -> None:
         bpf = self.bpf
         self._cache = RowCache()
+        # Half of them for files of code, the rest for CPUs, maps and what names are read from.
+        max_open = min(raise_open_files() // 2, MAX_OPEN_FILES)
         self._rules = ArrayMap.of(bpf, "rules").mmap()
         pages = HashMap.of(bpf, "pages")
         mappings = LpmTrie.of(bpf, "mappings")
         self.store = RowStore(ArrayOfMaps.of(bpf, "rows"), self._rules, pages, time.monotonic_ns)
-        self.executables = Executables(self.store, self._load_rows, detect)
+        self.executables = Executables(self.store, self._load_rows, detect, max_open)
         self.namers.by_key = self.executables.by_key
         self.runtimes = Runtimes(HashMap.of(bpf, "python_procs"), HashMap.of(bpf, "python_threads"))
         self.handler = TraceHandler(

@@ -4,7 +4,8 @@
 
 A file is known by device and inode, checked against size and modification time
 where it can be looked at; several inodes with the same content share one FileID
-and one set of rows. Rows are freed when no process maps the file.
+and one set of rows. Rows are freed when no process maps the file. Files stay
+open for their names, since a path may lead elsewhere by then, up to a number.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from otelagent import log, metrics
 from otelagent.errors import AgentError, BadElf, TargetError
-from otelagent.formats.elf import BytesSource, ElfFile
+from otelagent.formats.elf import BytesSource, ElfFile, Source
 from otelagent.log import fields
 from otelagent.model import Executable, FileId
 from otelagent.unwind.file_id import file_id
@@ -24,13 +25,37 @@ from otelagent.unwind.file_id import file_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otelagent.formats.elf import Segment, Source
+    from otelagent.formats.elf import Segment
     from otelagent.interpreters.registry import Detected
     from otelagent.processes.rowstore import RowStore, Stored
     from otelagent.unwind.extract import RowTable
 
 logger = logging.getLogger(__name__)
 MAX_FILES = 8192
+"""Inodes that are remembered; beyond, those that nobody maps are forgotten."""
+MAX_OPEN = 512
+
+
+class ClosableSource(Source, Protocol):
+    """An open file."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        ...
+
+
+@runtime_checkable
+class Parkable(Protocol):
+    """A source whose descriptor can be given back until it is read again."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds a descriptor."""
+        ...
+
+    def park(self) -> None:
+        """Give the descriptor back."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +65,7 @@ class Loaded:
     Attributes:
         key: FileID's first 64 bits, what BPF knows the file by.
         segments: PT_LOAD segments with code.
-        source: The open file; kept, for names, also when the file is deleted.
+        source: The file; kept open, for names, also when it is deleted, while there is room.
         interpreter: What interpreter it is, if it is one that can be unwound.
         eval_loop: Ranges of its eval loop (ELF addresses), which its unwinder owns.
         reason: Why it has no rows; empty if it has.
@@ -57,7 +82,6 @@ class Loaded:
     interpreter: Detected | None = None
     eval_loop: tuple[tuple[int, int], ...] = ()
     reason: str = ""
-    stamp: tuple[int, int] = (0, 0)
 
     def bias_of(self, start: int, offset: int) -> int:
         """Address minus ELF address of a mapping that begins at `start` with file `offset`.
@@ -75,40 +99,75 @@ class Loaded:
 
 @dataclass(slots=True)
 class Executables:
-    """All of them; the processes thread is its only user, but for `by_key`."""
+    """All of them; the processes thread is its only user, but for `by_key`.
+
+    Attributes:
+        max_open: Descriptors of files that are kept at most.
+        by_inode: (major, minor, inode) → (size, mtime ns) and the file.
+    """
 
     store: RowStore
     load_rows: Callable[[Source, ElfFile], RowTable]
     detect: Callable[[ElfFile], Detected | None]
-    by_inode: dict[tuple[int, int, int], Loaded] = field(default_factory=dict)
+    max_open: int = MAX_OPEN
+    by_inode: dict[tuple[int, int, int], tuple[tuple[int, int], Loaded]] = field(
+        default_factory=dict
+    )
     by_key: dict[int, Loaded] = field(default_factory=dict)
     load_ns: int = 0
 
     def known(self, identity: tuple[int, int, int]) -> Loaded | None:
         """Find a file by (major, minor, inode) without opening anything."""
-        return self.by_inode.get(identity)
+        found = self.by_inode.get(identity)
+        return found[1] if found else None
 
     def add(
-        self, identity: tuple[int, int, int], path: str, source: Source, stamp: tuple[int, int]
+        self,
+        identity: tuple[int, int, int],
+        path: str,
+        source: ClosableSource,
+        stamp: tuple[int, int],
     ) -> Loaded:
-        """Identify a file that was opened.
+        """Identify a file that was opened; `source` is taken over.
 
         Raises:
             BadElf: It is not an ELF file that can be handled.
         """
         found = self.by_inode.get(identity)
-        if found is not None and found.stamp == stamp:
-            return found
-        loaded = self._identify(path, source, stamp)
+        if found is not None and found[0] == stamp:
+            source.close()
+            return found[1]
+        loaded = None
+        try:
+            loaded = self._identify(path, source)
+        finally:
+            if loaded is None or loaded.source is not source:
+                source.close()
         if identity[2]:
-            self.by_inode[identity] = loaded
+            if len(self.by_inode) >= MAX_FILES:
+                self.by_inode = {k: v for k, v in self.by_inode.items() if v[1].users > 0}
+            self.by_inode[identity] = (stamp, loaded)
+        self._park()
         return loaded
+
+    def _park(self) -> None:
+        """Give descriptors back when there are too many: first of files that nobody maps."""
+        if len(self.by_key) <= self.max_open:
+            return
+        held = [
+            (each.users > 0, at, each.source)
+            for at, each in enumerate(self.by_key.values())
+            if isinstance(each.source, Parkable) and each.source.is_open
+        ]
+        held.sort(key=lambda one: one[:2])
+        for _, _, source in held[: max(len(held) - self.max_open, 0)]:
+            source.park()
 
     def add_vdso(self, data: bytes) -> Loaded:
         """Identify the vDSO by the bytes in our own memory: every process has the same."""
-        return self._identify("[vdso]", BytesSource(data), (0, 0))
+        return self._identify("[vdso]", BytesSource(data))
 
-    def _identify(self, path: str, source: Source, stamp: tuple[int, int]) -> Loaded:
+    def _identify(self, path: str, source: Source) -> Loaded:
         elf = ElfFile(source)
         identity: FileId = file_id(source)
         key = int.from_bytes(identity[:8], "big") or 1
@@ -134,7 +193,6 @@ class Executables:
             segments=segments,
             source=source,
             elf=elf,
-            stamp=stamp,
         )
         self.by_key[key] = loaded
         return loaded

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from otelagent.errors import TargetError
 from otelagent.host import files
+from otelagent.host.kept import KeptFile
 from otelagent.processes.table import Opened
 
 if TYPE_CHECKING:
@@ -31,4 +32,5 @@ def open_mapped(pid: int, mapped: MappedRange) -> Opened:
         if (source.stat.st_ino, source.stat.st_dev) != (mapped.inode, dev):
             source.close()
             raise
-    return Opened(source, (source.stat.st_size, source.stat.st_mtime_ns))
+    stamp = (source.stat.st_size, source.stat.st_mtime_ns)
+    return Opened(KeptFile.keep(source, mapped.path), stamp)

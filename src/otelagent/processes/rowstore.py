@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from otelagent._native import ffi, lib
 from otelagent.abi._generated import Limit
-from otelagent.errors import TargetError
+from otelagent.errors import AgentError, KernelError, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,19 @@ class RowStore:
         """
         numbers = self._number_rules(table.rules)
         stored = Stored(b"")
+        try:
+            values = self._place(file_id, table, numbers, stored)
+            if values:
+                self._pages.update_many(stored.keys, values)
+        except AgentError as err:
+            self.unload(stored)
+            if isinstance(err, KernelError):
+                raise TargetError(f"unwind rows cannot be stored: {err}") from err
+            raise
+        return stored
+
+    def _place(self, file_id: int, table: RowTable, numbers: bytes, stored: Stored) -> bytes:
+        """Copy rows into the pool; returns the values that go with `stored.keys`."""
         keys, values = bytearray(), bytearray()
         at = 0
         listed = list(_PAGE.iter_unpack(table.pages))
@@ -82,9 +95,7 @@ class RowStore:
                 values += _PAGE_VALUE.pack(chunk, start + first - first_row, rows, 0)
             at += taken
         stored.keys = bytes(keys)
-        if keys:
-            self._pages.update_many(stored.keys, bytes(values))
-        return stored
+        return bytes(values)
 
     def unload(self, stored: Stored) -> None:
         """Take a file's rows away; their room is used again after the grace period."""

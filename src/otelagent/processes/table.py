@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from otelagent.abi.codec import Generation
     from otelagent.bpf.maps import HashMap
     from otelagent.bpf.sideband import Event
-    from otelagent.formats.elf import Source
-    from otelagent.processes.executables import Executables, Loaded
+    from otelagent.processes.executables import ClosableSource, Executables, Loaded
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ RESCAN_NS = 1_000_000_000
 class Opened(NamedTuple):
     """A mapped file that was opened: its bytes, its path, and (size, mtime ns)."""
 
-    source: Source
+    source: ClosableSource
     stamp: tuple[int, int]
 
 
