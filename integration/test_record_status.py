@@ -46,17 +46,16 @@ def test_a_file_that_cannot_be_run_is_126(tmp_path):
     assert "Permission denied" in said
 
 
-def test_the_duration_ends_the_command_and_is_no_failure():
-    with Running(
-        "record", *TO_NULL, "-d", "1", "--", "sh", "-c", "echo $$ >&2; exec sleep 100"
-    ) as run:
-        status = run.end()
+def test_the_duration_ends_the_command_and_is_no_failure(tmp_path):
+    note = tmp_path / "pid"
+    script = f"echo $$ >{note}; exec sleep 100"
 
-        pid = int(next(line for line in run.said.splitlines() if line.isdecimal()))
-        assert status == 0
-        assert "wrote /dev/null" in run.said
+    status, _, said = otelagent("record", *TO_NULL, "-d", "2", "--", "sh", "-c", script)
+
+    assert status == 0, said
+    assert "wrote /dev/null" in said
     with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        os.kill(int(note.read_text()), 0)
 
 
 def test_a_command_that_ignores_the_end_is_killed():
