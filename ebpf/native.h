@@ -395,6 +395,7 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 	u64 pair[2] = {};
 	u64 at = fp;
 	u32 slot = s->regs.valid_all ? leaf_slot(s) : 0;
+	const struct oa_mapping *found;
 
 	if (slot)
 		at = sp + slot * 8 - 16; /* so that pair[1] is the return address */
@@ -420,11 +421,15 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 			stop(s, OA_FAULT_NONE);
 			return;
 		}
-	} else if (!slot && (pair[0] <= fp || pair[0] - fp > OA_FP_WINDOW_BYTES)) {
+	}
+	found = find_mapping(s, pair[1] - 1);
+	if (!found || !follows_call(s, pair[1])) {
 		stop(s, why);
 		return;
 	}
-	if (!find_mapping(s, pair[1] - 1) || !follows_call(s, pair[1])) {
+	/* What another file calls may keep anything in that register: main() is called so. */
+	if (!slot && pair[0] && found->file_id == s->mapping.file_id &&
+	    (pair[0] <= fp || pair[0] - fp > OA_FP_WINDOW_BYTES)) {
 		stop(s, why);
 		return;
 	}

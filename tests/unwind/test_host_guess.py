@@ -15,7 +15,19 @@ from otelagent._native import ffi, lib
 from otelagent.abi._generated import CfaKind, Fault, FrameFlag, Limit, Row, SampleFlag
 from otelagent.formats.elf import BytesSource, ElfFile
 from otelagent.unwind.host import HostTables, HostUnwinder
-from tests.unwind.walks import BIAS, FP, IS_X86, STACK, TEXT, World, parse, rule
+from tests.unwind.walks import (
+    BIAS,
+    FILE,
+    FP,
+    IS_X86,
+    SPACE,
+    STACK,
+    TEXT,
+    World,
+    parse,
+    rule,
+    table,
+)
 
 pytestmark = pytest.mark.skipif(not IS_X86, reason="encodings of x86-64")
 CALLER = TEXT + 0x5000
@@ -59,6 +71,22 @@ def test_a_frame_found_by_a_row_after_a_guess_is_not_flagged():
 
 
 WINDOW = Limit.FP_WINDOW_BYTES
+
+
+@pytest.mark.parametrize("file_id", [FILE, FILE + 1])
+def test_a_caller_in_another_file_may_keep_anything_in_the_frame_pointer(file_id):
+    """Chromium's ChromeMain keeps a frame pointer; the C library that calls main does not."""
+    world = frame_pointer_world(rows={0x1000: Row.NONE})
+    other = TEXT + 0x200000
+    world.stack[:2] = [1, other + 0x20]
+    world.text[other + 0x20 - 7] = b"\x90\x90\x90\x90\x90\xff\xd0"
+    tables = world.tables()
+    tables.add_mapping(SPACE, other, other + 0x1000, bias=other, file_id=file_id)
+    tables.add_table(FILE + 1, table({0: Row.STOP}))
+
+    walk = parse(HostUnwinder(tables).unwind(world.deferred()))
+
+    assert walk.fault == (Fault.NO_ROW if file_id == FILE else Fault.NONE)
 
 
 @pytest.mark.parametrize(
