@@ -77,7 +77,7 @@ def measure_case(case: Case) -> dict[str, float]:
     command = HeldCommand.fork(case.command)
     options = Options(
         frequency_hz=case.frequency_hz,
-        pids=(command.pid,),
+        held_pid=command.pid,
         max_frames=case.max_frames,
         bounded=case.bounded,
     )

@@ -18,6 +18,7 @@ enum {
 	MAX_RECORD = 65536, /* perf_event_header.size is 16 bits wide */
 	SAMPLE_ID = 24, /* pid, tid; time; cpu, reserved: our sample_type */
 	NO_CPU = -1,
+	MAX_PIDS = 4 << 20, /* PID_MAX_LIMIT, include/linux/threads.h */
 };
 
 struct buffer {
@@ -36,6 +37,7 @@ struct oa_sideband {
 	struct buffer *buffers;
 	u32 count;
 	int has_ksymbol;
+	u8 *wanted; /* a bit per pid; NULL: all are */
 	struct oa_event *events;
 	char *names;
 	u8 record[MAX_RECORD];
@@ -70,6 +72,7 @@ void oa_sideband_close(struct oa_sideband *sideband)
 	for (u32 i = 0; i < sideband->count; i++)
 		close_buffer(&sideband->buffers[i]);
 	free(sideband->buffers);
+	free(sideband->wanted);
 	free(sideband->events);
 	free(sideband->names);
 	free(sideband);
@@ -166,6 +169,36 @@ void oa_sideband_remove_cpu(struct oa_sideband *sideband, u32 cpu)
 s32 oa_sideband_has_ksymbol(const struct oa_sideband *sideband)
 {
 	return sideband->has_ksymbol;
+}
+
+s32 oa_sideband_want(struct oa_sideband *sideband, u32 pid, s32 on)
+{
+	if (pid >= MAX_PIDS)
+		return -EINVAL;
+	if (!sideband->wanted)
+		sideband->wanted = calloc(MAX_PIDS / 8, 1);
+	if (!sideband->wanted)
+		return -ENOMEM;
+	/* Targets are added by one thread while another one drains. */
+	if (on)
+		__atomic_fetch_or(&sideband->wanted[pid / 8], (u8)(1 << pid % 8), __ATOMIC_RELAXED);
+	else
+		__atomic_fetch_and(&sideband->wanted[pid / 8], (u8) ~(1 << pid % 8),
+				   __ATOMIC_RELAXED);
+	return 0;
+}
+
+static int is_wanted(struct oa_sideband *sideband, const struct oa_event *event)
+{
+	u32 pid = event->kind == OA_EVENT_FORK ? event->ppid : event->pid;
+
+	if (!sideband->wanted || event->kind == OA_EVENT_KSYMBOL || event->kind == OA_EVENT_LOST)
+		return 1;
+	if (pid >= MAX_PIDS || !(sideband->wanted[pid / 8] >> pid % 8 & 1))
+		return 0;
+	if (event->kind == OA_EVENT_FORK)
+		oa_sideband_want(sideband, event->pid, 1);
+	return 1;
 }
 
 s32 oa_sideband_add_memory(struct oa_sideband *sideband, void *page)
@@ -381,7 +414,7 @@ static int take_fields(struct oa_sideband *sideband, struct oa_events *out, stru
 static void take_record(struct oa_sideband *sideband, struct buffer *buffer, struct oa_events *out)
 {
 	struct oa_event *event = &sideband->events[out->count];
-	u32 size = peek_size(buffer);
+	u32 names_bytes = out->names_bytes, size = peek_size(buffer);
 	u32 id[6] = {0};
 
 	copy_out(buffer, buffer->at, sideband->record, size);
@@ -396,6 +429,8 @@ static void take_record(struct oa_sideband *sideband, struct buffer *buffer, str
 	event->cpu = id[4];
 	if (!take_fields(sideband, out, event, size - SAMPLE_ID))
 		out->malformed++;
+	else if (!is_wanted(sideband, event))
+		out->names_bytes = names_bytes;
 	else if (event->kind)
 		out->count++;
 }

@@ -98,6 +98,7 @@ class Profiler:
         self.handler = TraceHandler(
             self.namers.file, self.kernel, self.runtimes.namer, self.namers.anonymous
         )
+        self.sideband = Sideband()
         self.table = ProcessTable(
             HashMap.of(bpf, "processes"),
             Spaces(mappings, self.executables),
@@ -107,8 +108,8 @@ class Profiler:
             procfs.read_vdso,
             wants_all=self.options.everything or bool(self.options.cgroups),
             on_gone=self.runtimes.gone,
+            on_wanted=self.sideband.want,
         )
-        self.sideband = Sideband()
         self.processes = ProcessesThread(
             self.table,
             self.sideband,

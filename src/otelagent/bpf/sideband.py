@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from otelagent import metrics
 from otelagent._native import ffi, lib
 from otelagent.bpf.links import online_cpus, open_error
+from otelagent.bpf.reasons import describe
 from otelagent.errors import KernelError
 
 if TYPE_CHECKING:
@@ -146,6 +147,15 @@ class Sideband:
         """Whether the kernel tells of new kernel symbols."""
         return bool(lib.oa_sideband_has_ksymbol(self._handle))
 
+    def want(self, pid: int, on: bool = True) -> None:  # noqa: FBT001, FBT002 (as a hook)
+        """Take a process in, or out; from the first call on, `drain` gives no others' events.
+
+        The children of a wanted process are wanted. May be called from any thread.
+        """
+        error = lib.oa_sideband_want(self._handle, pid, on)
+        if error:
+            raise KernelError(f"cannot follow process {pid}: {describe(error)}")
+
     def wait(self, timeout_ms: int) -> bool:
         """Sleep until something has happened, or the time is over."""
         return self.has_more or bool(self._poll.poll(timeout_ms))
@@ -156,6 +166,8 @@ class Sideband:
         lib.oa_sideband_drain(self._handle, out)
         self.malformed += out.malformed
         self.has_more = bool(out.more)
+        if not out.count:
+            return []
         rows = ffi.buffer(out.events, out.count * _EVENT.size)[:]
         events = list(_read_events(rows, ffi.buffer(out.names, out.names_bytes)[:]))
         for event in events:

@@ -95,6 +95,8 @@ class ProcessTable:
         open_mapped: Opens the file behind a mapping of a pid.
         read_maps: Reads /proc/PID/maps.
         on_gone: Told of each pid that is forgotten.
+        on_wanted: Told of each pid whose events are wanted from now on, or (False) no more;
+            not called where `wants_all`.
     """
 
     processes: HashMap
@@ -105,6 +107,7 @@ class ProcessTable:
     vdso: Callable[[], bytes]
     wants_all: bool = False
     on_gone: Callable[[int], None] = lambda _pid: None
+    on_wanted: Callable[[int, bool], None] = lambda _pid, _on: None
     entries: dict[int, Entry] = field(default_factory=dict)
     images: dict[Generation, str] = field(default_factory=dict)
     _vdso: Loaded | None = None
@@ -113,6 +116,11 @@ class ProcessTable:
         """Let a process in whose events are wanted from now on."""
         if pid not in self.entries:
             self.entries[pid] = Entry(pid, [Life(now_ns, self.spaces.make())])
+            self._want(pid, on=True)
+
+    def _want(self, pid: int, *, on: bool) -> None:
+        if not self.wants_all:
+            self.on_wanted(pid, on)
 
     def prepare(self, pid: int, now_ns: int) -> Space | None:
         """Read what a process has mapped before it is sampled for the first time.
@@ -184,6 +192,7 @@ class ProcessTable:
             self.on_gone(event.pid)
         else:
             self.entries[event.pid] = Entry(event.pid, [child])
+            self._want(event.pid, on=True)
 
     def _exec(self, pid: int, time_ns: int) -> None:
         life = Life(time_ns, self.spaces.make(), is_complete=True)
@@ -334,6 +343,7 @@ class ProcessTable:
     def forget(self, pid: int) -> None:
         """Drop everything about a pid."""
         entry = self.entries.pop(pid)
+        self._want(pid, on=False)
         for life in entry.lives:
             self.spaces.release(life.space)
         self.processes.delete(_PID.pack(pid))
