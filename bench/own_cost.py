@@ -24,8 +24,8 @@ from workload import BUILD, FREQUENCY_HZ, OTELAGENT
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SHORT_S = 2
-LONG_S = 10
+SHORT_S = 4
+LONG_S = 16
 RUNS = 3
 
 

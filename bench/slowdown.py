@@ -19,7 +19,7 @@ import workload
 from workload import FREQUENCY_HZ, OTELAGENT
 
 PAIRS = 20
-MILLIONS = "600"
+MILLIONS = "400"
 _T_95 = 2.093
 """Student's t for 19 degrees of freedom, 97.5 % on one side."""
 

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from otelagent.options import Options
     from otelagent.unwind.rows import RowTable
 
-DRAIN_SECONDS = 0.1
+DRAIN_SECONDS = 0.2
+"""How long samples of traces that need not be read at once wait in the ring."""
 MAX_OPEN_FILES = 4096
 
 

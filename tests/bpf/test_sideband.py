@@ -12,6 +12,7 @@ from otelagent import metrics
 from otelagent._native import ffi, lib
 from otelagent.bpf import sideband as sideband_module
 from otelagent.bpf.sideband import EventKind, Sideband
+from otelagent.errors import KernelError
 
 PAGE, DATA = 4096, 8192
 LOST, COMM, EXIT, THROTTLE, FORK, MMAP2, KSYMBOL = 2, 3, 4, 5, 7, 10, 17
@@ -175,3 +176,43 @@ def test_any_bytes_end_and_stay_inside(pieces, jump):
         for event in buffers.sideband.drain():
             assert len(event.name) <= 65536
     assert buffers.tail(0) == buffers.head(0)
+
+
+def test_only_wanted_processes_and_their_children_are_told_of():
+    buffers = Buffers()
+    buffers.sideband.want(5)
+    buffers.put(COMM, struct.pack("=II", 8, 8) + b"other\0")
+    buffers.put(FORK, struct.pack("=IIIIQ", 9, 5, 9, 5, 1))
+    buffers.put(FORK, struct.pack("=IIIIQ", 10, 9, 10, 9, 1))
+    buffers.put(FORK, struct.pack("=IIIIQ", 11, 8, 11, 8, 1))
+    buffers.put(COMM, struct.pack("=II", 10, 10) + b"grandchild\0")
+    buffers.put(COMM, struct.pack("=II", 11, 11) + b"nephew\0")
+    buffers.put(MMAP2, mmap2())
+    buffers.put(KSYMBOL, struct.pack("=QIHH", 0xFFFF0000, 64, 1, 0) + b"bpf_prog_x\0")
+    buffers.put(LOST, struct.pack("=QQ", 1, 1))
+
+    told = [(event.kind.name, event.pid, event.name) for event in buffers.sideband.drain()]
+
+    assert told == [
+        ("FORK", 9, b""),
+        ("FORK", 10, b""),
+        ("COMM", 10, b"grandchild"),
+        ("MMAP", 5, b"/lib/x.so"),
+        ("KSYMBOL", 0, b"bpf_prog_x"),
+        ("LOST", 0, b""),
+    ]
+
+
+def test_a_process_that_is_no_longer_wanted_is_silent():
+    buffers = Buffers()
+    buffers.sideband.want(5)
+    buffers.sideband.want(5, on=False)
+    buffers.put(MMAP2, mmap2())
+
+    assert buffers.sideband.drain() == []
+    assert buffers.tail() == buffers.head()
+
+
+def test_no_process_has_a_pid_above_the_kernels_limit():
+    with pytest.raises(KernelError):
+        Buffers().sideband.want(4 << 20)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import select
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otelagent._native import ffi, lib
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 _GROUP = struct.Struct("=QQII16sIII4x")
 _RECORD = struct.Struct("=III")
+_NO_TIMES = memoryview(b"").cast("Q")
 
 
 class Group(NamedTuple):
@@ -44,8 +44,7 @@ class Group(NamedTuple):
     """`SampleFlag` bit numbers of all samples, joined."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What one call drained; it owns its bytes and may go to another thread.
 
     `times_ns` is CLOCK_MONOTONIC, grouped. `malformed` counts records that are
@@ -113,6 +112,9 @@ class Ring:
         """Take what is in the ring now, at most one batch."""
         batch = self._batch
         lib.oa_drain(self._handle, batch)
+        if not (batch.sample_count or batch.record_count):
+            left = (batch.malformed, batch.discarded, bool(batch.more))
+            return Batch(b"", _NO_TIMES, b"", b"", 0, *left)
         return Batch(
             ffi.buffer(batch.groups, batch.group_count * _GROUP.size)[:],
             memoryview(ffi.buffer(batch.times, batch.sample_count * 8)[:]).cast("Q"),

@@ -147,7 +147,7 @@ class Sideband:
         """Whether the kernel tells of new kernel symbols."""
         return bool(lib.oa_sideband_has_ksymbol(self._handle))
 
-    def want(self, pid: int, on: bool = True) -> None:  # noqa: FBT001, FBT002 (as a hook)
+    def want(self, pid: int, on: bool = True) -> None:
         """Take a process in, or out; from the first call on, `drain` gives no others' events.
 
         The children of a wanted process are wanted. May be called from any thread.

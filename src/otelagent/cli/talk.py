@@ -38,6 +38,11 @@ class Talk:
         self._shown = False
         self._held: list[str] | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a status line is shown."""
+        return self._live
+
     def say(self, text: str) -> None:
         """Write a line; names in it cannot steer the terminal."""
         if self._quiet:

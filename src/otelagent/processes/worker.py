@@ -8,7 +8,6 @@ before a report was sent is thus applied before the report.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
@@ -120,8 +119,6 @@ class ProcessesThread(threading.Thread):
                     next_refresh = time.monotonic() + 1
                 if not self._sideband.has_more and not self._posted:
                     self._sleep(poll)
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._wake_fd)
                 self._round()
             self._round()
         except BaseException as err:  # noqa: BLE001 (shown by the front: it joins us)
@@ -137,7 +134,9 @@ class ProcessesThread(threading.Thread):
         """
         ready = poll.poll(20 if self._waiting else 500)
         if ready and all(fd != self._wake_fd for fd, _ in ready):
-            self._wake_poll.poll(COMPANY_MS if self._is_lively else IDLE_COMPANY_MS)
+            ready = self._wake_poll.poll(COMPANY_MS if self._is_lively else IDLE_COMPANY_MS)
+        if any(fd == self._wake_fd for fd, _ in ready):
+            os.eventfd_read(self._wake_fd)
 
     def _refresh(self, poll: select.poll, known: set[int]) -> set[int]:
         """Follow CPUs that come and go, and forget what ended."""

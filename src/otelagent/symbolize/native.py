@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from otelagent.errors import BadElf
 from otelagent.formats.elf import SHT_SYMTAB, ElfFile
 from otelagent.model import Executable, FileId, FrameType, Function, Line
-from otelagent.symbolize import debugfiles, debuginfod
+from otelagent.symbolize import debugfiles
 from otelagent.symbolize.demangle import demangle
 from otelagent.symbolize.go import GoSymbols
 from otelagent.symbolize.plt import PltStubs
@@ -183,6 +183,9 @@ class NativeSymbols:
                 elf, self._path, dirs=options.debug_dirs, root=options.root
             )
             if self._debug is None and options.debuginfod_url and is_stripped:
+                # An HTTP client costs a sixth of the imports, and few ask for it.
+                from otelagent.symbolize import debuginfod  # noqa: PLC0415
+
                 self._debug = debuginfod.find(elf, options.debuginfod_url, options.cache_dir)
         if not is_stripped:
             return [elf]
