@@ -7,10 +7,10 @@ from __future__ import annotations
 import os
 import platform
 import socket
-import time
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
+from otelagent.host.clock import read_offset
 from otelagent.model import Pid, Process, Thread
 from otelagent.profile.model import Profile
 
@@ -37,7 +37,7 @@ def make_profile(
     profiler: Profiler, groups: Mapping[GroupKey, GroupTotal], losses: Losses
 ) -> Profile:
     """Name the frames of what was collected and merge it."""
-    offset = time.time_ns() - time.monotonic_ns()
+    offset = read_offset().offset_ns
     profile = Profile(
         period_ns=1_000_000_000 // profiler.options.frequency_hz,
         start_unix_ns=profiler.started_ns + offset,

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
 
-from otelagent.model import Pid, Process, Thread, Trace
+from otelagent.model import FrameType, Pid, Process, Thread, Trace
+from otelagent.profile.label import Label
 from otelagent.profile.model import Profile
-from otelagent.profile.table import print_top
+from otelagent.profile.table import name_and_module, print_top
 from tests.builders.profiles import python, synthetic_profile
 
 
@@ -25,6 +26,16 @@ def test_plain_lines_are_not_cut_and_sorted_by_self():
     shares = [float(line.split()[0].rstrip("%")) for line in lines[1:]]
     assert len(shares) == 5
     assert shares == sorted(shares, reverse=True)
+
+
+def test_code_without_names_is_told_from_a_function():
+    nameless = Label("[libc.so.6]", FrameType.NATIVE, "libc.so.6", resolved=False)
+    named = Label("read", FrameType.NATIVE, "libc.so.6")
+
+    assert name_and_module(nameless) == "[libc.so.6]  (without names)"
+    assert name_and_module(named) == "read  [libc.so.6]"
+    assert name_and_module(Label("f", FrameType.NATIVE, "[vdso]")) == "f  [vdso]"
+    assert name_and_module(Label("[unknown]", FrameType.NATIVE, resolved=False)) == "[unknown]"
 
 
 def test_a_terminal_gets_a_table():

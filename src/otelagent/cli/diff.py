@@ -21,13 +21,17 @@ def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="The earlier profile.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The later profile.")],
     output: Annotated[
-        str, typer.Option("--output", "-o", help="Write here; - is standard output.")
+        str,
+        typer.Option("--output", "-o", metavar="FILE", help="Write here; - is standard output."),
     ] = "",
     format_name: Annotated[
-        str, typer.Option("--format", "-f", help="html, json or table; else by the ending.")
+        str,
+        typer.Option(
+            "--format", "-f", metavar="FORMAT", help="html, json or table; else by the ending."
+        ),
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    top: Annotated[int, typer.Option("--top", min=1, help="Functions to show.")] = 20,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Functions to show.")] = 20,
 ) -> None:
     """Compare two saved profiles: a table, or a differential flame graph (-o FILE.html).
 
@@ -50,7 +54,8 @@ def diff(
         write_diff(chosen, profiles, (before, after), stream, top)
 
     write_output(output or "-", write, force=force)
-    typer.echo(f"{output or 'standard output'}: {after} against {before} as {chosen}", err=True)
+    name = "standard output" if output in {"", "-"} else output
+    typer.echo(f"otelagent: wrote {name}: {after} against {before} as {chosen}", err=True)
 
 
 def chosen_format(output: str, format_name: str) -> str:

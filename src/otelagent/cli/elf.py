@@ -22,7 +22,8 @@ def elf(
     ] = None,
 ) -> None:
     """Show the identity of a file, where its unwind rows come from, and what holds at addresses."""
-    from otelagent.formats.elf import ElfFile  # noqa: PLC0415 (imports are lazy)
+    from otelagent.errors import BadElf  # noqa: PLC0415 (imports are lazy)
+    from otelagent.formats.elf import ElfFile  # noqa: PLC0415
     from otelagent.host.files import open_file  # noqa: PLC0415
     from otelagent.symbolize.native import NativeSymbols  # noqa: PLC0415
     from otelagent.unwind.extract import extract  # noqa: PLC0415
@@ -30,7 +31,10 @@ def elf(
 
     wanted = [_parse_address(text) for text in addresses or ()]
     with open_file(file) as source:
-        parsed = ElfFile(source)
+        try:
+            parsed = ElfFile(source)
+        except BadElf as err:
+            raise BadElf(f"{file}: {err}") from err
         typer.echo(f"FileID       {file_id(source).hex()}")
         typer.echo(f"build id     {parsed.build_id or 'none'}")
         if parsed.go_build_id:

@@ -28,11 +28,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _COMMAND = {"allow_interspersed_args": False, "ignore_unknown_options": False}
-app.command(context_settings=_COMMAND)(record)
-app.command(context_settings=_COMMAND)(top)
-app.command()(report)
-app.command()(diff)
-app.command()(elf)
+# The list of commands cuts a docstring's first sentence at some 60 letters.
+app.command(short_help="Sample stacks and write a profile.", context_settings=_COMMAND)(record)
+app.command(short_help="Show the hottest functions live.", context_settings=_COMMAND)(top)
+app.command(short_help="Show or convert a saved profile.")(report)
+app.command(short_help="Compare two saved profiles.")(diff)
+app.command(short_help="Show how an ELF file is unwound and named.")(elf)
 
 
 def _print_version(wanted: bool) -> None:

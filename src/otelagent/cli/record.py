@@ -15,34 +15,65 @@ Command = Annotated[
 ]
 Pids = Annotated[
     list[int] | None,
-    typer.Option("--pid", "-p", min=1, help="Profile a process and its future children."),
+    typer.Option(
+        "--pid", "-p", metavar="PID", min=1, help="Profile a process and its future children."
+    ),
 ]
 Cgroups = Annotated[
-    list[str] | None, typer.Option("--cgroup", help="Profile a cgroup.", metavar="PATH")
+    list[str] | None,
+    typer.Option("--cgroup", metavar="PATH", help="Profile a cgroup and those below it."),
 ]
 Everything = Annotated[bool, typer.Option("--all", "-a", help="Profile the whole system.")]
 Frequency = Annotated[
-    int, typer.Option("--frequency", "-F", "-r", min=1, max=10_000, help="Samples per second.")
+    int,
+    typer.Option(
+        "--frequency",
+        "-F",
+        "-r",
+        metavar="HZ",
+        min=1,
+        max=10_000,
+        help="Samples per second and CPU.",
+    ),
 ]
 Duration = Annotated[
     str, typer.Option("--duration", "-d", metavar="TIME", help="Stop after 30, 30s or 2m30s.")
 ]
 Output = Annotated[
-    str, typer.Option("--output", "-o", metavar="FILE", help="- is standard output.")
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where to write; - is standard output. [default: otelagent-HOST-TIME.html]",
+    ),
 ]
 FormatName = Annotated[
-    str, typer.Option("--format", "-f", metavar="FORMAT", help="Without it, by the file's ending.")
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help="html, pprof, collapsed, speedscope, otlp, otlp.json, json, md; else by the ending.",
+    ),
 ]
 Event = Annotated[
-    str, typer.Option("--event", "-e", help="cpu-clock, or cycles where there is a PMU.")
+    str,
+    typer.Option(
+        "--event", "-e", metavar="EVENT", help="cpu-clock, or cycles where there is a PMU."
+    ),
 ]
 MaxFrames = Annotated[
-    int, typer.Option("--max-frames", min=1, max=1024, help="User frames kept of a stack.")
+    int,
+    typer.Option("--max-frames", metavar="N", min=1, max=1024, help="User frames kept of a stack."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv: much more.")
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, show_default=False, help="Say more; -vv: much more."
+    ),
 ]
 NoSymbols = Annotated[
     bool, typer.Option("--no-symbols", help="Leave native frames as FileID and address.")
@@ -51,7 +82,10 @@ Debuginfod = Annotated[
     str, typer.Option("--debuginfod", metavar="URL", help="Ask this server for debug files.")
 ]
 BtfPath = Annotated[
-    Path | None, typer.Option("--btf-path", metavar="FILE", help="The kernel's types.")
+    Path | None,
+    typer.Option(
+        "--btf-path", metavar="FILE", help="The kernel's types, where it has none itself."
+    ),
 ]
 
 

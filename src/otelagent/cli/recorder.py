@@ -69,7 +69,7 @@ def _write(profiler: Profiler, talk: Talk, request: Request, target: Format, out
     profile = make_profile(profiler, profiler.collector.take(), losses)
     tail = summary(profiler, losses)
     if not profile.samples:
-        tail += "; nothing ran on a CPU while it was looked at"
+        tail += "; nothing ran on a CPU when one was due (a higher -F sees more)"
     for line in remarks(profiler, losses):
         talk.say(line)
     if request.verbose:

@@ -17,17 +17,28 @@ if TYPE_CHECKING:
 def report(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A saved profile.")],
     output: Annotated[
-        str, typer.Option("--output", "-o", help="Write the profile here; - is standard output.")
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the profile here; - is standard output."
+        ),
     ] = "",
     format_name: Annotated[
-        str, typer.Option("--format", "-f", help="Its format; without it, by the file's ending.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="html, pprof, collapsed, speedscope, otlp, otlp.json, json or md; "
+            "else by the ending.",
+        ),
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    top: Annotated[int, typer.Option("--top", min=1, help="Functions to show.")] = 20,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Functions to show.")] = 20,
     debug_dir: Annotated[
         list[Path] | None,
         typer.Option(
             "--debug-dir",
+            metavar="DIR",
             help="Name unnamed native frames by the files and debug files in here.",
             exists=True,
             file_okay=False,
@@ -82,5 +93,5 @@ def write_profile(profile: Profile, target: Format, output: str, *, force: bool)
     write_output(output, lambda stream: target.write(profile, stream), force=force)
     name = "standard output" if output == "-" else output
     lost = f"; {target.name} cannot hold: {', '.join(target.cannot_hold)}"
-    said = f"{name}: {profile.samples} samples as {target.name}"
+    said = f"otelagent: wrote {name}: {profile.samples} samples as {target.name}"
     typer.echo(said + (lost if target.cannot_hold else ""), err=True)

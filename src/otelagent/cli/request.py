@@ -48,9 +48,9 @@ class Request:
         """
         chosen = [bool(self.command), bool(self.pids), bool(self.cgroups), self.everything]
         if sum(chosen) != 1:
+            what = "say what to profile" if not any(chosen) else "say only one thing to profile"
             raise ConfigError(
-                "say what to profile: -p PID, --cgroup PATH, --all or -- COMMAND"
-                + ("" if not any(chosen) else " (only one of them)"),
+                f"{what}: -p PID, --cgroup PATH, --all or -- COMMAND",
                 hint="for example: -- python3 app.py",
             )
         if self.event not in {"cpu-clock", "cycles"}:

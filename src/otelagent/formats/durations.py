@@ -25,5 +25,7 @@ def parse_duration(text: str) -> float:
     elif "".join(match[0] for match in _PART.finditer(text)) == text:
         seconds = sum(float(m[1]) * _UNITS[m[2]] for m in _PART.finditer(text))
     if not 0 < seconds < 1e9:
-        raise ConfigError(f"{text!r} is no duration", hint="write 30, 30s, 5m or 2m30s")
+        raise ConfigError(
+            f"{text!r} is not a duration above zero", hint="write 30, 30s, 5m or 2m30s"
+        )
     return seconds

@@ -3,8 +3,7 @@
 """Turn the kernel's time (CLOCK_MONOTONIC) into UNIX time.
 
 One offset, taken between two readings of the other clock, so that its error is
-known; it is read again each minute, since wall time is slewed and set. Used by
-one thread.
+known.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _TRIES = 5
-_MAX_AGE_NS = 60 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +42,3 @@ def read_offset(
             best = found
     assert best is not None  # noqa: S101 (the loop runs)
     return best
-
-
-class WallClock:
-    """Translates kernel times; re-reads the offset when it is older than a minute."""
-
-    def __init__(self, read: Callable[[], ClockOffset] = read_offset) -> None:
-        self._read = read
-        self.offset = read()
-
-    def refresh(self, now_ns: int) -> bool:
-        """Read the offset again if it is old at `now_ns` (monotonic); tells whether it did."""
-        if now_ns - self.offset.read_at_ns < _MAX_AGE_NS:
-            return False
-        self.offset = self._read()
-        return True
-
-    def unix_ns(self, monotonic_ns: int) -> int:
-        """Translate one time."""
-        return monotonic_ns + self.offset.offset_ns

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 from otelagent.model import Pid, Process, Thread
 from otelagent.profile.formats.payload import Packer, Payload
 from otelagent.profile.label import Label, base_name, label_process
-from otelagent.profile.table import STYLES, in_brackets, printable
+from otelagent.profile.table import STYLES, name_and_module, printable, write_lines
 from otelagent.profile.top import top_functions
 
 if TYPE_CHECKING:
@@ -177,12 +177,11 @@ def diff_table(changes: list[FunctionChange]) -> Table:
 def plain_lines(changes: list[FunctionChange]) -> list[str]:
     """Lay out changes as lines in which nothing is cut."""
     lines = [f"{'before':>7} {'after':>7} {'Δ self':>7} {'Δ total':>8}  function"]
-    for change in changes:
-        module = in_brackets(change.label.module)
-        lines.append(
-            f"{change.self_before:>7.1%} {change.self_after:>7.1%} {change.self_change:>+7.1%}"
-            f" {change.total_change:>+8.1%}  {printable(change.label.name)}{module}"
-        )
+    lines.extend(
+        f"{change.self_before:>7.1%} {change.self_after:>7.1%} {change.self_change:>+7.1%}"
+        f" {change.total_change:>+8.1%}  {name_and_module(change.label)}"
+        for change in changes
+    )
     return lines
 
 
@@ -190,9 +189,7 @@ def print_diff(before: Profile, after: Profile, stream: TextIO, limit: int) -> N
     """Print the functions that changed most."""
     changes = diff_functions(before, after)[:limit]
     if not stream.isatty():
-        encoding = stream.encoding or "utf-8"
-        text = "\n".join([*plain_lines(changes), ""])
-        stream.write(text.encode(encoding, "replace").decode(encoding))
+        write_lines(plain_lines(changes), stream)
         return
     from rich.console import Console  # noqa: PLC0415
 

@@ -13,10 +13,12 @@ from otelagent.profile.top import top_functions
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from otelagent.profile.label import Label
     from otelagent.profile.model import Profile
     from otelagent.profile.top import TopFunction
 
 DEFAULT_ROWS = 20
+NAMELESS_CODE = "(without names)"
 STYLES = {
     FrameType.KERNEL: "dark_orange",
     FrameType.PYTHON: "dodger_blue1",
@@ -32,10 +34,13 @@ def printable(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def in_brackets(module: str) -> str:
-    """Show a module behind a function: ` [libc.so.6]`; `[vdso]` has its brackets already."""
-    text = printable(module)
-    return f"  {text if text.startswith('[') else f'[{text}]'}" if text else ""
+def name_and_module(label: Label) -> str:
+    """Show a function with its module: `read  [libc.so.6]`; `[vdso]` has its brackets already."""
+    name, module = printable(label.name), printable(label.module)
+    where = module if module.startswith("[") else f"[{module}]"
+    if not label.resolved and name == where:
+        return f"{name}  {NAMELESS_CODE}"
+    return f"{name}  {where}" if module else name
 
 
 def percent(part: int, whole: int) -> str:
@@ -68,18 +73,21 @@ def plain_lines(rows: list[TopFunction], total: int, limit: int = DEFAULT_ROWS) 
     lines = [f"{'self':>6}  {'total':>6}  function"]
     for row in rows[:limit]:
         shares = f"{percent(row.self_value, total):>6}  {percent(row.total_value, total):>6}"
-        lines.append(f"{shares}  {printable(row.label.name)}{in_brackets(row.label.module)}")
+        lines.append(f"{shares}  {name_and_module(row.label)}")
     return lines
+
+
+def write_lines(lines: list[str], stream: TextIO) -> None:
+    """Write lines to a stream whose encoding may lack a character of a name."""
+    encoding = stream.encoding or "utf-8"
+    stream.write("\n".join([*lines, ""]).encode(encoding, "replace").decode(encoding))
 
 
 def print_top(profile: Profile, stream: TextIO, limit: int = DEFAULT_ROWS) -> None:
     """Print the hottest functions; a file's addresses without a name are one row."""
     rows = top_functions(profile, join_unnamed=True)
     if not stream.isatty():
-        # A stream's encoding may lack a character of a name.
-        encoding = stream.encoding or "utf-8"
-        text = "\n".join([*plain_lines(rows, profile.total, limit), ""])
-        stream.write(text.encode(encoding, "replace").decode(encoding))
+        write_lines(plain_lines(rows, profile.total, limit), stream)
         return
     from rich.console import Console  # noqa: PLC0415
 

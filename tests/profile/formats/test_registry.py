@@ -29,12 +29,20 @@ def test_the_ending_names_the_format(path, name):
     assert format_of(path) == name
 
 
-@pytest.mark.parametrize("path", ["a", "a.txt", "otlp", "-"])
+@pytest.mark.parametrize("path", ["a", "a.txt", "otlp"])
 def test_an_unknown_ending_is_the_users_mistake(path):
     with pytest.raises(ConfigError) as caught:
         format_of(path)
 
     assert ".folded" in caught.value.hint
+
+
+def test_standard_output_needs_a_format_by_name():
+    with pytest.raises(ConfigError, match="no ending") as caught:
+        format_of("-")
+
+    assert "-f" in caught.value.hint
+    assert "collapsed" in caught.value.hint
 
 
 @pytest.mark.parametrize("ending", ["right", "wrong"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from otelagent.errors import ConfigError, FormatError
+from otelagent.profile.output import STDOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,9 @@ FORMATS = {
 }
 
 
+_HINT = f"-f takes one of: {', '.join(FORMATS)}"
+
+
 def format_named(name: str) -> Format:
     """Give the format with this name.
 
@@ -83,7 +87,7 @@ def format_named(name: str) -> Format:
     """
     found = FORMATS.get(name)
     if found is None:
-        raise ConfigError(f"no format {name!r}", hint=f"formats: {', '.join(FORMATS)}")
+        raise ConfigError(f"no format {name!r}", hint=_HINT)
     return found
 
 
@@ -100,10 +104,12 @@ def format_of(path: str | Path) -> str:
         for ending in known.endings
         if name.endswith(ending)
     ]
+    if str(path) in STDOUT:
+        raise ConfigError("standard output has no ending: name a format", hint=_HINT)
     if not fits:
         endings = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
         raise ConfigError(
-            f"the ending of {str(path)!r} names no format",
+            f"the ending of {str(path)!r} is not that of a format",
             hint=f"use -f, or one of the endings {endings}",
         )
     return max(fits)[1]
