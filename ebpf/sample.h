@@ -154,12 +154,14 @@ static __always_inline void send_deferred(struct oa_state *s)
 	s->trace.sample.kind = OA_RECORD_DEFERRED;
 	d->trace = s->trace;
 	d->regs = s->first_regs;
-	/* Epilogues may still point rules at slots that were popped. If the red zone lies
-	 * in another page, that one may never have been touched.
-	 */
 	sp = d->regs.gp[REG_SP];
-	if ((sp & 4095) >= OA_RED_ZONE_BYTES)
+	/* Epilogues may still point rules at slots that were popped. Below a page's start
+	 * there may be nothing, if the stack never went there.
+	 */
+	if (!read_user(d->stack, OA_RED_ZONE_BYTES, sp - OA_RED_ZONE_BYTES)) {
 		sp -= OA_RED_ZONE_BYTES;
+		bytes = OA_RED_ZONE_BYTES;
+	}
 	d->stack_addr = sp;
 	__builtin_memcpy(d->kernel, s->words, sizeof(d->kernel));
 	/* Piece by piece, the first one up to a boundary: a stack ends at a page's end. */

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from otelagent._native import ffi, lib
-from otelagent.abi._generated import CfaKind, Fault, RegKind, Row, SampleFlag
+from otelagent.abi._generated import CfaKind, Fault, Limit, RegKind, Row, SampleFlag
 from otelagent.unwind.host import HostTables, HostUnwinder
 from tests.unwind.walks import (
     FILE,
@@ -118,11 +118,11 @@ def test_a_kernel_stack_of_full_depth_leaves_room_for_all_user_frames():
 
 @pytest.mark.parametrize(
     ("words", "fault"),
-    [(1920, Fault.READ_STACK), (1921, Fault.DEFERRED_CUT), (2048, Fault.DEFERRED_CUT)],
+    [(3968, Fault.READ_STACK), (3969, Fault.DEFERRED_CUT), (4096, Fault.DEFERRED_CUT)],
 )
 def test_a_stack_deeper_than_its_copy_is_told_from_one_that_cannot_be_read(words, fault):
-    """BPF stops copying at a page that is not there; a copy above 15 KiB is a full one."""
-    far = rule((CfaKind.REG, SP, 16384 + 8), ra=(RegKind.CFA, 0, 0))
+    """BPF stops copying at a page that is not there; a copy above 31 KiB is a full one."""
+    far = rule((CfaKind.REG, SP, Limit.MAX_STACK_BYTES + 8), ra=(RegKind.CFA, 0, 0))
 
     walk = World(rows={0x1000: far}, stack=[0] * words).walk()
 
@@ -197,7 +197,7 @@ def test_a_record_that_is_too_short_is_refused(spoil):
 def test_a_record_that_promises_more_than_it_has_is_refused(field, value):
     world = World(rows=LEAF, stack=[CALLER])
     record = bytearray(world.deferred())
-    view = ffi.from_buffer("struct oa_deferred *", record + b"\0" * 16384)
+    view = ffi.from_buffer("struct oa_deferred *", record + b"\0" * Limit.MAX_STACK_BYTES)
     setattr(view if field == "stack_bytes" else view.trace, field, value)
 
     with pytest.raises(ValueError, match="not a deferred stack"):

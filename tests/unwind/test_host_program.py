@@ -123,5 +123,5 @@ def test_a_stack_deeper_than_the_copy_keeps_its_newest_frames(program):
     names, fault = unwind(program, "cut")
 
     assert fault == Fault.DEFERRED_CUT
-    assert set(names[1:]) == {"gamma_step"}
+    assert set(names[1:]) == {"wide_step"}
     assert len(names) > 300

@@ -140,3 +140,23 @@ def test_arm64_call_right_after_a_call_through_a_register():
     code = struct.pack("<IIII", 0xD503201F, 0xD63F0020, 0x97FFFFFE, 0xD503201F)
 
     assert list(aarch64.calls_after_return(code, 0x1000)) == [(0x1008, 4, 0x1000)]
+
+
+def test_constructors_section_is_described_by_its_code():
+    call = b"\x48\x85\xc0\x74\x02\xff\xd0"
+    code = b"\x48\x83\xec\x08" + call + b"\x48\x83\xc4\x08\xc3"
+    builder = RowBuilder([(0x1000, 0x2000)])
+
+    assert x86_64.add_init(builder, 0x1000, code, 3)
+
+    table = builder.finish([])
+    offsets = [table.rule(table.find(at)).cfa_offset for at in (0x1000, 0x1003, 0x1004, 0x100E)]
+    assert offsets == [8, 8, 16, 16]
+    assert table.rule(table.find(0x100F)).cfa_offset == 8
+
+
+def test_other_code_is_left_alone():
+    builder = RowBuilder([(0x1000, 0x2000)])
+
+    assert not x86_64.add_init(builder, 0x1000, b"\x55\xc3", 3)
+    assert builder.fragments == 0

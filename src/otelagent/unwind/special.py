@@ -5,6 +5,7 @@
 - The entry point of programs and of the dynamic loader: nothing called it.
 - musl has no information at all: its signal trampoline, its `clone` and what
   calls `main` and thread functions are found by their code, so that stacks end.
+- `.init` and `.fini` of glibc's start files.
 - Procedure linkage tables of linkers that do not describe them (lld).
 
 Ranks: 0 overrules everything, 3 only fills what nothing else covers.
@@ -41,7 +42,7 @@ def add_special(builder: RowBuilder, elf: ElfFile, *, covered: bool) -> list[str
     then the search for trampolines is not worth reading all of it.
     """
     lines: list[str] = []
-    steps: list[Callable[[RowBuilder, ElfFile], str]] = [_add_entry, _add_linkage]
+    steps: list[Callable[[RowBuilder, ElfFile], str]] = [_add_entry, _add_linkage, _add_init]
     if not covered and _is_c_library(elf):
         steps.append(_add_c_library)
     for step in steps:
@@ -87,6 +88,21 @@ def _add_linkage(builder: RowBuilder, elf: ElfFile) -> str:
         _CODE[elf.machine].add_linkage(builder, section.addr, section.size, code, RANK_FILL)
         added += 1
     return f"procedure linkage table: {added} sections without information" if added else ""
+
+
+def _add_init(builder: RowBuilder, elf: ElfFile) -> str:
+    """Fill in the functions that call constructors and destructors."""
+    if elf.machine != EM_X86_64:
+        return ""  # arm64: they keep frame records
+    added = []
+    for name in (".init", ".fini"):
+        section = elf.section(name)
+        if section is None or builder.around(section.addr)[0]:
+            continue
+        code = elf.read(section.offset, min(section.size, 64))
+        if x86_64.add_init(builder, section.addr, code, RANK_FILL):
+            added.append(name)
+    return f"{' and '.join(added)} by their code" if added else ""
 
 
 def _add_c_library(builder: RowBuilder, elf: ElfFile) -> str:

@@ -22,6 +22,10 @@ SIGNAL_RETURN = re.compile(rb"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05")
 CLONE_CHILD = re.compile(rb"\x31\xed\x5f\x41\xff\xd1\x89\xc7")
 # mov %rax,%rdi or mov %eax,%edi; call
 _HAND_ON = re.compile(rb"\x48?\x89\xc7\xe8(?=(.{4}))", re.DOTALL)
+# crti.o and crtn.o: [endbr64] sub $8,%rsp; whatever is called; add $8,%rsp; ret
+_INIT = re.compile(
+    rb"(?P<before>(\xf3\x0f\x1e\xfa)?\x48\x83\xec\x08).*(?P<after>\x48\x83\xc4\x08)\xc3", re.DOTALL
+)
 _LAZY_ENTRY_BYTES = 16
 
 
@@ -47,3 +51,17 @@ def add_linkage(builder: RowBuilder, addr: int, size: int, code: bytes, rank: in
     lazy = builder.rule(cfa_kind=CfaKind.PLT, cfa_offset=8, cfa_add=pushed_at, **returns)
     if size > _LAZY_ENTRY_BYTES:
         builder.add(addr + _LAZY_ENTRY_BYTES, size - _LAZY_ENTRY_BYTES, rank, lazy)
+
+
+def add_init(builder: RowBuilder, addr: int, code: bytes, rank: int) -> bool:
+    """Describe `.init` or `.fini`, which glibc's start files leave without information."""
+    match = _INIT.match(code)
+    if match is None:
+        return False
+    returns = {"ra_kind": RegKind.CFA, "ra_offset": -8, "cfa_reg": Reg.X86_RSP}
+    bare, pushed = (builder.rule(cfa_offset=offset, **returns) for offset in (8, 16))
+    begin, end = match.end("before"), match.end("after")
+    builder.add(addr, begin, rank, bare)
+    builder.add(addr + begin, end - begin, rank, pushed)
+    builder.add(addr + end, 1, rank, bare)
+    return True

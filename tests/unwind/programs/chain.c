@@ -39,7 +39,7 @@ LINK void write_snapshot(uint64_t sp)
 
 	if (write(fd, regs, sizeof(regs)) != sizeof(regs))
 		_exit(9);
-	for (int bytes = 0; bytes <= 16384 - 1024;) {
+	for (int bytes = 0; bytes <= 32768 - 1024;) {
 		int piece = 1024 - (int)((sp + bytes) & 1023);
 
 		if (write(fd, (void *)(sp + bytes), piece) != piece)
@@ -81,6 +81,19 @@ LINK void gamma_step(int depth)
 	else
 		snapshot();
 	sink++;
+}
+
+/* Frames large enough that the copy ends before the frames that are kept. */
+LINK void wide_step(int depth)
+{
+	volatile char room[40];
+
+	room[depth % 40] = 1;
+	if (depth > 0)
+		wide_step(depth - 1);
+	else
+		snapshot();
+	sink += room[depth % 40];
 }
 
 LINK void in_alloca(int size)
@@ -150,7 +163,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "deep"))
 		gamma_step(40);
 	else if (!strcmp(what, "cut"))
-		gamma_step(3000);
+		wide_step(3000);
 	else if (!strcmp(what, "alloca"))
 		in_alloca(argc * 1000);
 	else if (!strcmp(what, "qsort"))
