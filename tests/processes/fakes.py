@@ -98,15 +98,12 @@ class FakeMemory:
 
 
 class FakeChunks:
-    """The map of maps `rows`; `most` chunks can be made."""
+    """The map of maps `rows`."""
 
-    def __init__(self, most=1 << 30):
+    def __init__(self):
         self.made = []
-        self.most = most
 
     def create_inner(self, index, value_size, entries):
-        if len(self.made) >= self.most:
-            raise TargetError("the pool of unwind rows is full")
         assert index == len(self.made)
         memory = FakeMemory(value_size * entries)
         self.made.append(memory)

@@ -18,6 +18,7 @@ import struct
 from typing import TYPE_CHECKING, Self
 
 from otelagent.errors import TargetError
+from otelagent.host.procfs import other_thread
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -122,6 +123,16 @@ def open_mapped(pid: int, start: int, end: int, path: str, *, dev: int, inode: i
     Raises:
         TargetError: Neither way gives that file.
     """
+    try:
+        return _open_mapped(pid, start, end, path, dev=dev, inode=inode)
+    except TargetError:
+        other = other_thread(pid)
+        if not other:
+            raise
+    return _open_mapped(other, start, end, path, dev=dev, inode=inode)
+
+
+def _open_mapped(pid: int, start: int, end: int, path: str, *, dev: int, inode: int) -> FileSource:
     try:
         source = _checked(_look(f"/proc/{pid}/map_files/{start:x}-{end:x}"), path)
     except TargetError:

@@ -14,6 +14,7 @@ import os
 
 from otelagent._native import ffi, lib
 from otelagent.errors import MemoryFault, NotPermitted, ProcessGone
+from otelagent.host.procfs import other_thread
 
 MAX_READ_BYTES = 16 << 20
 _NO_READV = (errno.ENOSYS, errno.EPERM)
@@ -46,6 +47,9 @@ class ProcessMemory:
             return self._read_file(addr, size)
         buffer = ffi.new("char[]", size)
         error = -lib.oa_memory_read(self.pid, addr, buffer, size)
+        if error == errno.ESRCH and (other := other_thread(self.pid)):
+            self.pid = other  # the first thread has ended, the process has not
+            error = -lib.oa_memory_read(other, addr, buffer, size)
         if error in _NO_READV:
             return self._read_file(addr, size)
         if error == errno.ESRCH:

@@ -23,33 +23,51 @@ def read_maps(pid: int) -> list[MappedRange]:
         ProcessGone: It ended.
         TargetError: It may not be read.
     """
+    found = _parse(pid)
+    if not found and (other := other_thread(pid)):
+        found = _parse(other)
+    return found
+
+
+def _parse(pid: int) -> list[MappedRange]:
     try:
-        found = list(parse_executable(_read(Path(f"/proc/{pid}/maps"))))
-        if found:
-            return found
-        # The maps of a process whose leader has exited are those of its other threads.
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found = list(parse_executable(_read(task / "maps")))
-            if found:
-                return found
-    except (FileNotFoundError, ProcessLookupError) as err:
+        with Path(f"/proc/{pid}/maps").open("rb") as stream:
+            return list(parse_executable(stream.read(_MAX_MAPS_BYTES)))
+    except ProcessLookupError as err:
+        # Newer kernels say so of a first thread that has ended before others, too.
+        if other_thread(pid):
+            return []
+        raise ProcessGone(f"process {pid} is gone") from err
+    except FileNotFoundError as err:
         raise ProcessGone(f"process {pid} is gone") from err
     except PermissionError as err:
         hint = "run as root or grant CAP_SYS_PTRACE"
         raise TargetError(f"mappings of process {pid} may not be read", hint=hint) from err
-    return []
 
 
-def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(_MAX_MAPS_BYTES)
+def other_thread(pid: int) -> int:
+    """Find a thread of a process whose first thread has ended; 0 if that still runs.
+
+    What /proc says of such a process's memory and root, it says of its other threads only.
+    """
+    try:
+        if not _is_zombie(pid):
+            return 0
+        tids = (int(each.name) for each in Path(f"/proc/{pid}/task").iterdir())
+        return next((tid for tid in tids if tid != pid and not _is_zombie(tid)), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _is_zombie(tid: int) -> bool:
+    stat = Path(f"/proc/{tid}/stat").read_bytes()
+    return stat.rpartition(b")")[2].split()[0] in {b"Z", b"X"}
 
 
 def has_ended(pid: int) -> bool:
     """Tell whether a process is gone, or only waits for its parent to take its status."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-        if stat.rpartition(b")")[2].split()[0] not in {b"Z", b"X"}:
+        if not _is_zombie(pid):
             return False
         # A process whose first thread has ended is a zombie too while others run.
         return len(os.listdir(f"/proc/{pid}/task")) <= 1  # noqa: PTH208 (names only)

@@ -44,12 +44,18 @@ class RowStore:
     """The only writer of the maps `rows`, `rules` and `pages`. Used by one thread."""
 
     def __init__(
-        self, chunks: ArrayOfMaps, rules: Mapped, pages: HashMap, now_ns: Callable[[], int]
+        self,
+        chunks: ArrayOfMaps,
+        rules: Mapped,
+        pages: HashMap,
+        now_ns: Callable[[], int],
+        max_chunks: int = Limit.MAX_CHUNKS,
     ) -> None:
         self._outer = chunks
         self._rules = rules
         self._pages = pages
         self._now_ns = now_ns
+        self._max_chunks = max_chunks
         self._rule_numbers: dict[bytes, int] = {}
         self._chunks: list[tuple[InnerArray, Mapped]] = []
         self._free: list[tuple[int, int, int]] = []
@@ -137,7 +143,7 @@ class RowStore:
         fitting = [run for run in self._free if run[2] >= wanted]
         if fitting:
             best = min(fitting, key=lambda run: run[2])
-        elif best[2] < min(wanted, Limit.CHUNK_ROWS // 2):
+        elif best[2] < min(wanted, Limit.CHUNK_ROWS // 2) and self._can_grow:
             best = self._grow()
         taken = 0
         rows = 0
@@ -154,9 +160,13 @@ class RowStore:
             self._free.append((chunk, start + rows, size - rows))
         return taken, (chunk, start, rows)
 
+    @property
+    def _can_grow(self) -> bool:
+        return len(self._chunks) < self._max_chunks
+
     def _grow(self) -> tuple[int, int, int]:
         number = len(self._chunks)
-        if number >= Limit.MAX_CHUNKS:
+        if not self._can_grow:
             raise TargetError("the pool of unwind rows is full")
         inner = self._outer.create_inner(number, 8, Limit.CHUNK_ROWS // 2)
         self._chunks.append((inner, inner.mmap()))
