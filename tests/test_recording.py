@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from otelagent import metrics
-from otelagent.cli.details import details
+from otelagent.cli.details import details, remarks
 from otelagent.losses import Losses
 from otelagent.recording import summary
 from otelagent.traces.collector import Tally
@@ -45,6 +45,13 @@ def test_faults_are_told_the_most_frequent_first():
     told = summary(profiler(samples=9, user=9, complete=5, faults=faults), Losses())
 
     assert "3 read_stack, 1 no_row" in told
+
+
+def test_a_stack_cut_at_max_frames_has_a_way_out():
+    [told] = remarks(profiler(samples=9, user=9, faults={"MAX_FRAMES": 3}), Losses())
+
+    assert told.startswith("3 stacks")
+    assert "--max-frames" in told
 
 
 def test_details_explain_each_counter_fault_and_reason():

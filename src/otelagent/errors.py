@@ -4,7 +4,7 @@
 
 ```
 AgentError(hint)                one line for the user, one line what to do   exit 1
-├── ConfigError                 a wrong value the user can mend              exit 2 (78 in a file)
+├── ConfigError                 a wrong value the user can mend              exit 2
 ├── KernelError                 this host cannot                             exit 69
 │   ├── MissingFeature          a kernel feature is not there
 │   ├── NotPermitted            a privilege is missing                       exit 77

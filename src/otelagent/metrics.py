@@ -43,4 +43,5 @@ mapping_failed = _counter("otelagent.processes.mappings_failed", "mappings witho
 sideband_lost = _counter("otelagent.sideband.lost", "process events lost: perf buffer full")
 trace_forgotten = _counter("otelagent.traces.unknown", "samples whose trace is not known")
 deferred_dropped = _counter("otelagent.deferred.dropped", "deferred stacks dropped")
+malformed = _counter("otelagent.records.malformed", "records from the kernel that make no sense")
 unresolved = _counter("otelagent.symbols.unresolved", "addresses without a name")

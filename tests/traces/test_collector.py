@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts can be taken while samples come in."""
 
+from collections import Counter
+
 import pytest
 
+from otelagent import metrics
 from otelagent.abi._generated import SampleFlag
 from otelagent.traces.collector import Collector, GroupKey
 from tests.bpf.rings import FakeRing, sample, trace
@@ -37,6 +40,15 @@ def test_what_was_taken_is_not_given_again(ring, collector):
     assert collector.take() == {}
     assert collector.tally.samples == first + 1
     assert 77 in collector.traces
+
+
+def test_a_record_that_makes_no_sense_is_counted(ring, collector, monkeypatch):
+    monkeypatch.setattr(metrics.malformed, "values", Counter())
+    ring.put(trace(77, kernel=[1], flags=USER)[:-4])
+    collector.add_batch(ring.ring.drain())
+
+    assert metrics.malformed.values == {"ring": 1}
+    assert collector.traces == {}
 
 
 def test_a_copied_tally_does_not_change(ring, collector):

@@ -164,7 +164,9 @@ class Sideband:
         """Take what has happened, at most 8,192 events; lost ones are counted in the metrics."""
         out = self._events
         lib.oa_sideband_drain(self._handle, out)
-        self.malformed += out.malformed
+        if out.malformed:
+            self.malformed += out.malformed
+            metrics.malformed.add(out.malformed, reason="side-band")
         self.has_more = bool(out.more)
         if not out.count:
             return []

@@ -27,8 +27,8 @@ def details(profiler: Profiler, losses: Losses) -> Iterator[str]:
         if counter.name in losses.counters:
             yield _line(losses.counters[counter.name], counter.name, HELP[Counter][counter])
     yield f"stacks: {tally.complete} of {tally.user} with user frames are complete"
-    yield _line(tally.guessed, "GUESSED", "a frame was found by the frame pointer, without a row")
-    yield _line(profiler.collector.deferred, "DEFERRED", "copied, and unwound in user space")
+    yield _line(tally.guessed, "GUESSED", "stacks with a frame found by the frame pointer, no row")
+    yield _line(profiler.collector.deferred, "DEFERRED", "stacks copied, and unwound in user space")
     for name, count in sorted(tally.faults.items(), key=lambda fault: -fault[1]):
         yield _line(count, name, _FAULTS.get(name, "an unknown fault"))
     yield "counters of the user side:"
@@ -47,6 +47,8 @@ def remarks(profiler: Profiler, losses: Losses) -> Iterator[str]:
         yield "samples were lost: a lower frequency (-F) or fewer processes would help"
     if count := faults.get(Fault.NOT_64_BIT.name, 0):
         yield f"{count} samples of 32-bit code have kernel frames only: it cannot be unwound"
+    if count := faults.get(Fault.MAX_FRAMES.name, 0):
+        yield f"{count} stacks have more user frames than were kept: --max-frames keeps more"
     if losses.counters.get(Counter.TARGETS_FULL.name, 0):
         yield "some children were not followed: there were too many processes"
 

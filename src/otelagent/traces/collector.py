@@ -102,7 +102,6 @@ class Collector:
         self.traces: dict[int, RawTrace] = {}
         self.groups: dict[GroupKey, GroupTotal] = {}
         self.tally = Tally()
-        self.malformed = 0
         self.deferred = 0
         # Held for a whole batch by the reader, so that a sample costs nothing more.
         self._lock = threading.Lock()
@@ -124,12 +123,13 @@ class Collector:
             self._add_batch(batch)
 
     def _add_batch(self, batch: Batch) -> None:
-        self.malformed += batch.malformed
+        if batch.malformed:
+            metrics.malformed.add(batch.malformed, reason="ring")
         for kind, data in batch.records():
             try:
                 self._add_record(kind, data)
             except ValueError:
-                self.malformed += 1
+                metrics.malformed.add(reason="ring")
         times = batch.times_ns
         for group in batch.groups():
             trace = self.traces.get(group.hash)
