@@ -8,7 +8,6 @@ import struct
 from typing import TYPE_CHECKING
 
 from otelagent._native import lib
-from otelagent.abi._generated import Limit
 from otelagent.abi.codec import decode_origin
 from otelagent.unwind.host import HostUnwinder, Tables
 
@@ -32,9 +31,7 @@ class DeferredFinisher:
         self._tables.use_map(lib.OA_HOST_PAGES, pages)
         self._tables.use_rules(rules.pointer, rules.bytes)
         self._chunks = 0
-        # Frames of an eval loop are not replaced by Python's here, and there are more of them.
-        most = min(4 * max_frames, int(Limit.MAX_USER_FRAMES))
-        self._unwinder = HostUnwinder(self._tables, max_user_frames=most, follow_text=True)
+        self._unwinder = HostUnwinder(self._tables, max_user_frames=max_frames, follow_text=True)
 
     def unwind(self, deferred: bytes, space: int) -> bytes:
         """Walk a deferred stack with the code of an address space; 0: of none."""
