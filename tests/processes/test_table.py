@@ -3,11 +3,13 @@
 """Lives of processes, told by events and reports, as BPF finds them in its maps."""
 
 import struct
+import time
 
 import pytest
 
 from otelagent import metrics
 from otelagent.errors import ProcessGone
+from otelagent.processes.spaces import MAX_ANONYMOUS
 from otelagent.processes.table import GRACE_NS, RESCAN_NS
 from tests.processes.fakes import (
     Machine,
@@ -22,6 +24,7 @@ from tests.processes.fakes import (
 
 CODE = 0x5000_0000_0000
 LIBRARY = 0x7000_0000_0000
+LATER = 60_000_000_000
 
 
 @pytest.fixture
@@ -180,11 +183,11 @@ def test_lost_events_make_each_process_be_read_again(machine, table):
     running(machine)
     machine.maps[10] = [mapped(CODE), mapped(LIBRARY, inode=2, path="/lib/b")]
 
-    table.apply([lost_event(20)])
+    table.apply([lost_event(LATER)])
 
     assert machine.space(10) == 0  # BPF reports it again
-    assert not table.is_ready(generation(10), 21)
-    table.reported(generation(10), 0, 21)
+    assert not table.is_ready(generation(10), LATER)
+    table.reported(generation(10), 0, LATER)
     assert machine.scans == 2
     assert machine.found(10, LIBRARY)
     assert machine.found(10, CODE)
@@ -194,11 +197,27 @@ def test_image_after_a_lost_exec_has_its_own_name(machine, table):
     running(machine)
     machine.maps[10] = [mapped(CODE, inode=2, path="/lib/b")]
 
-    table.apply([lost_event(20)])
-    table.reported(generation(10, exec_id=2), CODE, 21)
+    table.apply([lost_event(LATER)])
+    table.reported(generation(10, exec_id=2), CODE, LATER)
 
     assert table.images[generation(10)] == "/bin/a"
     assert table.images[generation(10, exec_id=2)] == "/lib/b"
+
+
+def test_losing_events_all_the_while_does_not_have_a_huge_process_read_all_the_while(
+    machine, table, monkeypatch
+):
+    monkeypatch.setattr(table, "read_maps", lambda pid: time.sleep(0.01) or machine._read_maps(pid))
+    running(machine)
+    for at in range(1, 5):
+        table.apply([lost_event(at * 10_000_000)])
+        table.reported(generation(10), 0, at * 10_000_000)
+
+    assert machine.scans == 1
+    assert machine.found(10, CODE)  # what was known still holds
+    table.apply([lost_event(10**10)])
+    table.reported(generation(10), 0, 10**10)
+    assert machine.scans == 2
 
 
 def test_child_of_a_doubted_parent_is_read_itself(machine, table):
@@ -331,8 +350,10 @@ def test_process_that_maps_code_without_end_stays_cheap(machine, table):
     table.apply(mmap_event(10, 10 + at, page, 0x1000, inode=0) for at, page in enumerate(pages))
 
     assert machine.scans == 1
-    assert len(table.entries[10].now.space.mappings) <= 32_768
+    assert len(table.entries[10].now.space.mappings) <= MAX_ANONYMOUS
     assert metrics.mapping_failed.total > failed
+    table.apply([mmap_event(10, 90_000, LIBRARY, inode=2)])
+    assert machine.found(10, LIBRARY)[3]  # a file's code still enters
     assert machine.found(10, pages[100])[:2] == (pages[100], pages[100] + 0x1000)
     table.forget(10)
     assert not machine.trie

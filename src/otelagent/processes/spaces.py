@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_MAPPINGS = 32_768
-"""Ranges of code in one space: what makes more does it on purpose."""
+MAX_ANONYMOUS, MAX_MAPPINGS = 16_384, 32_768
+"""Ranges of code in one space, without a file and all: what makes more does it on purpose."""
 _SPACE = struct.Struct(">IQ")
 _PREFIX = struct.Struct("=I")
 _VALUE = struct.Struct("=QQQQII")
@@ -128,7 +128,7 @@ class Spaces:
         self._insert(space, new)
 
     def _insert(self, space: Space, mapping: Mapping) -> None:
-        if len(space.mappings) >= MAX_MAPPINGS:
+        if len(space.mappings) >= (MAX_MAPPINGS if mapping.loaded else MAX_ANONYMOUS):
             self._fail("too many mappings", space.number)
             return
         if mapping.loaded:

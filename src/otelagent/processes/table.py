@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +39,8 @@ GRACE_NS = 3_000_000_000
 """How long a life is kept after its end: samples of it may still be on their way."""
 RESCAN_NS = 1_000_000_000
 """/proc/PID/maps of one process is read again at most this often, doubling."""
+REST = 10
+"""After events were lost it is read again at once, but not for so many times as long as it took."""
 
 
 class Opened(NamedTuple):
@@ -69,6 +72,7 @@ class Entry:
     lives: list[Life]
     exited_ns: int = 0
     next_scan_ns: int = 0
+    rest_until_ns: int = 0
     scans: int = 0
 
     @property
@@ -293,17 +297,21 @@ class ProcessTable:
         if known and known.start_ns != generation.start_ns and life is entry.now:
             # Somebody else by now, and no event told: begin anew.
             life = Life(time_ns, self.spaces.make())
+            entry.rest_until_ns = 0
             entry.lives.append(life)
             self.on_gone(entry.pid)
         if life.generation is None or life.generation < generation:
             life.generation = generation
+            if not life.is_complete:
+                entry.rest_until_ns = 0  # an exec that was lost
         self.images.setdefault(generation, life.path)
         return life
 
     def _scan(self, entry: Entry, now_ns: int) -> None:
         life = entry.now
-        if life.is_complete and now_ns < entry.next_scan_ns:
+        if now_ns < (entry.next_scan_ns if life.is_complete else entry.rest_until_ns):
             return
+        began_ns = time.monotonic_ns()
         entry.next_scan_ns = now_ns + (RESCAN_NS << min(entry.scans, 6))
         entry.scans += 1
         mappings = []
@@ -316,6 +324,8 @@ class ProcessTable:
         life.space = self.spaces.own(life.space)
         self.spaces.replace(life.space, mappings)
         life.is_complete = True
+        # Who changes 100,000 mappings makes events be lost, too: that must not go round and round.
+        entry.rest_until_ns = now_ns + REST * (time.monotonic_ns() - began_ns)
 
     def _publish(self, entry: Entry) -> None:
         """Tell BPF where a process's code is."""
