@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure everything, print a table, write build/bench.json: `make bench`.
 
-    run.py [PART…]      parts: rows, bpf, own, slowdown, start; all if none is named
+    run.py [PART…]      parts: rows, bpf, own, slowdown, start; all if none is named;
+                        only a run of all writes the file
 
 OTELAGENT_BENCH_BASE=DIR names another built tree (the previous commit's): the same
 measurements are made with it, too, and each figure is printed with its ratio.
@@ -84,6 +85,8 @@ def main(arguments: list[str]) -> int:
         return 0
     base_tree = os.environ.get("OTELAGENT_BENCH_BASE")
     print_table(figures, measure_base(base_tree, parts) if base_tree else {})
+    if set(parts) != set(PARTS):
+        return 0  # the file holds whole runs only
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_text(json.dumps(figures, indent=1) + "\n")
     return 0

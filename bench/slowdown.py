@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much slower a program gets: by sums, and by pairs of runs.
 
-By sums: what BPF and the side-band took of a busy thread's CPU. By pairs: a
+By sums: what BPF took of a busy thread's CPU (records of the side-band not included:
+a steady program causes none; `sideband.us_per_record` is the price of each). By pairs: a
 program with fixed work runs with and without the profiler, in changing order,
 and tells its own CPU and wall time; the mean of the logarithms of the ratios
 gives the slow-down, Student's t its 95 % interval. On a busy machine the
