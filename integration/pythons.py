@@ -79,12 +79,6 @@ def find_pythons() -> list[Python]:
     return sorted(found, key=lambda python: (int(python.version[2:]), python.origin))
 
 
-def missing_minors() -> list[str]:
-    """Name the minor versions of which there is no interpreter here."""
-    there = {python.version for python in find_pythons()}
-    return [minor for minor in MINORS if minor not in there]
-
-
 def _triplet() -> str:
     return f"{os.uname().machine}-linux-gnu"
 

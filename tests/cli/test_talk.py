@@ -41,9 +41,12 @@ class Full(io.StringIO):
 
 
 def test_a_broken_stderr_is_no_error(monkeypatch):
-    monkeypatch.setattr(module.sys, "stderr", Full())
+    full = Full()
+    monkeypatch.setattr(module.sys, "stderr", full)
 
     Talk(quiet=False).say("hello")
+
+    assert module.sys.stderr is full
 
 
 def test_what_is_said_and_logged_is_held_back(capsys):

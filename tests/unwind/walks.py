@@ -22,7 +22,6 @@ TEXT = 0x5555_0000_0000
 BIAS = TEXT - 0x1000
 STACK = 0x7FFD_1234_0000
 PAGE = 1 << 16
-CALL = b"\xe8\0\0\0\0" if IS_X86 else struct.pack("=I", 0x94000000)
 
 
 def rule(

@@ -13,7 +13,6 @@ import json
 import sys
 import threading
 
-MARK = []
 SPIN = False
 
 

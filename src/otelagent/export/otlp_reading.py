@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from otelagent.errors import FormatError
 from otelagent.export import dictionary as keys
 from otelagent.export import otlp_profiles as names
+from otelagent.formats.tables import MAX_FRAMES, pick
 from otelagent.model import (
     Executable,
     FileId,
@@ -29,7 +30,7 @@ from otelagent.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
     from opentelemetry.proto.common.v1 import common_pb2
@@ -39,19 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_SAMPLES = 2**62
-MAX_FRAMES = 4096
-"""More frames in one stack than any profiler takes: bounds what a hostile file can grow to."""
-
-
-def pick(table: Sequence[T], index: int) -> T:
-    """Give one entry of a table.
-
-    Raises:
-        FormatError: There is none.
-    """
-    if not 0 <= index < len(table):
-        raise FormatError(f"index {index} is not in a table of {len(table)}")
-    return table[index]
 
 
 class _Decoder:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from otelagent.errors import FormatError
+from otelagent.formats.tables import MAX_FRAMES, pick
 from otelagent.model import (
     Executable,
     FileId,
@@ -25,24 +26,11 @@ from otelagent.profile.formats.payload import VERSION, Payload
 from otelagent.profile.model import Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import TypeVar
 
     T = TypeVar("T")
 
-MAX_FRAMES = 4096
 MAX_VALUE = 1 << 62
-
-
-def pick(table: Sequence[T], index: int) -> T:
-    """Give one row.
-
-    Raises:
-        FormatError: There is none.
-    """
-    if not 0 <= index < len(table):
-        raise FormatError(f"row {index} is not in a table of {len(table)}")
-    return table[index]
 
 
 def address(value: int) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from google.protobuf.message import DecodeError
 
 from otelagent.errors import FormatError
+from otelagent.formats.tables import MAX_FRAMES
 from otelagent.model import (
     Executable,
     FileId,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 GZIP_MAGIC = b"\x1f\x8b"
-MAX_FRAMES = 4096
 
 
 def find(table: Mapping[int, T], index: int, what: str) -> T:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from otelagent.errors import FormatError
+from otelagent.formats.tables import MAX_FRAMES
 from otelagent.model import Frame, FrameType, Function, Line, Pid, Process, Thread, Trace
 from otelagent.profile.formats.collapsed import read_frame
 from otelagent.profile.formats.speedscope import EXTRA
@@ -18,7 +19,6 @@ from otelagent.profile.model import Profile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 UNITS = {"nanoseconds": 1, "microseconds": 10**3, "milliseconds": 10**6, "seconds": 10**9}
-MAX_FRAMES = 4096
 Number = int | float
 Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Bounded = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
