@@ -5,7 +5,8 @@
 Every workload of integration/programs.py whose name contains one of the words
 is recorded by `otelagent record`, and the last line that it prints becomes a
 row of a Markdown table (docs/accuracy.md). Truncated, guessed and lost samples
-count as failures; the fourth column shows what it would be with the guessed ones. Exit status 1 if one is below its line. Needs root.
+count as failures; the fourth column shows what it would be with the guessed
+ones. Exit status 1 if one is below its line. Needs root.
 """
 
 from __future__ import annotations

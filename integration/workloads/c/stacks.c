@@ -283,7 +283,7 @@ KEEP static void spawn(void)
 	pid_t child = vfork();
 
 	if (child == 0) {
-		burn(2000000);
+		burn(1000000);
 		_exit(0);
 	}
 	waitpid(child, NULL, 0);
@@ -293,7 +293,7 @@ static void shape_vfork(void)
 {
 	while (!is_over()) {
 		spawn();
-		burn(1000000);
+		burn(2000000);
 	}
 }
 
@@ -304,7 +304,7 @@ static void shape_fork(void)
 
 		if (child == 0) {
 			sink += (uint64_t)recurse(30);
-			burn(5000000);
+			burn(1000000);
 			_exit(0);
 		}
 		waitpid(child, NULL, 0);
