@@ -53,9 +53,8 @@ def parked(tmp_path_factory, request):
     return path
 
 
-@pytest.mark.needs("tool:cc")
-@pytest.mark.parametrize("bounded", [False, True])
-def test_first_samples_of_a_process_have_the_hash_of_its_later_ones(parked, bounded):
+def record_start(parked, bounded):
+    """Profile the program from its exec on: hashes made on the host, and all of those frames."""
     shell = subprocess.Popen(
         ["sh", "-c", f"read go; exec {parked}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
@@ -81,6 +80,16 @@ def test_first_samples_of_a_process_have_the_hash_of_its_later_ones(parked, boun
     for key, total in profiler.collector.groups.items():
         if not traces[key.hash].kernel and tuple(traces[key.hash].frames()) in parked_frames:
             totals[key.hash] += total.count
+    return by_host, totals
+
+
+@pytest.mark.needs("tool:cc")
+@pytest.mark.parametrize("bounded", [False, True])
+def test_first_samples_of_a_process_have_the_hash_of_its_later_ones(parked, bounded):
+    for _ in range(6):  # whether the first sample hits the parked frames is chance
+        by_host, totals = record_start(parked, bounded)
+        if by_host:
+            break
 
     assert len(by_host) == 1, "a first sample was unwound here"
     assert list(totals) == list(by_host), "there is one hash for these frames"
