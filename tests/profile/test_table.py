@@ -3,7 +3,7 @@
 import io
 
 from otelagent.model import FrameType, Pid, Process, Thread, Trace
-from otelagent.profile.label import Label
+from otelagent.profile.label import Label, place_of
 from otelagent.profile.model import Profile
 from otelagent.profile.table import name_and_module, print_top
 from tests.builders.profiles import python, synthetic_profile
@@ -34,6 +34,8 @@ def test_code_without_names_is_told_from_a_function():
 
     assert name_and_module(nameless) == "[libc.so.6]  (without names)"
     assert name_and_module(named) == "read  [libc.so.6]"
+    assert place_of(nameless) == "(without names)"
+    assert place_of(named) == "libc.so.6"
     assert name_and_module(Label("f", FrameType.NATIVE, "[vdso]")) == "f  [vdso]"
     assert name_and_module(Label("[unknown]", FrameType.NATIVE, resolved=False)) == "[unknown]"
 

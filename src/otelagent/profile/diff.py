@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from otelagent.model import Pid, Process, Thread
 from otelagent.profile.formats.payload import Packer, Payload
-from otelagent.profile.label import Label, base_name, label_process
+from otelagent.profile.label import Label, base_name, label_process, place_of
 from otelagent.profile.table import STYLES, name_and_module, printable, write_lines
 from otelagent.profile.top import top_functions
 
@@ -169,7 +169,7 @@ def diff_table(changes: list[FunctionChange]) -> Table:
             Text(f"{change.self_change:+.1%}", style=style if change.self_change else ""),
             f"{change.total_change:+.1%}",
             Text(printable(change.label.name), style=STYLES[change.label.type]),
-            Text(printable(change.label.module)),
+            Text(printable(place_of(change.label))),
         )
     return table
 

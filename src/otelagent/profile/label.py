@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ANONYMOUS = "[anon]"
 NAMELESS = "[unknown]"
+NAMELESS_CODE = "(without names)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,16 @@ class Label:
 def base_name(path: str) -> str:
     """Give the last part of a path; `[vdso]` and the like stay whole."""
     return path.rsplit("/", 1)[-1] or path
+
+
+def is_nameless_code(label: Label) -> bool:
+    """Tell whether it is all code of one file that has no names, as tables show it."""
+    return not label.resolved and label.name.strip("[]") == label.module.strip("[]")
+
+
+def place_of(label: Label) -> str:
+    """Say in a table's column where a function is; nameless code says that instead."""
+    return NAMELESS_CODE if is_nameless_code(label) else label.module
 
 
 def module_of(frame: Frame) -> str:

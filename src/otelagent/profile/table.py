@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, TextIO
 
 from otelagent.model import FrameType
+from otelagent.profile.label import NAMELESS_CODE, place_of
 from otelagent.profile.top import top_functions
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from otelagent.profile.top import TopFunction
 
 DEFAULT_ROWS = 20
-NAMELESS_CODE = "(without names)"
 STYLES = {
     FrameType.KERNEL: "dark_orange",
     FrameType.PYTHON: "dodger_blue1",
@@ -36,11 +36,10 @@ def printable(text: str) -> str:
 
 def name_and_module(label: Label) -> str:
     """Show a function with its module: `read  [libc.so.6]`; `[vdso]` has its brackets already."""
-    name, module = printable(label.name), printable(label.module)
-    where = module if module.startswith("[") else f"[{module}]"
-    if not label.resolved and name == where:
-        return f"{name}  {NAMELESS_CODE}"
-    return f"{name}  {where}" if module else name
+    name, where = printable(label.name), printable(place_of(label))
+    if where and not where.startswith("[") and where != NAMELESS_CODE:
+        where = f"[{where}]"
+    return f"{name}  {where}" if where else name
 
 
 def percent(part: int, whole: int) -> str:
@@ -63,7 +62,7 @@ def top_table(rows: list[TopFunction], total: int, limit: int = DEFAULT_ROWS) ->
             percent(row.self_value, total),
             percent(row.total_value, total),
             Text(printable(row.label.name), style=STYLES[row.label.type]),
-            Text(printable(row.label.module)),
+            Text(printable(place_of(row.label))),
         )
     return table
 

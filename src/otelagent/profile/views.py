@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from otelagent.profile.label import Labels, base_name, label_process, label_thread
+from otelagent.profile.label import Labels, base_name, label_process, label_thread, place_of
 from otelagent.profile.table import printable
 from otelagent.profile.top import as_function, top_functions
 
@@ -57,7 +57,7 @@ def make_rows(entries: Iterable[Entry], view: View) -> list[Row]:
     rows = []
     for found in top_functions(entries, join_unnamed=True, by_line=by_line):
         label = found.label
-        where = base_name(label.file) if by_line and label.file else label.module
+        where = base_name(label.file) if by_line and label.file else place_of(label)
         name = printable(label.name)
         rows.append(
             Row(found.self_value, found.total_value, name, printable(where), label.type),

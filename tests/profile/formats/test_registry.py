@@ -55,6 +55,16 @@ def test_every_format_is_read_by_its_ending_and_by_its_content(name, ending, tmp
     assert read(path).samples == 200
 
 
+def test_a_file_that_is_no_profile_is_told_what_would_be_one(tmp_path):
+    path = tmp_path / "notes"
+    path.write_text("some words\n")
+
+    with pytest.raises(FormatError, match="line 1") as caught:
+        read(path)
+
+    assert caught.value.hint.startswith("taken for collapsed by its content")
+
+
 def test_a_summary_cannot_be_read_back(tmp_path):
     path = tmp_path / "a.md"
     path.write_text("# CPU profile")

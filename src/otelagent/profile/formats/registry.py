@@ -148,14 +148,16 @@ def read(path: str | Path) -> Profile:
         FormatError: The file cannot be read or is not what it should be.
     """
     data = _read_file(Path(path))
+    hint = ""
     try:
         name = format_of(path)
     except ConfigError:
         name = guess_format(data)
+        hint = f"taken for {name} by its content: a profile's ending, as .pb.gz, says its format"
     try:
         return format_named(name).read(data)
     except FormatError as err:
-        raise FormatError(f"{path}: {err}", hint=err.hint) from err
+        raise FormatError(f"{path}: {err}", hint=err.hint or hint) from err
 
 
 def _read_file(path: Path) -> bytes:
