@@ -109,6 +109,7 @@ class Profiler:
             procfs.read_vdso,
             wants_all=self.options.everything or bool(self.options.cgroups),
             on_gone=self.runtimes.gone,
+            on_end=self._drop_target,
             on_wanted=self.sideband.want,
         )
         self.processes = ProcessesThread(
@@ -164,6 +165,10 @@ class Profiler:
 
     def _set_target(self, pid: int, mode: Target) -> None:
         self.targets[pid.to_bytes(4, "little")] = int(mode).to_bytes(4, "little")
+
+    def _drop_target(self, pid: int) -> None:
+        # on_free does it, but now and then misses one, and its number may be given to anybody.
+        self.targets.delete(pid.to_bytes(4, "little"))
 
     def refresh(self) -> None:
         """Follow CPUs that come and go; to be called about once a second."""

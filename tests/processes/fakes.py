@@ -160,6 +160,7 @@ class Machine:
         self.files = {}
         self.maps = {}
         self.gone = []
+        self.ended = []
         self.opened = []
         self.scans = 0
         self.loads = 0
@@ -179,6 +180,7 @@ class Machine:
             self._read_maps,
             lambda: elf("vdso"),
             on_gone=self.gone.append,
+            on_end=self.ended.append,
             **options,
         )
 

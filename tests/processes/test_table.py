@@ -116,6 +116,7 @@ def test_exec_begins_a_life_that_needs_no_scan(machine, table):
     assert table.images[generation(10)] == "/bin/a"
     assert table.images[generation(10, exec_id=2)] == "/lib/b"
     assert machine.gone == [10]  # its interpreter, if it had one
+    assert not machine.ended
 
 
 def test_stack_from_before_an_exec_is_finished_with_the_code_of_before(machine, table):
@@ -245,7 +246,7 @@ def test_ended_process_is_kept_for_its_last_samples_then_forgotten(machine, tabl
     assert not machine.trie
     assert not machine.processes
     assert not machine.pages
-    assert machine.gone == [10]
+    assert machine.gone == machine.ended == [10]
 
 
 def test_leader_that_exits_first_does_not_end_the_process(machine, table):

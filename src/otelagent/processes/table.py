@@ -98,7 +98,8 @@ class ProcessTable:
             of those that are in, and what BPF reports.
         open_mapped: Opens the file behind a mapping of a pid.
         read_maps: Reads /proc/PID/maps.
-        on_gone: Told of each pid that is forgotten.
+        on_gone: Told of each pid whose image is gone: by its end, exec, or for another process.
+        on_end: Told of each pid that is forgotten, since the process has ended.
         on_wanted: Told of each pid whose events are wanted from now on, or (False) no more;
             not called where `wants_all`.
     """
@@ -111,6 +112,7 @@ class ProcessTable:
     vdso: Callable[[], bytes]
     wants_all: bool = False
     on_gone: Callable[[int], None] = lambda _pid: None
+    on_end: Callable[[int], None] = lambda _pid: None
     on_wanted: Callable[[int, bool], None] = lambda _pid, _on: None
     entries: dict[int, Entry] = field(default_factory=dict)
     images: dict[Generation, str] = field(default_factory=dict)
@@ -358,6 +360,7 @@ class ProcessTable:
             self.spaces.release(life.space)
         self.processes.delete(_PID.pack(pid))
         self.on_gone(pid)
+        self.on_end(pid)
 
 
 def _mapped(event: Event) -> MappedRange:

@@ -1,0 +1,205 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The processes thread: events before reports, deferred stacks when their code is known."""
+
+import struct
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from otelagent import metrics
+from otelagent.abi._generated import Fault, ReportReason
+from otelagent.abi.codec import Report
+from otelagent.bpf.sideband import EventKind
+from otelagent.processes.worker import MAX_WAITING, PATIENCE_ROUNDS, ProcessesThread
+from tests.bpf.rings import trace
+from tests.processes.fakes import Machine, event, exec_event, generation, mapped, mmap_event
+
+CODE = 0x5000_0000_0000
+
+
+HEAD = struct.calcsize("=QQQIIHHI16s")
+
+
+def finished(fault):
+    data = bytearray(trace(1))
+    struct.pack_into("=H", data, HEAD + struct.calcsize("=QIIQHH"), fault)
+    return bytes(data)
+
+
+class FakeSideband:
+    """Gives one list of events a drain."""
+
+    def __init__(self):
+        self.batches = []
+        self.has_more = False
+        self.fds = []
+
+    def refresh(self):
+        pass
+
+    def drain(self):
+        return self.batches.pop(0) if self.batches else []
+
+
+class World:
+    """A thread that is not started: `round` does what it does between two sleeps."""
+
+    def __init__(self):
+        self.machine = Machine(wants_all=True)
+        self.machine.file(1, "/bin/a")
+        self.sideband = FakeSideband()
+        self.unwound, self.finished, self.python, self.ksymbols = [], [], [], []
+        self.fault = Fault.NONE
+        self.thread = ProcessesThread(
+            self.machine.table,
+            self.sideband,
+            SimpleNamespace(unwind=self._unwind),
+            on_finished=self.finished.append,
+            on_python=self.python.append,
+            on_ksymbol=self.ksymbols.append,
+            is_alive=lambda _pid: False,
+        )
+
+    def _unwind(self, deferred, space):
+        self.unwound.append(space)
+        return finished(self.fault)
+
+    def round(self, *events):
+        self.sideband.batches.append(list(events))
+        self.thread._round()
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def deferred(pid=10, time_ns=50):
+    data = bytearray(trace(1))
+    struct.pack_into("=Q", data, 8, time_ns)
+    struct.pack_into("=QII", data, HEAD, 1000, 1, pid)
+    return bytes(data)
+
+
+def report(pid=10, time_ns=50, reason=ReportReason.NEW, addr=0):
+    return Report(time_ns, addr, generation(pid), pid, reason)
+
+
+def test_what_happened_before_a_report_is_applied_before_it(world):
+    world.thread.post(report())
+
+    world.round(exec_event(10, 40), mmap_event(10, 41, CODE))
+
+    assert world.machine.scans == 0  # its mappings were told
+    assert world.machine.found(10, CODE)
+    assert world.python == [report()]
+
+
+def test_missing_python_thread_is_no_reason_to_look_at_mappings(world):
+    told = report(reason=ReportReason.PY_THREAD)
+    world.thread.post(told)
+
+    world.round()
+
+    assert not world.machine.table.entries
+    assert world.python == [told]
+
+
+def test_deferred_stack_waits_for_its_code(world):
+    world.machine.maps[10] = [mapped(CODE)]
+    world.thread.post(deferred())
+    world.round()
+    assert not world.finished
+
+    world.thread.post(report())
+    world.round()
+
+    assert len(world.finished) == 1
+    assert world.unwound == [world.machine.space(10)]
+
+
+def test_deferred_stack_of_a_process_that_nobody_knows_is_finished_all_the_same(world):
+    world.thread.post(deferred())
+
+    for _ in range(PATIENCE_ROUNDS):
+        world.round()
+    assert not world.finished
+    world.round()
+
+    assert len(world.finished) == 1
+    assert world.unwound == [0]
+
+
+def test_deferred_stack_that_meets_an_unknown_mapping_is_tried_again(world):
+    world.fault = Fault.NO_MAPPING
+    world.thread.post(deferred())
+    world.round(exec_event(10, 40), mmap_event(10, 41, CODE))
+    assert not world.finished
+
+    world.fault = Fault.NONE
+    world.round(mmap_event(10, 49, CODE + 0x100000))
+
+    assert len(world.finished) == 1
+    assert len(world.unwound) == 2
+
+
+def test_deferred_stacks_wait_while_events_are_still_to_come(world):
+    world.sideband.has_more = True
+    world.thread.post(deferred())
+    world.round(exec_event(10, 40), mmap_event(10, 41, CODE))
+    assert not world.unwound
+
+    world.sideband.has_more = False
+    world.round()
+    assert len(world.finished) == 1
+
+
+def test_too_many_and_malformed_deferred_stacks_are_counted(world):
+    dropped = metrics.deferred_dropped.total
+    for _ in range(MAX_WAITING + 3):
+        world.thread.post(deferred())
+    world.round()
+    assert metrics.deferred_dropped.total == dropped + 3
+
+    for _ in range(PATIENCE_ROUNDS):
+        world.round()
+    assert len(world.finished) == MAX_WAITING
+    world.thread.post(b"short")
+    world.round()
+    assert metrics.deferred_dropped.total == dropped + 4
+
+
+def test_kernel_symbols_are_passed_on(world):
+    told = event(EventKind.KSYMBOL, 0, 5, addr=0xFFFF, length=8)
+
+    world.round(told)
+
+    assert world.ksymbols == [told]
+
+
+def test_ending_finishes_what_was_posted(world):
+    world.thread.start()
+    world.thread.post(deferred())
+
+    world.thread.end()
+
+    assert world.thread.error is None
+    assert not world.thread.is_alive()
+    assert len(world.finished) == 1
+
+
+def test_thread_that_dies_keeps_why(world):
+    def fail(_report):
+        raise RuntimeError("a bug")
+
+    world.thread._on_python = fail
+    world.thread.start()
+    world.thread.post(report())
+
+    deadline = time.monotonic() + 5
+    while world.thread.error is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert str(world.thread.error) == "a bug"
+    world.thread.end()
