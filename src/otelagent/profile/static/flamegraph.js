@@ -472,7 +472,7 @@ class App {
     const notes = [...Object.entries(info.notes).filter(told), ...Object.entries(figures.faults).map(([k, v]) => [`stacks ended by ${k}`, v])];
     if (notes.length) {
       const rows = notes.map(([name, value]) => el("tr", {}, el("td", {}, grouped(value)), el("td", {}, name)));
-      box.append(el("details", { className: "notes" }, el("summary", {}, `Losses and faults (${notes.length})`), el("table", {}, ...rows)));
+      box.append(el("details", { className: "notes" }, el("summary", {}, `Notes on the recording (${notes.length})`), el("table", {}, ...rows)));
     }
     return box;
   }
