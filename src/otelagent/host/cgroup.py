@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from otelagent.errors import AgentError
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
+_ESCAPE = re.compile(r"\\([0-7]{3})")  # of blanks and the like in a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ def mounts(mountinfo: str) -> list[tuple[Path, bool]]:
         before, _, after = line.partition(" - ")
         kind = after.split(" ")[0]
         if kind in {"cgroup", "cgroup2"}:
-            found.append((Path(before.split(" ")[4]), kind == "cgroup2"))
+            point = _ESCAPE.sub(lambda octal: chr(int(octal[1], 8)), before.split(" ")[4])
+            found.append((Path(point), kind == "cgroup2"))
     return found
 
 

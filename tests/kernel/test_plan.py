@@ -1,0 +1,117 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked for, as BPF reads it, and the sizes of its maps."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from otelagent._native import ffi
+from otelagent.abi._generated import Counter, Fault, Limit, TargetMode
+from otelagent.bpf.object import possible_cpus
+from otelagent.errors import LoadFailed
+from otelagent.kernel import plan
+from otelagent.kernel.plan import COUNTER_ROW, Wish, load, make_config
+
+OFFSETS = SimpleNamespace(config_fields=lambda: {"task_pid": 1256, "user_regs_distance": 16216})
+
+
+def config(**wish):
+    return ffi.from_buffer(
+        "struct oa_config *",
+        make_config(
+            Wish(**{"frequency_hz": 99, "everything": False, "max_frames": 128} | wish), OFFSETS
+        ),
+    )
+
+
+def test_config_has_the_wish_and_the_offsets():
+    made = config(cgroups=2, idle=True, known_sets=512)
+
+    assert made.period_weight == 1_000_000_000 // 99
+    assert (made.target_mode, made.cgroups, made.idle) == (TargetMode.SET, 2, 1)
+    assert (made.max_user_frames, made.known_sets) == (128, 512)
+    assert (made.self_pid, made.cpus) == (os.getpid(), possible_cpus())
+    assert (made.task_pid, made.user_regs_distance) == (1256, 16216)
+    assert made.wake_bytes == (4 << 20) // 4
+    assert config(everything=True).target_mode == TargetMode.ALL
+
+
+def test_each_cpu_has_a_row_of_all_counters():
+    assert COUNTER_ROW == Counter.COUNT + Fault.COUNT
+
+
+class FakeObject:
+    """Notes what `load` does to the object."""
+
+    def __init__(self, fails=False):
+        self.sizes, self.autoload, self.variables = {}, {}, {}
+        self.fails = fails
+        self.is_loaded = self.is_closed = False
+
+    def set_variable(self, name, value):
+        assert not self.is_loaded
+        self.variables[name] = value
+
+    def set_autoload(self, name, wanted):
+        self.autoload[name] = wanted
+
+    def set_max_entries(self, name, entries):
+        assert not self.is_loaded
+        self.sizes[name] = entries
+
+    def load(self):
+        if self.fails:
+            raise LoadFailed("no")
+        self.is_loaded = True
+
+    def program(self, name):
+        assert self.autoload.get(name, True)
+        return SimpleNamespace(fd=hash(name) & 0xFFFF)
+
+    def close(self):
+        self.is_closed = True
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    def go(has_loop=True, fails=False, **wish):
+        fake, table = FakeObject(fails), {}
+        monkeypatch.setattr(plan.BpfObject, "open", lambda _path: fake)
+        monkeypatch.setattr(plan.ProgArray, "of", lambda _bpf, _name: table)
+        wish = Wish(**{"frequency_hz": 99, "everything": False, "max_frames": 128} | wish)
+        try:
+            assert load(wish, OFFSETS, has_loop=has_loop) is fake
+        except LoadFailed:
+            assert fails
+        return fake, table
+
+    return go
+
+
+@pytest.mark.parametrize("has_loop", [True, False])
+def test_one_flavour_of_each_unwinder_is_loaded_and_called(loaded, has_loop):
+    fake, table = loaded(has_loop)
+
+    for name in ("unwind_native", "unwind_python"):
+        assert fake.autoload[name] is not has_loop
+        assert fake.autoload[f"{name}_loop"] is has_loop
+    assert len(table) == 3
+
+
+def test_maps_have_the_sizes_of_the_wish(loaded):
+    fake, _ = loaded(processes=100, mappings=200, pages=300, ring_bytes=1 << 16, known_sets=64)
+
+    sizes = fake.sizes
+    assert sizes["processes"] == sizes["targets"] == 100
+    assert (sizes["mappings"], sizes["pages"], sizes["rules"]) == (200, 300, Limit.MAX_RULES)
+    assert (sizes["events"], sizes["known_traces"]) == (1 << 16, 64)
+    assert sizes["counters"] == possible_cpus() * COUNTER_ROW
+    assert sizes["states"] == sizes["deferred_stacks"] == possible_cpus()
+
+
+def test_object_that_is_refused_is_closed(loaded):
+    fake, _ = loaded(fails=True)
+
+    assert fake.is_closed
