@@ -67,8 +67,8 @@ static void churn(void)
 	double end = cpu_now() + seconds;
 
 	while (cpu_now() < end) {
-		void *code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
-				  -1, 0);
+		void *code =
+			mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		for (volatile int i = 0; i < 20000; i++)
 			;
