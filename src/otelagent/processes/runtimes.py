@@ -55,6 +55,7 @@ class Runtimes:
         self._threads = threads
         self._by_pid: dict[int, _Attached] = {}
         self._namers: dict[Generation, PythonFrames] = {}
+        self._refused: set[int] = set()
         self._lock = threading.Lock()
 
     def prepare(self, pid: int, space: Space, now_ns: int) -> None:
@@ -75,8 +76,12 @@ class Runtimes:
         except ProcessGone:
             return
         except AgentError as err:
-            # Known and empty: BPF need not ask again.
-            self._procs[_PID.pack(generation.pid)] = bytes(self._procs.info.value_size)
+            attached = self._by_pid.get(generation.pid)
+            if attached is None or attached.generation != generation:
+                self.gone(generation.pid)
+                # Known and empty: BPF need not ask again.
+                self._procs[_PID.pack(generation.pid)] = bytes(self._procs.info.value_size)
+                self._refused.add(generation.pid)
             metrics.process_failed.add(reason=type(err).__name__)
             logger.info("%s", fields("interpreter skipped", pid=generation.pid, error=err))
 
@@ -111,6 +116,9 @@ class Runtimes:
 
     def gone(self, pid: int) -> None:
         """Forget a process that ended or execed; its names stay."""
+        if pid in self._refused:
+            self._refused.remove(pid)
+            self._procs.delete(_PID.pack(pid))
         attached = self._by_pid.pop(pid, None)
         if attached is None:
             return
