@@ -92,3 +92,10 @@ def test_completion_is_there_for_bash():
     source = run("--show-completion", "bash")
 
     assert "record" in done.stdout + source.stdout
+
+
+def test_help_onto_a_full_disk_is_no_internal_error():
+    done = run("--help", shell="> /dev/full")
+
+    assert done.returncode == 1
+    assert done.stderr == "otelagent: cannot write: No space left on device\n"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from typing import Annotated
@@ -64,6 +65,8 @@ def main() -> None:
     except KeyboardInterrupt as err:
         _fail("interrupted", "", 130, err)
     except Exception as err:  # noqa: BLE001 (the last resort)
+        if isinstance(err, OSError) and err.errno == errno.ENOSPC:
+            _fail(f"cannot write: {err.strerror}", "", 1, err)  # --help > a full disk
         what = f"internal error: {type(err).__name__}: {err}"
         _fail(what, "OTELAGENT_DEBUG=1 shows where; please report it", 1, err)
     finally:

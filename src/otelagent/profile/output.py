@@ -98,7 +98,8 @@ def write_output(name: str, write: Writer, *, force: bool = False, keep: bool = 
         if isinstance(err, OutputError):
             reason, hint = str(err), err.hint
         else:
-            reason, hint = f"{name}: {err.strerror or err}", ""
+            shown = "standard output" if name in STDOUT else name
+            reason, hint = f"{shown}: {err.strerror or err}", ""
         kept = _rescue(name, write) if keep else None
         if kept is not None:
             raise OutputError(f"{reason}; the profile was kept in {kept}", hint=hint) from err
