@@ -45,6 +45,7 @@ integration: build ## run integration/: needs root and this machine's kernel
 
 accuracy: build ## measure how many stacks are complete, workload by workload (root, 10 min)
 	@$(PY) tools/accuracy.py
+	@.venv/bin/python -m pytest -q -m sweep integration
 
 ifeq ($(filter bench,$(ABSENT)),)
 .PHONY: bench

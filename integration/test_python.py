@@ -228,6 +228,7 @@ def find_wrong_call(lines):
     return None if not ours or ours[-1] in ("<module>", "run_thread") else f"ends in {ours[-1]}"
 
 
+@pytest.mark.sweep
 @EVERY
 @pytest.mark.parametrize("kind", MOVING)
 def test_moving_stacks_are_possible(python, kind):
