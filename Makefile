@@ -35,7 +35,7 @@ demo: build ## profile a mixed workload for some seconds; leaves build/demo.html
 	@$(PY) demo/run.py
 
 test: build ## run tests/: no root and no kernel needed
-	@$(PY) -m pytest -q tests
+	@.ci/pytest tests
 
 check: build ## formatters, linters, types, layers, spelling
 	@.ci/check
