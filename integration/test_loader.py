@@ -215,13 +215,14 @@ def test_events_follow_the_online_cpus_and_can_be_switched():
         events.attach()
         assert events.cpus == online_cpus()
         events.refresh()
+        before = ticks[0]  # attaching switches an event on for a moment: a slow machine sees it
         spin(20)
-        assert ticks[0] == bytes(4)
+        assert ticks[0] == before
 
         events.enable()
         spin(50)
 
-        assert ticks[0] != bytes(4)
+        assert ticks[0] != before
         events.close()
 
 
