@@ -23,6 +23,7 @@ static __always_inline void dispatch(void *ctx, struct oa_state *s)
 		stop(s, OA_FAULT_MAX_STEPS);
 	bpf_tail_call(ctx, &unwinders_perf, s->done ? OA_UNWINDER_STOP : s->mapping.unwinder);
 	count(OA_COUNTER_COUNT + OA_FAULT_MAX_STEPS, 1);
+	count(OA_COUNTER_LOST_INTERNAL, 1);
 }
 
 /* An unwinder in two forms; autoload picks one. `name` takes some steps and calls
@@ -38,8 +39,10 @@ static __always_inline void dispatch(void *ctx, struct oa_state *s)
 	{                                                                                          \
 		struct oa_state *s = current_state();                                              \
                                                                                                    \
-		if (!s)                                                                            \
+		if (!s) {                                                                          \
+			count(OA_COUNTER_LOST_INTERNAL, 1);                                        \
 			return 0;                                                                  \
+		}                                                                                  \
 		_Pragma("clang loop unroll(disable)") for (int i = 0; i < BOUNDED_STEPS; i++)      \
 		{                                                                                  \
 			if (owner##_LEFT(s))                                                       \
@@ -68,8 +71,10 @@ static __always_inline void dispatch(void *ctx, struct oa_state *s)
 		long steps = bpf_loop(LOOP_STEPS, name##_loop_step, (void *)0, 0);                 \
                                                                                                    \
 		s = current_state();                                                               \
-		if (!s)                                                                            \
+		if (!s) {                                                                          \
+			count(OA_COUNTER_LOST_INTERNAL, 1);                                        \
 			return 0;                                                                  \
+		}                                                                                  \
 		if (steps >= LOOP_STEPS)                                                           \
 			stop(s, OA_FAULT_MAX_STEPS);                                               \
 		dispatch(ctx, s);                                                                  \

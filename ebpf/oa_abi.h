@@ -111,6 +111,7 @@ enum oa_counter {
 	OA_COUNTER_LOST_TRACE, /* samples with a new trace lost: ring full */
 	OA_COUNTER_LOST_DEFERRED, /* deferred stacks lost: ring full */
 	OA_COUNTER_LOST_REPORT, /* process reports lost: ring full */
+	OA_COUNTER_LOST_INTERNAL, /* samples lost: no scratch for the CPU, or a tail call failed */
 	OA_COUNTER_REPORTS, /* process reports sent */
 	OA_COUNTER_REPORTS_LIMITED, /* process reports left out by the rate limit */
 	OA_COUNTER_KERNEL_ONLY, /* samples of threads without user memory */

@@ -31,6 +31,7 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 	s = current_state();
 	if (!s) {
 		count(OA_COUNTER_COUNT + OA_FAULT_NO_SCRATCH, 1);
+		count(OA_COUNTER_LOST_INTERNAL, 1);
 		return 0;
 	}
 	begin(s, pid, (u32)id);
@@ -73,8 +74,10 @@ int unwind_stop(struct bpf_perf_event_data *ctx)
 {
 	struct oa_state *s = current_state();
 
-	if (!s)
+	if (!s) {
+		count(OA_COUNTER_LOST_INTERNAL, 1);
 		return 0;
+	}
 	if (s->missing && s->trace.user_frames)
 		report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
 	finish(s);

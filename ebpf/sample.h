@@ -147,8 +147,10 @@ static __always_inline void send_deferred(struct oa_state *s)
 	u64 bytes = 0, size, chunk;
 	u64 sp;
 
-	if (!d)
+	if (!d) {
+		count(OA_COUNTER_LOST_INTERNAL, 1);
 		return;
+	}
 	s->trace.user_frames = 0;
 	s->trace.fault = OA_FAULT_NONE;
 	s->trace.sample.kind = OA_RECORD_DEFERRED;
@@ -181,8 +183,10 @@ static __always_inline void send_deferred(struct oa_state *s)
 	d->stack_bytes = bytes;
 	size = sizeof(*d) - sizeof(d->stack) + bytes;
 	oa_opaque(size);
-	if (size > sizeof(*d))
+	if (size > sizeof(*d)) {
+		count(OA_COUNTER_LOST_INTERNAL, 1);
 		return;
+	}
 	if (bpf_ringbuf_output(&events, d, size, BPF_RB_FORCE_WAKEUP)) {
 		count(OA_COUNTER_LOST_DEFERRED, 1);
 		return;
@@ -228,8 +232,10 @@ static __always_inline void send_trace(struct oa_state *s, struct oa_known_set *
 	s->trace.sample.kind = OA_RECORD_TRACE;
 	/* verifier: clamp, barrier, check, right before the use. */
 	oa_opaque(size);
-	if (size > sizeof(s->trace) + sizeof(s->words))
+	if (size > sizeof(s->trace) + sizeof(s->words)) {
+		count(OA_COUNTER_LOST_INTERNAL, 1);
 		return;
+	}
 	if (bpf_ringbuf_output(&events, &s->trace, size, wakeup_flags(wake))) {
 		count(OA_COUNTER_LOST_TRACE, 1);
 		return;
