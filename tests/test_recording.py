@@ -9,7 +9,7 @@ import pytest
 from otelagent import metrics
 from otelagent.cli.details import details, remarks
 from otelagent.losses import Losses
-from otelagent.recording import summary
+from otelagent.recording import notes, summary
 from otelagent.traces.collector import Tally
 
 
@@ -67,3 +67,17 @@ def test_details_explain_each_counter_fault_and_reason():
     assert "4  deferred: " in told
     assert "7  otelagent.symbols.unresolved: addresses without a name" in told
     assert "7: no symbol table" in told
+
+
+def test_every_loss_is_a_note_of_the_profile():
+    metrics.records_lost.add(2, reason="withdrawn by BPF")
+    metrics.reports_dropped.add(4)
+    losses = Losses({"LOST_INTERNAL": 3, "LOST_SAMPLE": 0, "TARGETS_FULL": 5})
+
+    told = notes(profiler(samples=9), losses)
+
+    assert told["otelagent.records.lost"] == 2
+    assert told["otelagent.reports.dropped"] == 4
+    assert (told["lost.internal"], told["lost.children"]) == (3, 5)
+    assert "lost.sample" not in told
+    assert losses.lost_samples == 5

@@ -26,9 +26,9 @@ class Losses:
     @property
     def lost_samples(self) -> int:
         """Samples that BPF could not hand over, or that could not be handled."""
-        names = ("LOST_SAMPLE", "LOST_TRACE", "LOST_DEFERRED")
+        names = ("LOST_SAMPLE", "LOST_TRACE", "LOST_DEFERRED", "LOST_INTERNAL")
         lost = sum(self.counters.get(name, 0) for name in names)
-        return lost + metrics.trace_forgotten.total + metrics.deferred_dropped.total
+        return lost + sum(metric.total for metric in metrics.LOST_SAMPLES)
 
 
 def read_losses(bpf: BpfObject) -> Losses:

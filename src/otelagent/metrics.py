@@ -43,5 +43,10 @@ mapping_failed = _counter("otelagent.processes.mappings_failed", "mappings witho
 sideband_lost = _counter("otelagent.sideband.lost", "process events lost: perf buffer full")
 trace_forgotten = _counter("otelagent.traces.unknown", "samples whose trace is not known")
 deferred_dropped = _counter("otelagent.deferred.dropped", "deferred stacks dropped")
-malformed = _counter("otelagent.records.malformed", "records from the kernel that make no sense")
+reports_dropped = _counter("otelagent.reports.dropped", "process reports dropped: too many wait")
+records_lost = _counter("otelagent.records.lost", "samples that came as records without sense")
+malformed = _counter("otelagent.records.malformed", "process events that make no sense")
+kernel_dropped = _counter("otelagent.symbols.kernel_dropped", "kernel symbols not kept: too many")
 unresolved = _counter("otelagent.symbols.unresolved", "addresses without a name")
+LOST_SAMPLES = (trace_forgotten, deferred_dropped, records_lost)
+"""Those that count one for each sample that is missing in the profile."""

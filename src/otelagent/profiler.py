@@ -10,11 +10,10 @@ between two drains through `snapshot`.
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
+from otelagent import metrics
 from otelagent.abi._generated import Target
 from otelagent.bpf.links import Rate, SamplingEvents
 from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap, LpmTrie
@@ -35,9 +34,11 @@ from otelagent.processes.runtimes import Runtimes
 from otelagent.processes.spaces import Spaces
 from otelagent.processes.table import ProcessTable
 from otelagent.processes.worker import ProcessesThread
+from otelagent.queues import BoundedQueue
 from otelagent.symbolize.kernel import KernelSymbols
 from otelagent.traces.collector import Collector
 from otelagent.traces.handler import TraceHandler
+from otelagent.traces.reader import ReaderThread
 from otelagent.unwind.cache import RowCache
 from otelagent.unwind.load import load_rows
 
@@ -47,9 +48,9 @@ if TYPE_CHECKING:
     from otelagent.options import Options
     from otelagent.unwind.rows import RowTable
 
-DRAIN_SECONDS = 0.2
-"""How long samples of traces that need not be read at once wait in the ring."""
 MAX_OPEN_FILES = 4096
+MAX_FINISHED, MAX_FINISHED_BYTES = 8192, 40 << 20
+"""Deferred stacks that were unwound and wait for the reader: more than can wait to be unwound."""
 
 
 class Profiler:
@@ -64,10 +65,7 @@ class Profiler:
         self.kernel = KernelSymbols()
         self.collector = Collector(self._post, self._post, self._see)
         self.namers = Namers(options.symbols, options.debuginfod)
-        self._finished: deque[bytes] = deque()
-        self._ending = threading.Event()
-        self.reader_error: BaseException | None = None
-        self.reader_cpu_ns = 0
+        self.finished: BoundedQueue[bytes] = BoundedQueue(MAX_FINISHED, MAX_FINISHED_BYTES)
 
     def start(self) -> None:
         """Load, attach, and begin to sample what is in the target set."""
@@ -116,7 +114,7 @@ class Profiler:
             self.table,
             self.sideband,
             DeferredFinisher(mappings, pages, self._rules, self.store, self.options.max_frames),
-            on_finished=self._finished.append,
+            on_finished=self._finish,
             on_python=self._met_python,
             on_ksymbol=self._on_ksymbol,
             is_alive=lambda pid: not procfs.has_ended(pid),
@@ -143,7 +141,7 @@ class Profiler:
         if self.options.held_pid:
             self.add_target(self.options.held_pid, Target.AT_EXEC)
         self.ring = Ring.open(bpf.map_info("events"))
-        self.reader = threading.Thread(target=self._read, name="reader", daemon=True)
+        self.reader = ReaderThread(self.ring, self.collector, self.finished)
         self.processes.start()
         self.reader.start()
         self.started_ns = time.monotonic_ns()
@@ -177,19 +175,17 @@ class Profiler:
     @property
     def has_failed(self) -> bool:
         """Whether one of the threads died; `stop` raises what it died of."""
-        return self.reader_error is not None or self.processes.error is not None
+        return self.reader.error is not None or self.processes.error is not None
 
     def stop(self) -> None:
         """Stop sampling, and take everything that is still on its way."""
         self.sampling.disable()
         self.duration_ns = time.monotonic_ns() - self.started_ns
-        self._ending.set()
-        self.reader.join()
+        self.reader.end()
         self.processes.end()
-        while self._finished:
-            self.collector.add_finished(self._finished.popleft())
+        self.reader.take_finished()
         self.sampling.close()
-        for error in (self.reader_error, self.processes.error):
+        for error in (self.reader.error, self.processes.error):
             if error is not None:
                 raise error
 
@@ -202,29 +198,12 @@ class Profiler:
         self.store.close()
         self.bpf.close()
 
-    def _read(self) -> None:
-        """Drain the ring: each DRAIN_SECONDS, and at once when BPF asks for it."""
-        try:
-            while True:
-                ending = self._ending.is_set()
-                if not ending:
-                    self.ring.wait(int(DRAIN_SECONDS * 1000))
-                while True:
-                    batch = self.ring.drain()
-                    self.collector.add_batch(batch)
-                    while self._finished:
-                        self.collector.add_finished(self._finished.popleft())
-                    if not batch.has_more:
-                        break
-                if ending:
-                    return
-        except BaseException as err:  # noqa: BLE001 (raised by stop())
-            self.reader_error = err
-        finally:
-            self.reader_cpu_ns = time.thread_time_ns()
-
     def _post(self, item: Report | bytes) -> None:
         self.processes.post(item)
+
+    def _finish(self, trace: bytes) -> None:
+        if not self.finished.put(trace, len(trace)):
+            metrics.deferred_dropped.add(reason="unwound faster than taken")
 
     def _load_rows(self, source: Source, elf: ElfFile) -> RowTable:
         return load_rows(source, elf, self._cache)

@@ -107,6 +107,7 @@ def notes(profiler: Profiler, losses: Losses) -> dict[str, int]:
         for name, count in losses.counters.items()
         if name.startswith("LOST_")
     }
+    found["lost.children"] = losses.counters.get("TARGETS_FULL", 0)
     found |= {counter.name: counter.total for counter in metrics.ALL.values()}
     return {name: count for name, count in found.items() if count}
 

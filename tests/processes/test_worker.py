@@ -12,7 +12,13 @@ from otelagent import metrics
 from otelagent.abi._generated import Fault, ReportReason
 from otelagent.abi.codec import Report
 from otelagent.bpf.sideband import EventKind
-from otelagent.processes.worker import MAX_WAITING, PATIENCE_ROUNDS, ProcessesThread
+from otelagent.processes.worker import (
+    MAX_POSTED_REPORTS,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    PATIENCE_ROUNDS,
+    ProcessesThread,
+)
 from tests.bpf.rings import trace
 from tests.processes.fakes import Machine, event, exec_event, generation, mapped, mmap_event
 
@@ -169,6 +175,31 @@ def test_too_many_and_malformed_deferred_stacks_are_counted(world):
     world.thread.post(b"short")
     world.round()
     assert metrics.deferred_dropped.total == dropped + 4
+
+
+def test_reports_that_nobody_takes_are_bounded_and_counted(world):
+    dropped = metrics.reports_dropped.total
+    for _ in range(MAX_POSTED_REPORTS + 2):
+        world.thread.post(report())
+
+    assert metrics.reports_dropped.total == dropped + 2
+    world.round()
+    assert len(world.python) == MAX_POSTED_REPORTS
+
+
+def test_deferred_stacks_are_bounded_in_bytes_too(world):
+    dropped = metrics.deferred_dropped.total
+    large = deferred() + bytes(MAX_WAITING_BYTES // 2)
+    for _ in range(2):
+        world.thread.post(large)
+        world.round()
+
+    assert metrics.deferred_dropped.total == dropped + 1
+    for _ in range(PATIENCE_ROUNDS):
+        world.round()
+    world.thread.post(large)
+    world.round()
+    assert metrics.deferred_dropped.total == dropped + 1
 
 
 def test_kernel_symbols_are_passed_on(world):

@@ -1,7 +1,8 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
+from otelagent import metrics
 from otelagent.model import FrameType
-from otelagent.symbolize.kernel import KernelSymbols
+from otelagent.symbolize.kernel import MAX_REMOVED, KernelSymbols
 from otelagent.symbolize.result import KERNEL_HIDDEN, KERNEL_UNKNOWN, OUTSIDE
 
 KALLSYMS = """0000000000000000 A __per_cpu_start
@@ -77,3 +78,23 @@ def test_hidden_addresses_are_told_from_unknown_ones(tmp_path):
 
     assert name(kernel(tmp_path, hidden), 0xFFFFFFFF81000000)[0] == KERNEL_HIDDEN
     assert name(KernelSymbols(tmp_path / "none"), 0xFFFFFFFF81000000)[0] == KERNEL_UNKNOWN
+
+
+def test_programs_that_come_and_go_for_ever_are_forgotten_not_misnamed(tmp_path):
+    symbols = kernel(tmp_path)
+    assert name(symbols, 0xFFFFFFFFC0010004)[0] == "bpf_prog_1234_count"
+    for at in range(MAX_REMOVED + 1):
+        symbols.remove(0xFFFFFFFFD0000000 + at * 0x100, 0x40)
+
+    assert len(symbols._removed) <= MAX_REMOVED
+    assert name(symbols, 0xFFFFFFFFC0010004)[0] == "bpf_prog_1234_count"  # read again
+
+
+def test_programs_beyond_what_is_kept_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("otelagent.symbolize.kernel.MAX_ADDED", 2)
+    symbols, dropped = kernel(tmp_path), metrics.kernel_dropped.total
+    for at in range(5):
+        symbols.add(0xFFFFFFFFD0000000 + at * 0x100, 0x40, f"bpf_prog_{at}")
+
+    assert metrics.kernel_dropped.total == dropped + 3
+    assert name(symbols, 0xFFFFFFFFD0000104)[0] == "bpf_prog_1"

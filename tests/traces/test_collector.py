@@ -8,8 +8,9 @@ import pytest
 
 from otelagent import metrics
 from otelagent.abi._generated import SampleFlag
+from otelagent.losses import Losses
 from otelagent.traces.collector import Collector, GroupKey
-from tests.bpf.rings import FakeRing, sample, trace
+from tests.bpf.rings import DISCARD, FakeRing, sample, trace
 
 USER = 1 << SampleFlag.USER_BIT
 
@@ -43,11 +44,11 @@ def test_what_was_taken_is_not_given_again(ring, collector):
 
 
 def test_a_record_that_makes_no_sense_is_counted(ring, collector, monkeypatch):
-    monkeypatch.setattr(metrics.malformed, "values", Counter())
+    monkeypatch.setattr(metrics.records_lost, "values", Counter())
     ring.put(trace(77, kernel=[1], flags=USER)[:-4])
     collector.add_batch(ring.ring.drain())
 
-    assert metrics.malformed.values == {"ring": 1}
+    assert metrics.records_lost.values == {"malformed": 1}
     assert collector.traces == {}
 
 
@@ -60,3 +61,14 @@ def test_a_copied_tally_does_not_change(ring, collector):
     assert before.samples == 0
     assert collector.tally_now().samples >= 1
     assert collector.tally_now().faults is not collector.tally.faults
+
+
+def test_a_record_that_bpf_withdrew_is_a_lost_sample(ring, collector, monkeypatch):
+    monkeypatch.setattr(metrics.records_lost, "values", Counter())
+    ring.put(sample(77), flags=DISCARD)
+    collector.add_batch(ring.ring.drain())
+
+    assert metrics.records_lost.values == {"withdrawn by BPF": 1}
+    assert Losses({"LOST_INTERNAL": 2}).lost_samples == 3 + metrics.trace_forgotten.total + (
+        metrics.deferred_dropped.total
+    )

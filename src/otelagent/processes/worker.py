@@ -23,6 +23,7 @@ from otelagent.abi.codec import Origin, Report, decode_origin, decode_trace
 from otelagent.bpf.sideband import EventKind
 from otelagent.errors import KernelError
 from otelagent.log import fields
+from otelagent.queues import BoundedQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
     from otelagent.protocols import Finisher
 
 logger = logging.getLogger(__name__)
-MAX_WAITING = 1024
-"""Deferred stacks that wait for their code to be loaded; up to 18 KB each."""
+MAX_WAITING, MAX_WAITING_BYTES = 1024, 16 << 20
+"""Deferred stacks that wait for their code to be loaded; up to 35 KB each."""
+MAX_POSTED_REPORTS = 4096
+"""Reports that wait; one that is dropped comes again while the process needs attention."""
 COMPANY_MS = 5
 """How long an event of the kernel waits for others; what BPF reports ends the wait."""
 IDLE_COMPANY_MS = 15
 """The same where the last ones were not wanted."""
+_TOO_MANY = "too many wait"
 PATIENCE_ROUNDS = 5
 """How often a deferred stack is tried again; rounds are 20 ms apart while any waits."""
 
@@ -81,8 +85,10 @@ class ProcessesThread(threading.Thread):
         self._on_python = on_python
         self._on_ksymbol = on_ksymbol
         self._is_alive = is_alive
-        self._posted: deque[Report | bytes] = deque()
+        self._reports: BoundedQueue[Report] = BoundedQueue(MAX_POSTED_REPORTS)
+        self._deferred: BoundedQueue[bytes] = BoundedQueue(MAX_WAITING, MAX_WAITING_BYTES)
         self._waiting: deque[Waiting] = deque()
+        self._waiting_bytes = 0
         self._ending = threading.Event()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_lively = True
@@ -93,8 +99,16 @@ class ProcessesThread(threading.Thread):
 
     def post(self, item: Report | bytes) -> None:
         """Hand over a report, or the bytes of a deferred stack."""
-        self._posted.append(item)
+        if isinstance(item, Report):
+            if not self._reports.put(item):
+                metrics.reports_dropped.add()
+        elif not self._deferred.put(item, len(item)):
+            metrics.deferred_dropped.add(reason=_TOO_MANY)
         self.wake()
+
+    @property
+    def _has_posted(self) -> bool:
+        return bool(len(self._reports) or len(self._deferred))
 
     def wake(self) -> None:
         """Begin the next round now."""
@@ -113,11 +127,11 @@ class ProcessesThread(threading.Thread):
             poll.register(self._wake_fd, select.POLLIN)
             next_refresh = 0.0
             known: set[int] = set()
-            while not self._ending.is_set() or self._posted:
+            while not self._ending.is_set() or self._has_posted:
                 if time.monotonic() >= next_refresh:
                     known = self._refresh(poll, known)
                     next_refresh = time.monotonic() + 1
-                if not self._sideband.has_more and not self._posted:
+                if not self._sideband.has_more and not self._has_posted:
                     self._sleep(poll)
                 self._round()
             self._round()
@@ -153,18 +167,17 @@ class ProcessesThread(threading.Thread):
         return fds
 
     def _round(self) -> None:
-        posted = [self._posted.popleft() for _ in range(len(self._posted))]
+        reports, deferred = self._reports.take(), self._deferred.take()
         events = self._sideband.drain()
         self._is_lively = bool(events)
         for event in events:
             if event.kind == EventKind.KSYMBOL:
                 self._on_ksymbol(event)
         self._table.apply(events)
-        for item in posted:
-            if isinstance(item, Report):
-                self._report(item)
-            else:
-                self._defer(item)
+        for report in reports:
+            self._report(report)
+        for data in deferred:
+            self._defer(data)
         self._finish_waiting()
 
     def _report(self, report: Report) -> None:
@@ -174,11 +187,13 @@ class ProcessesThread(threading.Thread):
         self._on_python(report)
 
     def _defer(self, data: bytes) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            metrics.deferred_dropped.add(reason="too many wait")
+        is_full = self._waiting_bytes + len(data) > MAX_WAITING_BYTES
+        if is_full or len(self._waiting) >= MAX_WAITING:
+            metrics.deferred_dropped.add(reason=_TOO_MANY)
             return
         try:
             self._waiting.append(Waiting(decode_origin(data), data))
+            self._waiting_bytes += len(data)
         except ValueError:
             metrics.deferred_dropped.add(reason="malformed")
 
@@ -197,6 +212,7 @@ class ProcessesThread(threading.Thread):
             if finished is None:
                 self._waiting.append(wait)
             else:
+                self._waiting_bytes -= len(wait.data)
                 self._on_finished(finished)
 
     def _try_to_finish(self, wait: Waiting) -> bytes | None:

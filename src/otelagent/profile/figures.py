@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from otelagent.model import Frame
     from otelagent.profile.model import Profile
 
-LOST = ("lost.sample", "lost.trace", "lost.deferred", "lost samples")
+LOST = ("lost.sample", "lost.trace", "lost.deferred", "lost.internal", "lost samples")
 """Notes that count lost samples, besides the counters of user space."""
-DROPPED = (metrics.trace_forgotten.name, metrics.deferred_dropped.name)
+DROPPED = tuple(metric.name for metric in metrics.LOST_SAMPLES)
 
 
 @dataclass(slots=True)

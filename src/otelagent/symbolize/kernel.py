@@ -16,7 +16,7 @@ from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from otelagent import log
+from otelagent import log, metrics
 from otelagent.formats.kallsyms import KERNEL, MAX_BYTES, Kallsyms, parse_modules
 from otelagent.model import FrameType
 from otelagent.symbolize.result import (
@@ -81,13 +81,19 @@ class KernelSymbols:
             self._removed.pop(addr, None)
             if len(self._added) < MAX_ADDED:
                 insort(self._added, _Added(addr, length, name))
+            else:
+                metrics.kernel_dropped.add()
 
     def remove(self, addr: int, length: int = 1) -> None:
         """Note that code at `addr` is gone (PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER)."""
         with self._lock:
             self._drop_overlapped(addr, max(length, 1))
-            if len(self._removed) < MAX_REMOVED:
-                self._removed[addr] = max(length, 1)
+            self._removed[addr] = max(length, 1)
+            if len(self._removed) > MAX_REMOVED:
+                # Reading again costs less than to remember ever more of what is gone.
+                self._table = None
+                self._read_at = float("-inf")
+                self._removed.clear()
 
     def _drop_overlapped(self, addr: int, length: int) -> None:
         at = bisect_right(self._added, addr, key=lambda one: one.start) - 1

@@ -124,12 +124,14 @@ class Collector:
 
     def _add_batch(self, batch: Batch) -> None:
         if batch.malformed:
-            metrics.malformed.add(batch.malformed, reason="ring")
+            metrics.records_lost.add(batch.malformed, reason="malformed")
+        if batch.discarded:
+            metrics.records_lost.add(batch.discarded, reason="withdrawn by BPF")
         for kind, data in batch.records():
             try:
                 self._add_record(kind, data)
             except ValueError:
-                metrics.malformed.add(reason="ring")
+                metrics.records_lost.add(reason="malformed")
         times = batch.times_ns
         for group in batch.groups():
             trace = self.traces.get(group.hash)
