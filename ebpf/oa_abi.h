@@ -33,6 +33,7 @@ enum oa_limit {
 	OA_LIMIT_SLOTS = 4096, /* slots of rate limits */
 	OA_CALIBRATION_SLOTS = 8, /* ticks that calibration keeps */
 	OA_CALIBRATION_STEP = 1024, /* task_struct is copied in pieces of this size */
+	OA_CODE_STEP = 64, /* code of the kernel is copied in pieces of this size */
 	OA_FP_WINDOW_BYTES = 524288, /* a frame pointer may rise by this much in one step */
 	OA_PY_STATES = 4, /* CPython thread states that one thread may have (subinterpreters) */
 	OA_PY_WALK = 16, /* CPython thread states looked at in BPF when the map has none */
@@ -387,6 +388,13 @@ struct oa_calibration {
 	u32 regs_bytes; /* valid bytes of `regs_copy` */
 	u8 regs_copy[272]; /* the registers of user mode: x86-64 168 bytes, arm64 272 */
 	u8 task_copy[16384];
+};
+
+/* Code of the kernel, copied by calibrate.bpf.c. */
+struct oa_kernel_code {
+	u32 is_read; /* the copy was tried */
+	u32 bytes; /* valid bytes of `code` */
+	u8 code[1024];
 };
 
 /* Set before load, read-only for BPF. Offsets are those of the running kernel. */

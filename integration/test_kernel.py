@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from otelagent.bpf.btf import VMLINUX, btf_available
+from otelagent.bpf.object import object_path
 from otelagent.bpf.sideband import EventKind, Sideband
+from otelagent.errors import MissingFeature
+from otelagent.host.tracefs import find_event
+from otelagent.kernel import offsets
 from otelagent.kernel.calibration import is_plausible_distance, read_ticks
 from otelagent.kernel.features import probe_features
-from otelagent.kernel.offsets import TaskOffsets, find_offsets, read_btf_offsets
-from otelagent.kernel.scan import read_witnesses, scan_offsets
+from otelagent.kernel.offsets import TaskOffsets, find_offsets
+from otelagent.kernel.scan import BY_SYSCALLS, BY_TICKS, read_witnesses, scan_offsets
 
 pytestmark = [pytest.mark.guest, pytest.mark.needs("bpf", "cpu_clock")]
 
@@ -39,15 +44,47 @@ def test_offsets_lead_to_what_proc_says_of_this_thread():
     assert is_plausible_distance(offsets.user_regs_distance)
 
 
+@pytest.mark.parametrize("look", [*BY_SYSCALLS, BY_TICKS], ids=lambda look: look.name)
+def test_each_search_finds_what_the_kernels_own_types_say(look):
+    if look is BY_SYSCALLS[1] and not find_event("syscalls", "sys_enter_read"):
+        pytest.skip("needs syscall_tracepoints")
+
+    found = TaskOffsets(**scan_offsets(read_witnesses(look)))
+
+    assert found == find_offsets().task
+
+
+def test_offsets_are_seen_twice_with_and_without_btf():
+    found = find_offsets()
+
+    assert is_plausible_distance(found.user_regs_distance)
+    assert found.again
+    assert found.unseen == ()
+    assert ("BTF" in found.source) is btf_available()
+
+
 @pytest.mark.needs("btf")
-def test_the_search_without_btf_finds_what_btf_says():
-    found = TaskOffsets(**scan_offsets(read_witnesses()))
+def test_a_btf_file_is_taken_if_it_is_of_this_kernel(tmp_path):
+    """The profiler's own object has BTF, too, with the task_struct of another kernel."""
+    (tmp_path / "btf").write_bytes(VMLINUX.read_bytes())
+    (tmp_path / "cut").write_bytes(VMLINUX.read_bytes()[:4096])
 
-    assert found == read_btf_offsets()
+    assert find_offsets(tmp_path / "btf").task == find_offsets().task
+    with pytest.raises(MissingFeature, match="no BTF in"):
+        find_offsets(tmp_path / "cut")
+    with pytest.raises(MissingFeature, match="task_struct"):
+        find_offsets(object_path("profiler"))
 
 
-def test_offsets_are_found_with_and_without_btf():
-    assert is_plausible_distance(find_offsets().user_regs_distance)
+@pytest.mark.needs("btf")
+def test_where_btf_is_masked_a_search_takes_its_place(monkeypatch):
+    expected = find_offsets()
+    monkeypatch.setattr(offsets, "find_btf_files", list)
+
+    found = find_offsets()
+
+    assert found.config_fields() == expected.config_fields()
+    assert (found.source, found.again) == (BY_SYSCALLS[0].name, BY_TICKS.name)
 
 
 def test_features_are_consistent():

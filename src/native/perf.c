@@ -3,6 +3,7 @@
 #include "perf.h"
 
 #include <errno.h>
+#include <linux/mount.h>
 #include <linux/perf_event.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -22,6 +23,33 @@ s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 pe
 	attr.inherit = pid > 0;
 	fd = syscall(SYS_perf_event_open, &attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 	return fd < 0 ? -errno : (s32)fd;
+}
+
+s32 oa_perf_open_tracepoint(u64 id)
+{
+	struct perf_event_attr attr = {.size = sizeof(attr), .disabled = 1};
+	long fd;
+
+	attr.type = PERF_TYPE_TRACEPOINT;
+	attr.config = id;
+	attr.sample_period = 1;
+	fd = syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
+	return fd < 0 ? -errno : (s32)fd;
+}
+
+s32 oa_tracefs_mount(void)
+{
+	long context = syscall(SYS_fsopen, "tracefs", FSOPEN_CLOEXEC), mount = -1;
+	int error = 0;
+
+	if (context < 0)
+		return -errno;
+	if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		error = errno;
+	else if ((mount = syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0)) < 0)
+		error = errno;
+	close((int)context);
+	return error ? -error : (s32)mount;
 }
 
 s32 oa_perf_enable(s32 fd, s32 on)

@@ -17,6 +17,10 @@ enum oa_perf_source {
  * is 0. The event is disabled until a program is attached or it is enabled.
  */
 s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 period);
+/* An event by its number in tracefs (events/…/id); its programs run on every CPU. */
+s32 oa_perf_open_tracepoint(u64 id);
+/* A tracefs that is mounted nowhere: its root directory, or -errno (Linux 5.2, CAP_SYS_ADMIN). */
+s32 oa_tracefs_mount(void);
 s32 oa_perf_enable(s32 fd, s32 on);
 /* Keep the calling thread busy in user mode, for calibration. */
 void oa_spin(u32 milliseconds);

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from otelagent.bpf import btf
 from otelagent.bpf.btf import Btf
 from otelagent.errors import MissingFeature
 
@@ -76,3 +77,17 @@ def test_types_that_contain_themselves_end(tmp_path):
 
     with file.open(tmp_path) as btf, pytest.raises(MissingFeature):
         btf.offset("task", "x")
+
+
+def test_known_places_are_looked_at_by_the_running_release(tmp_path, monkeypatch):
+    monkeypatch.setattr(btf, "VMLINUX", tmp_path / "own")
+    monkeypatch.setattr(btf, "_PLACES", (f"{tmp_path}/boot-{{0}}", f"{tmp_path}/debug/{{0}}"))
+    assert btf.find_btf_files("6.1-x") == []
+    assert not btf.btf_available()
+
+    (tmp_path / "boot-6.1-x").write_text("not BTF")
+    (tmp_path / "boot-6.1-y").touch()
+    (tmp_path / "own").touch()
+
+    assert btf.find_btf_files("6.1-x") == [tmp_path / "own", tmp_path / "boot-6.1-x"]
+    assert not btf.btf_available()

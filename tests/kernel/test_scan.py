@@ -106,9 +106,3 @@ def test_a_short_copy_is_no_crash(make):
 
     with pytest.raises(MissingFeature):
         scan_offsets(Witnesses(seen.leader, seen.thread, seen.once, short))
-
-
-def test_the_start_time_is_read_behind_any_name(tmp_path):
-    (tmp_path / "stat").write_text("7 (a) b) c) S " + " ".join(map(str, range(4, 53))))
-
-    assert scan._start_ticks(tmp_path / "stat") == 22

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,35 @@ from otelagent.errors import MissingFeature
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 """The running kernel's own (CONFIG_DEBUG_INFO_BTF)."""
+_PLACES = (
+    "/boot/vmlinux-{0}",
+    "/lib/modules/{0}/vmlinux-{0}",
+    "/lib/modules/{0}/vmlinux",
+    "/lib/modules/{0}/build/vmlinux",
+    "/usr/lib/modules/{0}/kernel/vmlinux",
+    "/usr/lib/debug/boot/vmlinux-{0}",
+    "/usr/lib/debug/boot/vmlinux-{0}.debug",
+    "/usr/lib/debug/lib/modules/{0}/vmlinux",
+)
+"""Where distributions put a kernel with its types; by release."""
+
+
+def find_btf_files(release: str = "") -> list[Path]:
+    """List the files that may hold the running kernel's types, its own first."""
+    release = release or platform.release()
+    places = [VMLINUX, *(Path(place.format(release)) for place in _PLACES)]
+    return [place for place in places if place.is_file()]
+
+
+def btf_available() -> bool:
+    """Tell whether the running kernel's types are to be had without asking the user."""
+    for path in find_btf_files():
+        try:
+            Btf.open(path).close()
+        except MissingFeature:
+            continue
+        return True
+    return False
 
 
 class Btf:

@@ -125,6 +125,18 @@ def open_sampling(rate: Rate, cpu: int, pid: int = -1) -> int:
     return fd
 
 
+def open_tracepoint(number: int, name: str) -> int:
+    """Open an event of a tracepoint, by its number in tracefs.
+
+    Raises:
+        KernelError: A capability or the tracepoint is missing.
+    """
+    fd = int(lib.oa_perf_open_tracepoint(number))
+    if fd < 0:
+        raise open_error(fd, name)
+    return fd
+
+
 def spin(milliseconds: int) -> None:
     """Keep this thread busy in user mode, without the GIL."""
     lib.oa_spin(milliseconds)

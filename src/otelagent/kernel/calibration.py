@@ -92,15 +92,23 @@ def read_ticks(pid: int = 0) -> list[Tick]:
         except AttachFailed:
             close_event(fd)
             raise
-        slots = ArrayMap.of(owner, "calibrations")
-        ticks = ArrayMap.of(owner, "calibration_ticks")
         with link:
             for _ in range(_ROUNDS):
                 time.sleep(_SPIN_MS / 1000) if pid else spin(_SPIN_MS)
-                if int.from_bytes(ticks[0], "little") >= Limit.CALIBRATION_SLOTS:
+                if count_ticks(owner) >= Limit.CALIBRATION_SLOTS:
                     break
-        seen = [parse_tick(slots[at]) for at in range(int.from_bytes(ticks[0], "little"))]
-    return [tick for tick in seen if tick.is_user]
+        return [tick for tick in take_ticks(owner) if tick.is_user]
+
+
+def count_ticks(owner: BpfObject) -> int:
+    """Count what the loaded calibration object has seen."""
+    return int.from_bytes(ArrayMap.of(owner, "calibration_ticks")[0], "little")
+
+
+def take_ticks(owner: BpfObject) -> list[Tick]:
+    """Read what the loaded calibration object has seen."""
+    slots = ArrayMap.of(owner, "calibrations")
+    return [parse_tick(slots[at]) for at in range(count_ticks(owner))]
 
 
 def is_plausible_distance(distance: int) -> bool:

@@ -4,8 +4,10 @@
 
 The profiler's object has no relocations; these offsets go into its `config`
 before it is loaded. Sources, the first that answers wins: a BTF file that was
-given, the kernel's own BTF, a search in the task_structs of threads of ours.
-The distance to the user's registers is measured on every kernel.
+given, the kernel's own BTF, a BTF file at a well-known place, a search in the
+task_structs of threads of ours. Each value is seen twice: what BTF says must be
+what our own thread shows, and two searches must agree. The distance to the
+user's registers, which BTF does not hold, is measured on every kernel.
 """
 
 from __future__ import annotations
@@ -15,13 +17,18 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otelagent.bpf.btf import VMLINUX, Btf
-from otelagent.errors import MissingFeature
+from otelagent.bpf.btf import VMLINUX, Btf, find_btf_files
+from otelagent.errors import KernelError, MissingFeature
 from otelagent.kernel.calibration import find_regs_distance, read_ticks
+from otelagent.kernel.known import find_contradictions, look_here
 from otelagent.log import fields
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from otelagent.kernel.calibration import Tick
+    from otelagent.kernel.known import Known
+    from otelagent.kernel.scan import Look
 
 _log = logging.getLogger(__name__)
 _TLS = {"x86_64": ("thread.fsbase",), "aarch64": ("thread.uw.tp_value", "thread.tp_value")}
@@ -50,19 +57,36 @@ class TaskOffsets:
     task_self_exec_id: int
     task_tls: int
 
+    def by_name(self) -> dict[str, int]:
+        """Each with its name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True)
 class KernelOffsets:
-    """All that the programs need: fields of task_struct and the way to the registers."""
+    """All that the programs need: fields of task_struct and the way to the registers.
+
+    Attributes:
+        source: Where the fields were found.
+        again: Where they were seen once more; empty if nowhere.
+        unseen: Fields for which that did not hold.
+        passed_over: Sources that gave nothing, each with its reason.
+    """
 
     task: TaskOffsets
     user_regs_distance: int
     source: str
+    again: str = ""
+    unseen: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     def config_fields(self) -> dict[str, int]:
         """Name and value of each field of `struct oa_config` that comes from here."""
-        task = {name: getattr(self.task, name) for name in TaskOffsets.__slots__}
-        return {**task, "user_regs_distance": self.user_regs_distance}
+        return {**self.task.by_name(), "user_regs_distance": self.user_regs_distance}
+
+
+_Found = tuple[TaskOffsets, str, str, tuple[str, ...]]
+_OWN = "perf event on a thread of our own"
 
 
 def read_btf_offsets(path: Path = VMLINUX) -> TaskOffsets:
@@ -92,18 +116,86 @@ def find_offsets(btf_path: Path | None = None) -> KernelOffsets:
     Raises:
         KernelError: A source is missing, or a privilege.
     """
-    task, source = _find_task(btf_path)
-    return KernelOffsets(task, find_regs_distance(read_ticks(), task.task_stack), source)
+    ticks: list[Tick] = []
+
+    def look() -> list[Tick]:
+        ticks.extend(read_ticks())
+        return ticks
+
+    here = look_here(look)
+    passed: list[str] = []
+    found = _find_by_btf(btf_path, here, passed) or _find_by_search(passed)
+    for reason in passed:
+        _log.info("%s", fields("no offsets from there", reason=reason))
+    task, source, again, unseen = found
+    distance = find_regs_distance(ticks, task.task_stack)
+    return KernelOffsets(task, distance, source, again, unseen, tuple(passed))
 
 
-def _find_task(btf_path: Path | None) -> tuple[TaskOffsets, str]:
-    if btf_path is not None:
-        return read_btf_offsets(btf_path), f"BTF file {btf_path}"
-    try:
-        return read_btf_offsets(), f"BTF of the running kernel ({VMLINUX})"
-    except MissingFeature as err:
-        # Not needed on most kernels, and it brings a third of the imports' time.
-        from otelagent.kernel.scan import read_witnesses, scan_offsets  # noqa: PLC0415
+def _find_by_btf(given: Path | None, here: Known, passed: list[str]) -> _Found | None:
+    """Take the first BTF that is there, and that fits our own thread."""
+    if given is not None:
+        task = read_btf_offsets(given)
+        if wrong := find_contradictions(here, task.by_name()):
+            raise MissingFeature(
+                f"{given} is of another kernel: {', '.join(wrong)} would be wrong",
+                hint=f"give the BTF of Linux {platform.release()}, or leave --btf-path out",
+            )
+        return task, f"BTF file {given}", _OWN, ()
+    files = find_btf_files()
+    if VMLINUX not in files:
+        passed.append(f"{VMLINUX} is not there (CONFIG_DEBUG_INFO_BTF)")
+    for path in files:
+        try:
+            task = read_btf_offsets(path)
+        except MissingFeature as err:
+            passed.append(str(err))
+            continue
+        wrong = find_contradictions(here, task.by_name())
+        if path == VMLINUX:
+            # The kernel itself is believed: what contradicts it may be a namespace.
+            return task, f"BTF of the running kernel ({path})", _OWN, tuple(wrong)
+        if not wrong:
+            return task, f"BTF file {path}", _OWN, ()
+        passed.append(f"{path} is of another kernel: {', '.join(wrong)} would be wrong")
+    return None
 
-        _log.info("%s", fields("no BTF: searching kernel structs", reason=str(err)))
-        return TaskOffsets(**scan_offsets(read_witnesses())), "search (the kernel has no BTF)"
+
+def _find_by_search(passed: list[str]) -> _Found:
+    """Search by a system call's tracepoint and, independently, by a perf event.
+
+    Raises:
+        MissingFeature: Neither finds everything, or they do not agree.
+    """
+    # Not needed on most kernels, and it brings a third of the imports' time.
+    from otelagent.kernel.scan import BY_SYSCALLS, BY_TICKS  # noqa: PLC0415
+
+    answers: list[tuple[TaskOffsets, str]] = []
+    for look in (*BY_SYSCALLS, BY_TICKS):
+        if answers and look in BY_SYSCALLS:
+            continue
+        try:
+            answers.append((_search(look), look.name))
+        except KernelError as err:
+            passed.append(f"{look.name}: {err}")
+    if not answers:
+        raise MissingFeature(
+            "no source of kernel offsets is left: " + "; ".join(passed),
+            hint="give a BTF file of this kernel with --btf-path",
+        )
+    task, source = answers[0]
+    if len(answers) == 1:
+        return task, source, "", TaskOffsets.__slots__
+    other, again = answers[1]
+    if unlike := [name for name, at in task.by_name().items() if at != other.by_name()[name]]:
+        raise MissingFeature(
+            f"{source} and {again} do not agree on {', '.join(unlike)}",
+            hint="give a BTF file of this kernel with --btf-path",
+        )
+    return task, source, again, ()
+
+
+def _search(look: Look) -> TaskOffsets:
+    from otelagent.kernel.scan import read_witnesses, scan_offsets  # noqa: PLC0415
+
+    return TaskOffsets(**scan_offsets(read_witnesses(look)))

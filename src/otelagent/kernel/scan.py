@@ -11,47 +11,44 @@ ambiguous is refused, since a wrong offset gives wrong stacks.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import threading
+from collections.abc import Callable  # noqa: TC003 (a dataclass has it)
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otelagent.bpf.links import thread_pointer
 from otelagent.errors import MissingFeature
-from otelagent.kernel.calibration import Tick, is_plausible_distance, read_ticks
+from otelagent.kernel import known as one
+from otelagent.kernel.calibration import Tick, read_ticks
+from otelagent.kernel.known import MAX_EXEC_ID, Known
+from otelagent.kernel.syscalls import read_entries, read_raw_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-_NS = 10**9
-_SPIN = "echo; while :; do :; done"
-_ONE_EXEC = ("/bin/sh", "-c", _SPIN)
-_TWO_EXECS = ("/bin/sh", "-c", f"exec /bin/sh -c '{_SPIN}'")
-_MAX_EXEC_ID = 1 << 32
+_READ = "echo; while :; do read x </dev/null; done"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A thread of ours: what the kernel holds of it, and what we know of it.
+class Look:
+    """A way to look at threads of ours.
 
-    `start_ticks` is field 22 of its stat file (since boot, in clock ticks);
-    `tls` is 0 where it is not known.
+    Attributes:
+        name: What is shown to the user.
+        read: Looks at the calling thread (pid 0), or at a child that runs `script`.
     """
 
-    tick: Tick
-    start_ticks: int
-    tls: int = 0
+    name: str
+    read: Callable[[int], list[Tick]] = read_ticks
+    script: str = "echo; while :; do :; done"
 
-    def u32(self, offset: int) -> int:
-        """Read 4 bytes of its task_struct."""
-        return int.from_bytes(self.tick.task_copy[offset : offset + 4], "little")
 
-    def u64(self, offset: int) -> int:
-        """Read 8 bytes of its task_struct."""
-        return int.from_bytes(self.tick.task_copy[offset : offset + 8], "little")
+BY_TICKS = Look("perf event on threads of our own")
+BY_SYSCALLS = (
+    Look("raw tracepoint sys_enter", read_raw_entries, _READ),
+    Look("tracepoint syscalls/sys_enter_read", read_entries, _READ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +109,18 @@ def _lowest(field: str, offsets: list[int]) -> int:
 
 
 def _is_pid(seen: Witnesses, offset: int) -> bool:
-    return all(
-        (known.u32(offset), known.u32(offset + 4)) == (known.tick.tid, known.tick.pid)
-        for known in seen
-    )
+    return all(one.is_pid(known, offset) and one.is_tgid(known, offset + 4) for known in seen)
 
 
 def _is_stack(seen: Witnesses, offset: int) -> bool:
-    return all(is_plausible_distance(known.tick.regs - known.u64(offset)) for known in seen)
+    return all(one.is_stack(known, offset) for known in seen)
 
 
 def _is_mm(seen: Witnesses, offset: int) -> bool:
-    """Tell whether `mm` and `active_mm` are here: equal, one per process."""
+    """Tell whether `mm` is here: one per process."""
     spaces = [known.u64(offset) for known in seen]
     return (
-        all(known.u64(offset) == known.u64(offset + 8) for known in seen)
-        and all(space >> 63 for space in spaces)
+        all(one.is_mm(known, offset) for known in seen)
         and spaces[0] == spaces[1]
         # The second child may well get the memory of the first one's.
         and spaces[0] not in spaces[2:]
@@ -136,17 +129,16 @@ def _is_mm(seen: Witnesses, offset: int) -> bool:
 
 def _is_leader(seen: Witnesses, offset: int) -> bool:
     return seen.thread.u64(offset) == seen.leader.tick.task and all(
-        known.u64(offset) == known.tick.task for known in seen if known is not seen.thread
+        one.is_leader(known, offset) for known in seen if known is not seen.thread
     )
 
 
 def _is_start(seen: Witnesses, offset: int) -> bool:
-    hz = os.sysconf("SC_CLK_TCK")
-    return all(known.u64(offset) * hz // _NS == known.start_ticks for known in seen)
+    return all(one.is_start(known, offset) for known in seen)
 
 
 def _is_tls(seen: Witnesses, offset: int) -> bool:
-    return all(known.u64(offset) == known.tls for known in seen if known.tls)
+    return all(one.is_tls(known, offset) for known in seen)
 
 
 def _is_exec_id(seen: Witnesses, offset: int) -> bool:
@@ -155,13 +147,13 @@ def _is_exec_id(seen: Witnesses, offset: int) -> bool:
     children = [(seen.once.u64(offset - 8), seen.once.u64(offset))]
     children.append((seen.twice.u64(offset - 8), seen.twice.u64(offset)))
     return (
-        own < _MAX_EXEC_ID
+        own < MAX_EXEC_ID
         and seen.thread.u64(offset) == own
         and children == [(own, own + 1), (own, own + 2)]
     )
 
 
-def read_witnesses() -> Witnesses:
+def read_witnesses(look: Look = BY_TICKS) -> Witnesses:
     """Make the threads and children, look at them, and end them; about 0.2 s.
 
     To be called on the process's first thread.
@@ -169,37 +161,26 @@ def read_witnesses() -> Witnesses:
     Raises:
         KernelError: They cannot be looked at.
     """
-    leader = _look_here()
+
+    def here() -> Known:
+        return one.look_here(lambda: look.read(0))
+
+    leader = here()
     with ThreadPoolExecutor(max_workers=1) as pool:
-        thread = pool.submit(_look_here).result()
-    return Witnesses(leader, thread, _look_at_child(_ONE_EXEC), _look_at_child(_TWO_EXECS))
+        thread = pool.submit(here).result()
+    execs = f"exec /bin/sh -c '{look.script}'"
+    once, twice = (_look_at_child(look, script) for script in (look.script, execs))
+    return Witnesses(leader, thread, once, twice)
 
 
-def _look_here() -> Known:
-    ticks = read_ticks()
-    path = Path(f"/proc/self/task/{threading.get_native_id()}/stat")
-    return Known(_first(ticks), _start_ticks(path), thread_pointer())
-
-
-def _look_at_child(command: tuple[str, ...]) -> Known:
+def _look_at_child(look: Look, script: str) -> Known:
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
-    with subprocess.Popen(command, stdin=null, stdout=pipe) as child:
+    with subprocess.Popen(("/bin/sh", "-c", script), stdin=null, stdout=pipe) as child:
         try:
             # It says when its last exec is behind it.
             assert child.stdout is not None  # noqa: S101 (it is a pipe)
             child.stdout.readline()
-            tick = _first(read_ticks(child.pid))
-            return Known(tick, _start_ticks(Path(f"/proc/{child.pid}/stat")))
+            tick = one.first(look.read(child.pid))
+            return Known(tick, one.read_start_ticks(Path(f"/proc/{child.pid}/stat")))
         finally:
             child.kill()
-
-
-def _first(ticks: list[Tick]) -> Tick:
-    if not ticks:
-        raise MissingFeature("no tick hit our own thread in user mode")
-    return ticks[0]
-
-
-def _start_ticks(path: Path) -> int:
-    """Read field 22 of a stat file; the name before it may hold anything."""
-    return int(path.read_text().rpartition(")")[2].split()[19])
