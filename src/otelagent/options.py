@@ -20,6 +20,7 @@ class Options:
         held_pid: A process that is sampled, likewise, from its next exec on.
         cgroups: Directories of cgroups in the unified tree.
         everything: The whole system.
+        check_kernel: Refuse kernels that can freeze (`kernel/nofault.py`).
     """
 
     frequency_hz: int = 99
@@ -33,3 +34,4 @@ class Options:
     symbols: bool = True
     debuginfod: str = ""
     bounded: bool = False
+    check_kernel: bool = True

@@ -22,8 +22,7 @@ from otelagent.bpf.sideband import Event, Sideband
 from otelagent.host import procfs
 from otelagent.host.kept import raise_open_files
 from otelagent.kernel.features import has_feature
-from otelagent.kernel.offsets import find_offsets
-from otelagent.kernel.plan import Wish, load
+from otelagent.kernel.plan import Wish, learn, load
 from otelagent.losses import Losses, read_losses
 from otelagent.namers import Namers, detect
 from otelagent.processes.executables import Executables
@@ -76,7 +75,7 @@ class Profiler:
             options.max_frames,
             cgroups=len(options.cgroups),
         )
-        offsets = find_offsets(options.btf_path)
+        offsets = learn(options.btf_path, check=options.check_kernel)
         has_loop = not options.bounded and has_feature("bpf_loop")
         self.bpf = load(wish, offsets, has_loop=has_loop)
         self._make_table()

@@ -88,6 +88,11 @@ BtfPath = Annotated[
     ),
 ]
 
+NoVersionCheck = Annotated[
+    bool,
+    typer.Option("--no-kernel-version-check", help="Run on kernels that may freeze, too."),
+]
+
 
 def record(
     command: Command = None,
@@ -106,6 +111,7 @@ def record(
     no_symbols: NoSymbols = False,
     debuginfod: Debuginfod = "",
     btf_path: BtfPath = None,
+    no_kernel_version_check: NoVersionCheck = False,
 ) -> None:
     """Sample stacks and write a profile; by default a flame graph as HTML.
 
@@ -135,5 +141,6 @@ def record(
             symbols=not no_symbols,
             debuginfod=debuginfod,
             btf_path=btf_path,
+            check_kernel=not no_kernel_version_check,
         )
     )

@@ -36,6 +36,7 @@ class Request:
     symbols: bool
     debuginfod: str
     btf_path: Path | None
+    check_kernel: bool
     output: str = ""
     format_name: str = ""
     force: bool = False
@@ -67,6 +68,7 @@ def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> O
         max_frames=request.max_frames,
         use_cycles=request.event == "cycles",
         btf_path=request.btf_path,
+        check_kernel=request.check_kernel,
         symbols=request.symbols,
         debuginfod=request.debuginfod,
     )

@@ -31,6 +31,7 @@ def top(
     no_symbols: options.NoSymbols = False,
     debuginfod: options.Debuginfod = "",
     btf_path: options.BtfPath = None,
+    no_kernel_version_check: options.NoVersionCheck = False,
 ) -> None:
     """Show the hottest functions live: self and total time; h shows the keys.
 
@@ -58,6 +59,7 @@ def top(
             symbols=not no_symbols,
             debuginfod=debuginfod,
             btf_path=btf_path,
+            check_kernel=not no_kernel_version_check,
         ),
         parse_duration(interval) if interval else None,
     )

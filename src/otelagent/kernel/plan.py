@@ -15,8 +15,12 @@ from otelagent._native import ffi
 from otelagent.abi._generated import Counter, Fault, Limit, TargetMode, Unwinder
 from otelagent.bpf.maps import ProgArray
 from otelagent.bpf.object import BpfObject, object_path, possible_cpus
+from otelagent.kernel.nofault import require_safe_reads
+from otelagent.kernel.offsets import find_offsets
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from otelagent.kernel.offsets import KernelOffsets
 
 COUNTER_ROW = Counter.COUNT + Fault.COUNT
@@ -47,6 +51,21 @@ class Wish:
     idle: bool = False
     deferred_per_second: int = 256
     report_interval_ms: int = 20
+
+
+def learn(btf_path: Path | None, *, check: bool) -> KernelOffsets:
+    """Find out what must be known of the running kernel before anything is loaded.
+
+    Args:
+        btf_path: A BTF file of this kernel, if one was given.
+        check: Refuse a kernel that can freeze when memory is read.
+
+    Raises:
+        KernelError: It must not or cannot be profiled; or a privilege is missing.
+    """
+    if check:
+        require_safe_reads()
+    return find_offsets(btf_path)
 
 
 def make_config(wish: Wish, offsets: KernelOffsets) -> bytes:
