@@ -43,6 +43,8 @@ struct parser {
 	struct oa_cfi_stats *stats;
 	const u8 *begin;
 	const u8 *end;
+	struct oa_cfi_program program;
+	struct oa_cfi_memo memo;
 	struct oa_cfi_cie cies[CIE_SLOTS];
 };
 
@@ -167,7 +169,7 @@ static void parse_cie(struct parser *p, struct oa_cursor c, struct oa_cfi_cie *c
 }
 
 /* Find the start of an entry's body: 0 at the end or if the entry does not fit. */
-static int open_entry(struct oa_cursor *c, struct oa_cursor *body, int *is_64)
+static inline int open_entry(struct oa_cursor *c, struct oa_cursor *body, int *is_64)
 {
 	u64 length = oa_fixed(c, 4);
 
@@ -180,16 +182,12 @@ static int open_entry(struct oa_cursor *c, struct oa_cursor *body, int *is_64)
 	return !c->bad;
 }
 
-/* The CIE at an offset of the section, from the cache or read now; NULL: none there. */
-static struct oa_cfi_cie *find_cie(struct parser *p, u64 offset)
+static struct oa_cfi_cie *read_cie(struct parser *p, struct oa_cfi_cie *cie, u64 offset)
 {
-	struct oa_cfi_cie *cie = &p->cies[(offset / 4 + offset / 1024) % CIE_SLOTS];
 	struct oa_cursor c = {p->begin, p->end, 0}, body;
 	int is_64;
 	u64 id;
 
-	if (cie->known && cie->offset == offset)
-		return cie;
 	oa_skip(&c, offset);
 	if (!open_entry(&c, &body, &is_64))
 		return NULL;
@@ -203,6 +201,31 @@ static struct oa_cfi_cie *find_cie(struct parser *p, u64 offset)
 	return cie;
 }
 
+/* The CIE at an offset of the section, from the cache or read now; NULL: none there. */
+static inline struct oa_cfi_cie *find_cie(struct parser *p, u64 offset)
+{
+	struct oa_cfi_cie *cie = &p->cies[(offset / 4 + offset / 1024) % CIE_SLOTS];
+
+	return cie->known && cie->offset == offset ? cie : read_cie(p, cie, offset);
+}
+
+/* Read an FDE's addresses; nearly all have the form that is tried first. */
+static inline void read_range(const struct parser *p, struct oa_cursor *c, u32 encoding, u64 *start,
+			      u64 *size)
+{
+	s32 values[2];
+
+	if (encoding == (DW_EH_PE_pcrel | DW_EH_PE_sdata4) && oa_left(c) >= sizeof(values)) {
+		memcpy(values, c->at, sizeof(values));
+		*start = p->section->addr + (u64)(c->at - p->begin) + (u64)(s64)values[0];
+		*size = (u64)(s64)values[1];
+		c->at += sizeof(values);
+		return;
+	}
+	*start = read_pointer(p, c, encoding);
+	*size = read_value(c, encoding);
+}
+
 static int parse_fde(struct parser *p, struct oa_cursor c, u64 cie_offset)
 {
 	struct oa_cfi_cie *cie = find_cie(p, cie_offset);
@@ -214,8 +237,7 @@ static int parse_fde(struct parser *p, struct oa_cursor c, u64 cie_offset)
 		p->stats->reasons[cie ? OA_REASON_ENCODING : OA_REASON_CIE]++;
 		return 0;
 	}
-	start = read_pointer(p, &c, cie->encoding);
-	size = read_value(&c, cie->encoding);
+	read_range(p, &c, cie->encoding, &start, &size);
 	if (cie->sized)
 		oa_skip(&c, oa_uleb(&c));
 	if (c.bad) {
@@ -235,7 +257,11 @@ static int parse_fde(struct parser *p, struct oa_cursor c, u64 cie_offset)
 	}
 	if (cie->signal)
 		return oa_rows_put(p->rows, 0, OA_ROW_SIGNAL);
-	return oa_cfi_run(p->rows, cie, c, start, size, p->stats->reasons);
+	p->program.cie = cie;
+	p->program.c = c;
+	p->program.start = start;
+	p->program.size = size;
+	return oa_cfi_run(&p->program, &p->memo);
 }
 
 int oa_cfi_parse(struct oa_rows *rows, const struct oa_cfi_section *section,
@@ -248,8 +274,12 @@ int oa_cfi_parse(struct oa_rows *rows, const struct oa_cfi_section *section,
 
 	_Static_assert(sizeof(stats->reasons) == OA_REASON_COUNT * sizeof(u64), "one per reason");
 	memset(stats, 0, sizeof(*stats));
+	memset(&p.memo, 0xff, sizeof(p.memo));
 	if (section->machine != OA_MACHINE_X86_64 && section->machine != OA_MACHINE_AARCH64)
 		return -EINVAL;
+	p.program.rows = rows;
+	p.program.reasons = stats->reasons;
+	oa_cfi_set_machine(&p.program, section->machine);
 	p.begin = c.at;
 	p.end = c.end;
 	while (oa_left(&c) >= 4) {

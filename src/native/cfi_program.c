@@ -7,32 +7,8 @@
  */
 #include "cfi_program.h"
 
-#include <errno.h>
-
 #include "cfi.h"
 #include "cfi_expression.h"
-
-#define REMEMBER_DEPTH 32
-
-struct program {
-	struct oa_rows *rows; /* NULL: a CIE's */
-	const struct oa_cfi_cie *cie;
-	struct oa_cursor c;
-	u64 start;
-	u64 size;
-	u64 at; /* from `start` */
-	u64 *reasons;
-	u32 fp_reg;
-	u32 bx_reg;
-	u32 sp_reg;
-	u32 pc_reg;
-	u32 depth;
-	int changed; /* since the last row */
-	int err;
-	u8 broken; /* the rest of the function cannot be known: a kind, or 0 */
-	struct oa_rule rule;
-	struct oa_rule remembered[REMEMBER_DEPTH];
-};
 
 static int fits(s64 value)
 {
@@ -40,12 +16,12 @@ static int fits(s64 value)
 }
 
 /* Where the fields of a tracked register are: 1 frame pointer, 2 return address, 4 rbx, 0 none. */
-static int which(const struct program *p, u64 reg)
+static int which(const struct oa_cfi_program *p, u64 reg)
 {
 	return reg == p->fp_reg ? 1 : reg == p->cie->ra_reg ? 2 : reg == p->bx_reg ? 4 : 0;
 }
 
-static void set_register(struct program *p, u64 reg, u32 kind, u64 from, s64 offset)
+static void set_register(struct oa_cfi_program *p, u64 reg, u32 kind, u64 from, s64 offset)
 {
 	struct oa_rule *rule = &p->rule;
 	int slot = which(p, reg);
@@ -81,7 +57,7 @@ static void set_register(struct program *p, u64 reg, u32 kind, u64 from, s64 off
 	rule->ra_offset = (s32)offset;
 }
 
-static void restore_register(struct program *p, u64 reg)
+static void restore_register(struct oa_cfi_program *p, u64 reg)
 {
 	const struct oa_rule *initial = &p->cie->initial;
 	int slot = which(p, reg);
@@ -101,7 +77,7 @@ static void restore_register(struct program *p, u64 reg)
 	p->changed |= slot;
 }
 
-static void set_cfa(struct program *p, u32 kind, u64 reg, u64 reg2, s64 offset, s64 plus)
+static void set_cfa(struct oa_cfi_program *p, u32 kind, u64 reg, u64 reg2, s64 offset, s64 plus)
 {
 	p->changed = 1;
 	if (!fits(offset) || !fits(plus) || reg >= OA_GP_REGS || reg2 >= OA_GP_REGS) {
@@ -117,7 +93,7 @@ static void set_cfa(struct program *p, u32 kind, u64 reg, u64 reg2, s64 offset, 
 	p->rule.cfa_add = (s32)plus;
 }
 
-static void set_cfa_expression(struct program *p)
+static void set_cfa_expression(struct oa_cfi_program *p)
 {
 	struct oa_form_value value = {0};
 	struct oa_cursor block = oa_cut(&p->c, oa_uleb(&p->c));
@@ -148,7 +124,7 @@ static void set_cfa_expression(struct program *p)
 }
 
 /* `is_value`: the expression is the register's value, else the address of it. */
-static void set_register_expression(struct program *p, int is_value)
+static void set_register_expression(struct oa_cfi_program *p, int is_value)
 {
 	u64 reg = oa_uleb(&p->c);
 	struct oa_cursor block = oa_cut(&p->c, oa_uleb(&p->c));
@@ -174,8 +150,7 @@ static void set_register_expression(struct program *p, int is_value)
 	set_register(p, reg, kind, value.reg, value.offset);
 }
 
-/* The row's index for the rule as it stands: a rule of the table, or a command. */
-static u32 index_of(struct program *p)
+u32 oa_cfi_index(struct oa_cfi_program *p)
 {
 	const struct oa_rule *rule = &p->rule;
 	struct oa_rule without;
@@ -219,51 +194,33 @@ static u32 index_of(struct program *p)
 	return index;
 }
 
-static void put_row(struct program *p)
-{
-	if (!p->changed || !p->rows)
-		return;
-	p->changed = 0;
-	if (oa_rows_put(p->rows, p->at, index_of(p)))
-		p->err = 1;
-}
-
-static void advance(struct program *p, u64 delta)
-{
-	u64 bytes;
-
-	if (__builtin_mul_overflow(delta, p->cie->code_align, &bytes) || bytes > p->size - p->at) {
-		put_row(p);
-		p->c.at = p->c.end; /* beyond the function */
-		return;
-	}
-	if (bytes)
-		put_row(p);
-	p->at += bytes;
-}
-
-static void set_location(struct program *p)
+/* Move to an absolute address. */
+static void set_location(struct oa_cfi_program *p)
 {
 	u64 place = oa_fixed(&p->c, 8);
 
 	/* Only absolute pointers: no assembler writes this instruction nowadays. */
-	if (place < p->start + p->at || place - p->start > p->size || p->cie->encoding & 0x7f) {
+	if (place < p->start + p->at || place - p->start > p->size || p->cie->encoding & 0x7f)
 		p->broken = bad(OA_REASON_OPCODE);
-		return;
-	}
-	put_row(p);
-	p->at = place - p->start;
+	else
+		p->distance = place - p->start - p->at;
 }
 
-static void remember(struct program *p)
+static void advance(struct oa_cfi_program *p, u64 delta)
 {
-	if (p->depth == REMEMBER_DEPTH)
+	if (__builtin_mul_overflow(delta, p->cie->code_align, &p->distance))
+		p->distance = ~0ull;
+}
+
+static void remember(struct oa_cfi_program *p)
+{
+	if (p->depth == OA_REMEMBER_DEPTH)
 		p->broken = bad(OA_REASON_REMEMBER);
 	else
 		p->remembered[p->depth++] = p->rule;
 }
 
-static void restore(struct program *p)
+static void restore(struct oa_cfi_program *p)
 {
 	p->changed = 1;
 	if (!p->depth)
@@ -275,7 +232,7 @@ static void restore(struct program *p)
 /* Redefine the register or the offset of the CFA. After an expression, a new
  * register ends it, with the offset from before it (libgcc: cfa_how); libgcrypt does so.
  */
-static void adjust_cfa(struct program *p, int new_register, u64 reg, s64 offset)
+static void adjust_cfa(struct oa_cfi_program *p, int new_register, u64 reg, s64 offset)
 {
 	struct oa_rule *rule = &p->rule;
 
@@ -291,7 +248,7 @@ static void adjust_cfa(struct program *p, int new_register, u64 reg, s64 offset)
 }
 
 /* offset * data_align, or something that does not fit when it overflows */
-static s64 factored(const struct program *p, s64 offset)
+static s64 factored(const struct oa_cfi_program *p, s64 offset)
 {
 	s64 bytes;
 
@@ -303,7 +260,7 @@ static s64 plain(u64 offset)
 	return offset > 1ull << 60 ? 1ll << 60 : (s64)offset;
 }
 
-static void step_register(struct program *p, u8 op)
+static void step_register(struct oa_cfi_program *p, u8 op)
 {
 	struct oa_cursor *c = &p->c;
 	u64 reg = oa_uleb(c);
@@ -347,7 +304,7 @@ static void step_register(struct program *p, u8 op)
 	}
 }
 
-static void step(struct program *p, u8 op)
+static void step(struct oa_cfi_program *p, u8 op)
 {
 	struct oa_cursor *c = &p->c;
 
@@ -355,18 +312,6 @@ static void step(struct program *p, u8 op)
 	case DW_CFA_nop:
 	case DW_CFA_AARCH64_negate_ra_state: /* BPF masks every return address */
 	case DW_CFA_AARCH64_negate_ra_state_with_pc:
-		break;
-	case DW_CFA_set_loc:
-		set_location(p);
-		break;
-	case DW_CFA_advance_loc1:
-		advance(p, oa_u8(c));
-		break;
-	case DW_CFA_advance_loc2:
-		advance(p, oa_fixed(c, 2));
-		break;
-	case DW_CFA_advance_loc4:
-		advance(p, oa_fixed(c, 4));
 		break;
 	case DW_CFA_remember_state:
 		remember(p);
@@ -411,37 +356,53 @@ static void step(struct program *p, u8 op)
 	}
 }
 
-static void run(struct program *p)
+/* One that moves on: 1, or 0 if it does something else. */
+static int step_location(struct oa_cfi_program *p, u8 op)
+{
+	switch (op) {
+	case DW_CFA_set_loc:
+		set_location(p);
+		return 1;
+	case DW_CFA_advance_loc1:
+		advance(p, oa_u8(&p->c));
+		return 1;
+	case DW_CFA_advance_loc2:
+		advance(p, oa_fixed(&p->c, 2));
+		return 1;
+	case DW_CFA_advance_loc4:
+		advance(p, oa_fixed(&p->c, 4));
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+int oa_cfi_step(struct oa_cfi_program *p, u8 op)
 {
 	struct oa_cursor *c = &p->c;
 	u64 offset;
-	u8 op;
 
-	while (c->at < c->end && !p->broken && !p->err) {
-		op = *c->at++;
-		switch (op >> 6) {
-		case DW_CFA_advance_loc:
-			advance(p, op & 63);
-			break;
-		case DW_CFA_offset:
-			offset = oa_uleb(c);
-			if (which(p, op & 63)) /* most registers are not followed */
-				set_register(p, op & 63, OA_REG_CFA, 0, factored(p, plain(offset)));
-			break;
-		case DW_CFA_restore:
-			restore_register(p, op & 63);
-			break;
-		default:
-			step(p, op);
-		}
+	p->distance = 0;
+	switch (op >> 6) {
+	case DW_CFA_advance_loc:
+		advance(p, op & 63);
+		return 1;
+	case DW_CFA_offset:
+		offset = oa_uleb(c);
+		set_register(p, op & 63, OA_REG_CFA, 0, factored(p, plain(offset)));
+		return 0;
+	case DW_CFA_restore:
+		restore_register(p, op & 63);
+		return 0;
+	default:
+		if (step_location(p, op))
+			return 1;
+		step(p, op);
+		return 0;
 	}
-	if (c->bad)
-		p->broken = bad(OA_REASON_OPCODE);
-	p->changed |= p->broken;
-	put_row(p);
 }
 
-static void set_machine(struct program *p, u32 machine)
+void oa_cfi_set_machine(struct oa_cfi_program *p, u32 machine)
 {
 	int arm = machine == OA_MACHINE_AARCH64;
 
@@ -451,40 +412,34 @@ static void set_machine(struct program *p, u32 machine)
 	p->pc_reg = arm ? ~0u : 16; /* x86-64: the return address column */
 }
 
+/* Nothing that is 128 times as large comes near the limit of an offset. */
+static int is_small(const struct oa_cfi_cie *cie)
+{
+	return cie->code_align < 1 << 16 && cie->data_align < 1 << 16 &&
+	       cie->data_align > -(1 << 16);
+}
+
 int oa_cfi_start(struct oa_cfi_cie *cie, struct oa_cursor program, u32 machine)
 {
-	struct program p = {.cie = cie, .c = program, .size = ~0ull};
+	struct oa_cfi_program p = {.cie = cie, .c = program, .size = ~0ull};
+	u8 op;
 
 	cie->machine = machine;
-	set_machine(&p, machine);
+	oa_cfi_set_machine(&p, machine);
 	if (!cie->code_align || cie->ra_reg >= OA_GP_REGS || cie->ra_reg == p.fp_reg)
 		return 0;
 	p.rule.cfa_kind = bad(OA_REASON_CFA_MISSING);
 	set_register(&p, cie->ra_reg, OA_REG_SAME, 0, 0);
-	run(&p);
+	while (p.c.at < p.c.end && !p.broken) {
+		op = *p.c.at++;
+		if (oa_cfi_step(&p, op) && p.distance > p.size - p.at)
+			break;
+		p.at += p.distance;
+	}
 	cie->initial = p.rule;
-	return !p.broken;
-}
-
-int oa_cfi_run(struct oa_rows *rows, const struct oa_cfi_cie *cie, struct oa_cursor program,
-	       u64 start, u64 size, u64 *reasons)
-{
-	struct program p;
-
-	/* Not an initializer: it would clear the remembered rules for every function. */
-	p.rows = rows;
-	p.cie = cie;
-	p.c = program;
-	p.start = start;
-	p.size = size;
-	p.at = 0;
-	p.reasons = reasons;
-	p.depth = 0;
-	p.changed = 1;
-	p.err = 0;
-	p.broken = 0;
-	p.rule = cie->initial;
-	set_machine(&p, cie->machine);
-	run(&p);
-	return p.err ? -ENOMEM : 0;
+	cie->tracked = 1ull << p.fp_reg | 1ull << cie->ra_reg;
+	if (p.bx_reg < 64)
+		cie->tracked |= 1ull << p.bx_reg;
+	cie->small = is_small(cie);
+	return !p.broken && !p.c.bad;
 }

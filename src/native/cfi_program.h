@@ -53,11 +53,29 @@ static inline u8 bad(u32 reason)
 	return (u8)(BAD - reason);
 }
 
+/* A rule as four words, which can be held in registers: `struct oa_rule` on a
+ * little-endian machine, the only kind there is for BPF targets here.
+ */
+struct oa_rule_words {
+	u64 kinds; /* cfa_kind, cfa_reg, cfa_reg2, fp_kind, fp_reg, ra_kind, ra_reg, bx_kind */
+	u64 cfa; /* cfa_offset, cfa_add */
+	u64 saved; /* fp_offset, ra_offset */
+	u64 rest; /* bx_offset, pad */
+};
+
+/* Indices of rules met lately, by hash. At first all bits of the rules are set: no rule is so. */
+enum { OA_MEMO_SLOTS = 256 };
+struct oa_cfi_memo {
+	struct oa_rule_words rules[OA_MEMO_SLOTS];
+	u16 indices[OA_MEMO_SLOTS];
+};
+
 /* A common information entry and the rule that its instructions end with. */
 struct oa_cfi_cie {
 	u64 offset; /* in the section */
 	u64 code_align;
 	s64 data_align;
+	u64 tracked; /* a bit for each register whose rule is kept */
 	u32 encoding; /* of an FDE's addresses */
 	u32 ra_reg;
 	u32 machine;
@@ -65,15 +83,55 @@ struct oa_cfi_cie {
 	u8 usable;
 	u8 sized; /* the augmentation begins with its size ('z') */
 	u8 signal;
-	u32 reason; /* of `initial` */
-	struct oa_rule initial;
+	u8 small; /* the factors are so small that nothing overflows in short instructions */
+	union {
+		struct oa_rule initial;
+		struct oa_rule_words initial_words;
+	};
+};
+
+enum { OA_REMEMBER_DEPTH = 32 };
+struct oa_cfi_program {
+	struct oa_rows *rows; /* NULL: a CIE's */
+	const struct oa_cfi_cie *cie;
+	struct oa_cursor c;
+	u64 start;
+	u64 size;
+	u64 at; /* from `start` */
+	u64 distance; /* by which the last instruction moves on */
+	u64 *reasons;
+	u32 fp_reg;
+	u32 bx_reg;
+	u32 sp_reg;
+	u32 pc_reg;
+	u32 depth;
+	int changed; /* since the last row */
+	u8 broken; /* the rest of the function cannot be known: a kind, or 0 */
+	union {
+		struct oa_rule rule;
+		struct oa_rule_words words;
+	};
+	union {
+		struct oa_rule remembered[OA_REMEMBER_DEPTH];
+		struct oa_rule_words remembered_words[OA_REMEMBER_DEPTH];
+	};
 };
 
 /* Run a CIE's own instructions. Returns whether FDEs can use it. */
 int oa_cfi_start(struct oa_cfi_cie *cie, struct oa_cursor program, u32 machine);
 
-/* Run an FDE's instructions and put its rows. Returns 0 or -ENOMEM. */
-int oa_cfi_run(struct oa_rows *rows, const struct oa_cfi_cie *cie, struct oa_cursor program,
-	       u64 start, u64 size, u64 *reasons);
+/* Prepare a program for a machine. */
+void oa_cfi_set_machine(struct oa_cfi_program *p, u32 machine);
+
+/* Run one instruction (`op` was read already). Returns 1 if it moves on, by `distance`; else 0. */
+int oa_cfi_step(struct oa_cfi_program *p, u8 op);
+
+/* The row's index for the rule as it stands: a rule of the table, or a command. */
+u32 oa_cfi_index(struct oa_cfi_program *p);
+
+/* Run an FDE's instructions and put its rows. To be set before: rows, cie, c, start, size,
+ * reasons, and the machine. Returns 0 or -ENOMEM.
+ */
+int oa_cfi_run(struct oa_cfi_program *p, struct oa_cfi_memo *memo);
 #endif
 #endif

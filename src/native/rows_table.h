@@ -1,0 +1,89 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef OA_ROWS_TABLE_H
+#define OA_ROWS_TABLE_H
+#ifndef OA_CDEF
+#include "rows.h"
+
+#include <stddef.h>
+
+/* What rows.c collects, rows_finish.c turns into arrays and cfi_run.c writes into. */
+
+#define OA_NO_TIME (~0ull)
+
+struct oa_fragment {
+	u64 start;
+	u32 size;
+	u32 first; /* its rows in `raw` */
+	u32 count;
+	u32 rank;
+};
+
+struct oa_rows {
+	struct oa_range ranges[OA_ROWS_MAX_RANGES];
+	u32 range_count;
+	u32 last_range;
+	struct oa_fragment *fragments;
+	u32 fragment_count;
+	u32 fragment_capacity;
+	u32 *raw; /* offset from the fragment's start, then index << 16 */
+	u32 raw_count;
+	u32 raw_capacity;
+	int open; /* the last fragment takes rows */
+	u64 piece; /* offset at which it was split from one that was too long */
+	int sorted; /* starts ascend so far */
+	u16 *slots; /* rule index + 1, by hash */
+	u32 slot_count; /* a power of two; at most half are in use */
+	struct oa_rule *rules;
+	u32 rule_count;
+	u32 rule_capacity;
+	/* what oa_rows_finish makes */
+	struct oa_page_entry *pages;
+	u32 page_count;
+	u32 page_capacity;
+	u32 *rows;
+	u32 row_count;
+	u32 row_capacity;
+	u32 page; /* of the last row */
+	u32 index; /* of the last row */
+};
+
+/* Make room for `more` elements; growth is by half, so it is paid by the elements.
+ * Returns 0 or -ENOMEM.
+ */
+int oa_grow(void **array, u32 *capacity, u64 wanted, size_t size);
+
+static inline int oa_room(void **array, u32 *capacity, u32 count, u32 more, size_t size)
+{
+	if (more <= *capacity - count)
+		return 0;
+	return oa_grow(array, capacity, (u64)count + more, size);
+}
+
+/* Writes rows of the open fragment without a call for each: their number is bounded
+ * beforehand. Offsets of `oa_write_row` ascend strictly.
+ */
+struct oa_row_writer {
+	u32 *next;
+	u32 last; /* index of the last row */
+	u32 limit; /* offsets from here on go the long way: clipped, or split */
+};
+
+/* Open it, right after `oa_rows_begin` or with rows put already, for up to `count` rows. */
+int oa_open_row_writer(struct oa_rows *rows, struct oa_row_writer *writer, u32 count);
+void oa_close_writer(struct oa_rows *rows, const struct oa_row_writer *writer);
+int oa_write_beyond(struct oa_rows *rows, struct oa_row_writer *writer, u64 offset, u32 index);
+
+static inline int oa_write_row(struct oa_rows *rows, struct oa_row_writer *writer, u64 offset,
+			       u32 index)
+{
+	if (offset >= writer->limit)
+		return oa_write_beyond(rows, writer, offset, index);
+	if (index != writer->last) {
+		writer->last = index;
+		*writer->next++ = (u32)offset | index << 16;
+	}
+	return 0;
+}
+#endif
+#endif
