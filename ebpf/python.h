@@ -27,6 +27,7 @@
 #include "native.h"
 #ifndef OA_HOST
 #include "process_events.h"
+#include "sample.h"
 #endif
 
 enum {
@@ -58,17 +59,45 @@ static __always_inline u32 py_check(const struct oa_python_state *p)
 	       (py_u32(p, p->proc.code_kwonly) << 18) + (py_u32(p, p->proc.code_argcount) << 25);
 }
 
+/* Names are read from the process's memory, and soon, since it may end: a trace with a
+ * code object that was not sent before wakes the reader. Of one that was sent, names and
+ * lines are in user space already. Kept among the known traces; if its trace is lost, or
+ * these frames are taken back, the reader comes by its timer.
+ */
+static __always_inline void py_note_code(struct oa_state *s, u64 code, u32 check)
+{
+#ifndef OA_HOST
+	const struct oa_generation *g = &s->trace.generation;
+	u64 hash = mix_word(mix_word(code, g->start_ns), (u64)g->exec_id << 32 | g->pid);
+	struct oa_known_set *set;
+	u32 index;
+
+	hash = mix_word(hash, check);
+	index = hash & (config.known_sets - 1);
+	set = bpf_map_lookup_elem(&known_traces, &index);
+	if (!set || is_known(set, hash))
+		return;
+	remember(set, hash);
+	s->wake = 1;
+#else
+	(void)s, (void)code, (void)check;
+#endif
+}
+
 static __always_inline void py_push(struct oa_state *s, u64 code, u32 lasti)
 {
 	struct oa_python_state *p = &s->python;
+	u32 check;
 
 	if (!code || read_user(p->code, PY_CODE_BYTES, code + p->proc.code_block)) {
 		p->fault = OA_FAULT_PY_READ;
 		return;
 	}
 	s->trace.sample.flags |= 1 << OA_SAMPLE_INTERP_BIT;
+	check = py_check(p);
+	py_note_code(s, code, check);
 	push(s, (code & 0xffffffffffffULL) | (u64)(lasti & 0xffff) << 48,
-	     frame_word(py_check(p) | (u64)(lasti >> 16) << 32, OA_FRAME_PYTHON, 0));
+	     frame_word(check | (u64)(lasti >> 16) << 32, OA_FRAME_PYTHON, 0));
 }
 
 /* What tells this thread from others: see enum oa_python_match. */

@@ -226,7 +226,6 @@ static __always_inline u64 wakeup_flags(bool now)
 
 static __always_inline void send_trace(struct oa_state *s, struct oa_known_set *set)
 {
-	bool wake = s->trace.sample.flags & (1 << OA_SAMPLE_INTERP_BIT);
 	u32 size = sizeof(s->trace) + s->trace.kernel_frames * 8 + s->trace.user_frames * 16;
 
 	s->trace.sample.kind = OA_RECORD_TRACE;
@@ -236,7 +235,7 @@ static __always_inline void send_trace(struct oa_state *s, struct oa_known_set *
 		count(OA_COUNTER_LOST_INTERNAL, 1);
 		return;
 	}
-	if (bpf_ringbuf_output(&events, &s->trace, size, wakeup_flags(wake))) {
+	if (bpf_ringbuf_output(&events, &s->trace, size, wakeup_flags(s->wake))) {
 		count(OA_COUNTER_LOST_TRACE, 1);
 		return;
 	}

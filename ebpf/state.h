@@ -31,7 +31,8 @@ struct oa_state {
 	u8 guess_next; /* regs were found by the frame pointer */
 	u8 bx_known; /* bx_addr can be trusted */
 	u8 kept; /* the newest frame changed no register: its caller's are all valid, too */
-	u8 pad[2];
+	u8 wake; /* its trace is to be read at once */
+	u8 pad;
 	struct oa_python_state python;
 };
 

@@ -14,11 +14,16 @@ enum {
 	LOOP_STEPS = 2 * OA_MAX_USER_FRAMES + 128,
 };
 
+static __always_inline u64 mix_word(u64 hash, u64 word)
+{
+	u64 h = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+
+	return h ^ (h >> 29);
+}
+
 static __always_inline void hash_word(struct oa_state *s, u64 word)
 {
-	u64 h = (s->hash ^ word) * 0x9e3779b97f4a7c15ULL;
-
-	s->hash = h ^ (h >> 29);
+	s->hash = mix_word(s->hash, word);
 }
 
 /* Forget the walk before this one. What follows is hashed in this order:
@@ -48,6 +53,7 @@ static __always_inline void begin_walk(struct oa_state *s)
 	s->bx_known = 1;
 	s->bx_addr = 0;
 	s->kept = 0;
+	s->wake = 0;
 	__builtin_memset(&s->python, 0, sizeof(s->python));
 }
 
