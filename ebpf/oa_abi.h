@@ -221,6 +221,7 @@ enum oa_reg_kind {
 	OA_REG_IN, /* in another register */
 	OA_REG_UNDEFINED, /* not recoverable; as a return address: the first frame */
 	OA_REG_CFA_VALUE, /* CFA + offset itself (DW_CFA_val_offset) */
+	OA_REG_AT_AT, /* **(reg + offset): libgcc's contexts say where a register was saved */
 };
 
 /* A rule: how to step from a frame to its caller. Rows refer to it by index. */

@@ -34,10 +34,6 @@ CHOSEN = (
     "go-cgo",
 )
 LINES = {
-    # While libgcc installs the handler's context, _Unwind_RaiseException's saved registers and
-    # return address are those of another frame; these two programs hardly do anything else.
-    "throws": 97,
-    "rust-mixed": 97,
     # At first, while the file is not loaded, a copy of one stack is all there is, and C code
     # that Go called has the goroutine's behind it.
     "go-cgo": 97,

@@ -261,7 +261,13 @@ static int parse_fde(struct parser *p, struct oa_cursor c, u64 cie_offset)
 	p->program.c = c;
 	p->program.start = start;
 	p->program.size = size;
-	return oa_cfi_run(&p->program, &p->memo);
+	wanted = oa_cfi_run(&p->program, &p->memo);
+	/* rax and rdx: only what ends by __builtin_eh_return saves them */
+	if (p->program.saved == 3 && p->section->machine == OA_MACHINE_X86_64 &&
+	    p->stats->eh_returns < OA_CFI_EH_RETURNS)
+		p->stats->eh_return[p->stats->eh_returns++] =
+			(struct oa_range){start, start + size};
+	return wanted;
 }
 
 int oa_cfi_parse(struct oa_rows *rows, const struct oa_cfi_section *section,

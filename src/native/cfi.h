@@ -25,6 +25,10 @@ struct oa_cfi_section {
 	u32 rank; /* of its fragments */
 };
 
+enum oa_cfi_limit {
+	OA_CFI_EH_RETURNS = 16, /* functions of an unwinder that are noted; libgcc has four */
+};
+
 struct oa_cfi_stats {
 	u64 cies;
 	u64 fdes; /* taken */
@@ -32,6 +36,8 @@ struct oa_cfi_stats {
 	u64 bad_fdes; /* FDEs that could not be read at all */
 	u64 end; /* offset where the walk ended; less than the size if the section is damaged */
 	u64 reasons[11]; /* rows by enum oa_rows_reason */
+	u64 eh_returns; /* entries of `eh_return` */
+	struct oa_range eh_return[16]; /* x86-64: functions that end by __builtin_eh_return */
 };
 
 /* Add the rows of a section. Returns 0, -EINVAL (machine) or -ENOMEM. Any bytes are safe. */

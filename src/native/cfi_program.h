@@ -105,6 +105,7 @@ struct oa_cfi_program {
 	u32 sp_reg;
 	u32 pc_reg;
 	u32 depth;
+	u32 saved; /* bits of registers 0 and 1, where a function saves them */
 	int changed; /* since the last row */
 	u8 broken; /* the rest of the function cannot be known: a kind, or 0 */
 	union {

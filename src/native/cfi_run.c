@@ -193,8 +193,11 @@ static inline enum step step(struct oa_cfi_program *p, struct oa_rule_words *now
 		if (!length)
 			return LONG;
 		*at += length;
-		if (!(p->cie->tracked >> (op & 63) & 1)) /* most registers are not */
+		if (!(p->cie->tracked >> (op & 63) & 1)) { /* most registers are not */
+			if ((op & 63) < 2)
+				p->saved |= 1u << (op & 63);
 			return STEPPED;
+		}
 		*now = take(p, *now, saved_at((s32)value * (s32)p->cie->data_align), op & 63);
 		return CHANGED;
 	}
@@ -270,6 +273,7 @@ int oa_cfi_run(struct oa_cfi_program *p, struct oa_cfi_memo *memo)
 
 	p->at = 0;
 	p->depth = 0;
+	p->saved = 0;
 	p->changed = 0;
 	p->broken = 0;
 	p->words = p->cie->initial_words;

@@ -4,24 +4,17 @@
 
 import re
 import shutil
-import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from otelagent._native import ffi
-from otelagent.abi._generated import Fault, FrameFlag, RecordKind
-from otelagent.formats.elf import BytesSource, ElfFile
-from otelagent.formats.proc_maps import parse_executable
-from otelagent.unwind.extract import extract
-from otelagent.unwind.host import HostTables, HostUnwinder
-from tests.unwind.walks import SP
+from otelagent.abi._generated import Fault
+from otelagent.unwind.host import HostUnwinder
+from tests.unwind.images import Image
 
 SOURCE = Path(__file__).parent / "programs" / "chain.c"
 FLAGS = ["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"]
-HEAD = ffi.offsetof("struct oa_deferred", "stack")
-PID = 9
 
 
 @pytest.fixture(scope="module", params=["-pie", "-no-pie", "-static"])
@@ -34,61 +27,13 @@ def program(request, tmp_path_factory):
     return path
 
 
-def run(program, scenario):
-    """Give (deferred record, mappings of the process)."""
-    out = program.with_name("out")
-    result = subprocess.run([program, scenario, out], capture_output=True, check=True)
-    data = out.read_bytes()
-    *gp, pc = struct.unpack_from("=33Q", data)
-    stack = data[33 * 8 :]
-    record = ffi.new("struct oa_deferred *")
-    record.trace.sample.kind = RecordKind.DEFERRED
-    record.trace.generation.pid = PID
-    record.regs.gp[0:32] = gp
-    record.regs.pc = pc
-    record.regs.valid_all = 1
-    record.stack_addr = gp[SP]
-    record.stack_bytes = len(stack)
-    ffi.memmove(record.stack, stack, len(stack))
-    return ffi.buffer(record)[: HEAD + len(stack)], list(parse_executable(result.stdout))
-
-
 def unwind(program, scenario, max_frames=1024):
     """Give the functions of the stack, newest first, and why it ended."""
-    record, mappings = run(program, scenario)
-    tables, files = HostTables(), {}
-    tables.set_process(PID, 0, 0, 1)
-    for mapping in mappings:
-        if not mapping.path.startswith("/"):
-            continue
-        elf = ElfFile(BytesSource(Path(mapping.path).read_bytes()))
-        if mapping.path not in files:
-            files[mapping.path] = len(files) + 1
-            tables.add_table(files[mapping.path], extract(elf))
-        bias = mapping.start - elf.address_of(mapping.offset)
-        given = {"bias": bias, "file_id": files[mapping.path]}
-        tables.add_mapping(1, mapping.start, mapping.end, **given)
-    out = HostUnwinder(tables, max_user_frames=max_frames).unwind(record)
-    trace = ffi.cast("struct oa_trace *", ffi.from_buffer(out))
-    names = {number: symbols(path) for path, number in files.items()}
-    frames = struct.iter_unpack("=QQ", out[ffi.sizeof("struct oa_trace") :])
-    return [name_of(names[file], addr) for file, addr in frames], Fault(trace.fault)
-
-
-def symbols(path):
-    """Sorted functions (address, name) by nm."""
-    found = []
-    for table in ([], ["-D"]):
-        text = subprocess.run(
-            ["nm", "--defined-only", *table, path], capture_output=True, text=True, check=True
-        ).stdout
-        found += re.findall(r"^([0-9a-f]+) [tTwWi] (\w+)", text, re.MULTILINE)
-    return sorted((int(addr, 16), name) for addr, name in found)
-
-
-def name_of(table, word):
-    addr = (word & (1 << 48) - 1) - (word >> 56 >> FrameFlag.RETURN_BIT & 1)
-    return max((entry for entry in table if entry[0] <= addr), default=(0, "?"))[1]
+    out = program.with_name("out")
+    result = subprocess.run([program, scenario, out], capture_output=True, check=True)
+    image = Image.of(result.stdout)
+    unwinder = HostUnwinder(image.tables, max_user_frames=max_frames)
+    return image.walk(unwinder, out.read_bytes())
 
 
 def ours(names):

@@ -77,6 +77,7 @@ SECOND = TEXT + 0x800
         ((RegKind.CFA_VALUE, 0, 0), [0], {}),
         ((RegKind.IN, 11, 0), [], {11: STACK + 16}),
         ((RegKind.AT, 11, -8), [STACK + 16], {11: STACK + 8}),
+        ((RegKind.AT_AT, 11, -8), [STACK + 16], {11: STACK + 32}),
     ],
 )
 def test_the_frame_pointer_is_found_where_the_rule_says(fp, stack, regs):
@@ -84,7 +85,7 @@ def test_the_frame_pointer_is_found_where_the_rule_says(fp, stack, regs):
     rows = LEAF | {0x1000: rule((CfaKind.REG, SP, cfa), fp=fp), 0x1700: rule((CfaKind.REG, FP, 8))}
     words = [*stack, SECOND, 0][:2]
 
-    walk = World(rows=rows, stack=[*words, CALLER], regs=regs).walk()
+    walk = World(rows=rows, stack=[*words, CALLER, STACK], regs=regs).walk()
 
     assert walk.addrs == [0x1000, SECOND - BIAS, CALLER - BIAS]
 
@@ -102,10 +103,17 @@ def test_a_lost_frame_pointer_is_neither_used_nor_taken_for_the_first_frame_s(se
 
 
 @pytest.mark.parametrize(
-    ("ra", "regs"), [((RegKind.IN, 10, 0), {10: CALLER}), ((RegKind.AT, 10, 8), {10: STACK})]
+    ("ra", "regs"),
+    [
+        ((RegKind.IN, 10, 0), {10: CALLER}),
+        ((RegKind.AT, 10, 8), {10: STACK}),
+        ((RegKind.AT_AT, 10, 8), {10: STACK + 8}),
+    ],
 )
 def test_the_return_address_is_found_where_the_rule_says(ra, regs):
-    walk = World(rows=LEAF | {0x1000: rule(ra=ra)}, stack=[0, CALLER], regs=regs).walk()
+    stack = [0, CALLER, STACK + 8]
+
+    walk = World(rows=LEAF | {0x1000: rule(ra=ra)}, stack=stack, regs=regs).walk()
 
     assert walk.addrs == [0x1000, CALLER - BIAS]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from otelagent._native import ffi, lib
 from otelagent.errors import BadElf
 from otelagent.formats.elf import PT_GNU_EH_FRAME
+from otelagent.unwind.landing import add_landings
 from otelagent.unwind.rows import RowBuilder, check_memory
 
 if TYPE_CHECKING:
@@ -130,4 +131,7 @@ def add_cfi(builder: RowBuilder, elf: ElfFile, section: CfiSection, where: str =
         problems.append(f"{stats.outside} entries outside of the code")
     if stats.end < len(section.data) and not section.to_zero:
         problems.append(f"damaged at offset {stats.end:#x}")
+    functions = [(each.start, each.end) for each in stats.eh_return[0 : stats.eh_returns]]
+    if landings := add_landings(builder, elf, functions):
+        problems.append(landings)
     return "; ".join([line, *problems])

@@ -59,8 +59,9 @@ def _register(names: tuple[str, ...], kind: int, reg: int, offset: int) -> str:
             return "same"
         case RegKind.CFA:
             return f"at CFA{offset:+d}"
-        case RegKind.AT:
-            return f"at {_name(names, reg)}{offset:+d}"
+        case RegKind.AT | RegKind.AT_AT:
+            place = f"{_name(names, reg)}{offset:+d}"
+            return f"at {place}" if kind == RegKind.AT else f"at *({place})"
         case RegKind.IN:
             return f"in {_name(names, reg)}"
         case RegKind.CFA_VALUE:

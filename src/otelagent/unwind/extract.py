@@ -14,6 +14,7 @@ from otelagent.errors import BadElf
 from otelagent.formats.elf import EM_AARCH64, EM_X86_64, PF_X, PT_GNU_EH_FRAME
 from otelagent.unwind.cfi import add_cfi, find_debug_frame, find_eh_frame
 from otelagent.unwind.go import add_go, find_go_table
+from otelagent.unwind.landing import code_ranges as landing_code_ranges
 from otelagent.unwind.rows import RowBuilder, RowTable
 from otelagent.unwind.separate import separate_files, separate_key
 from otelagent.unwind.special import MAX_CODE_BYTES, add_special
@@ -104,6 +105,7 @@ def used_ranges(elf: ElfFile) -> list[tuple[int, int]]:
         ranges += [(s.offset, s.filesz) for s in elf.loads() if not s.flags & PF_X][:1]
     if sum(size for _, size in ranges) < MIN_INFORMATION_BYTES:  # then code itself is searched
         ranges += [(s.offset, min(s.filesz, MAX_CODE_BYTES)) for s in elf.executable_loads()]
+    ranges += landing_code_ranges(elf)
     entry = elf.offset_of(elf.entry)
     if entry is not None:
         ranges.append((entry, _ENTRY_BYTES))
