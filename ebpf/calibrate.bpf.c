@@ -198,3 +198,23 @@ int probe_loop(void *ctx)
 	bpf_tail_call(ctx, &calibration_programs, 0);
 	return 0;
 }
+
+/* These are only loaded and attached, to see whether they can be. */
+SEC("?raw_tracepoint")
+int probe_raw_tracepoint(void *ctx)
+{
+	return 0;
+}
+
+SEC("?tp_btf/sched_process_free")
+int probe_tp_btf(void *ctx)
+{
+	return 0;
+}
+
+/* net/bpf/test_run.c; nothing calls it but tests of the kernel. */
+SEC("?fentry/bpf_fentry_test1")
+int probe_fentry(void *ctx)
+{
+	return 0;
+}

@@ -292,6 +292,13 @@ struct oa_link *oa_attach_raw_tracepoint(struct oa_object *object, const char *p
 	return finish_link(bpf_program__attach_raw_tracepoint(found, tracepoint), error);
 }
 
+struct oa_link *oa_attach(struct oa_object *object, const char *program, s32 *error)
+{
+	struct bpf_program *found = begin_link(object, program, error);
+
+	return found ? finish_link(bpf_program__attach(found), error) : NULL;
+}
+
 struct oa_link *oa_attach_tracepoint(struct oa_object *object, const char *program,
 				     const char *category, const char *tracepoint, s32 *error)
 {

@@ -47,6 +47,8 @@ struct oa_link *oa_attach_perf_event(struct oa_object *object, const char *progr
 				     s32 *error);
 struct oa_link *oa_attach_raw_tracepoint(struct oa_object *object, const char *program,
 					 const char *tracepoint, s32 *error);
+/* Where the program's section says: fentry/NAME, tp_btf/NAME. */
+struct oa_link *oa_attach(struct oa_object *object, const char *program, s32 *error);
 struct oa_link *oa_attach_tracepoint(struct oa_object *object, const char *program,
 				     const char *category, const char *tracepoint, s32 *error);
 /* `pid` < 0: every process. `offset` is a file offset. */

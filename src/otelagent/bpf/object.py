@@ -101,6 +101,10 @@ class Program:
             f"raw tracepoint {tracepoint}", lib.oa_attach_raw_tracepoint, tracepoint.encode()
         )
 
+    def attach(self) -> Link:
+        """Run where the program's section says (`fentry/NAME`)."""
+        return self._attach("its hook", lib.oa_attach)
+
     def attach_tracepoint(self, category: str, tracepoint: str) -> Link:
         """Run at a tracepoint found in tracefs."""
         hook = f"tracepoint {category}:{tracepoint}"

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from otelagent.cli.diff import diff
+from otelagent.cli.doctor import doctor
 from otelagent.cli.elf import elf
 from otelagent.cli.record import record
 from otelagent.cli.report import report
@@ -34,6 +35,7 @@ app.command(short_help="Sample stacks and write a profile.", context_settings=_C
 app.command(short_help="Show the hottest functions live.", context_settings=_COMMAND)(top)
 app.command(short_help="Show or convert a saved profile.")(report)
 app.command(short_help="Compare two saved profiles.")(diff)
+app.command(short_help="Say what works on this machine, and what is missing.")(doctor)
 app.command(short_help="Show how an ELF file is unwound and named.")(elf)
 
 

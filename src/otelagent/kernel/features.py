@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otelagent.bpf.btf import VMLINUX
@@ -18,7 +19,8 @@ from otelagent.bpf.links import Rate, close_event, open_sampling
 from otelagent.bpf.maps import MapType, OwnHashMap, OwnMap, create_map, has_batch_operations
 from otelagent.bpf.object import BpfObject, object_path
 from otelagent.bpf.sideband import Sideband
-from otelagent.errors import KernelError
+from otelagent.errors import KernelError, MissingFeature
+from otelagent.host.tracefs import find_event, open_tracefs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _RING_BYTES = 4096 * 16
 """A ring is whole pages, whatever their size (up to 64 KiB), and a power of two."""
 _BPF_F_NO_PREALLOC = 1
+_EVENT_SOURCES = Path("/sys/bus/event_source/devices")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,16 @@ class KernelFeatures:
         bpf_loop: `bpf_loop` together with tail calls (Linux 5.17; arm64 6.0).
         cpu_clock: Perf events by the CPU's timer.
         cycles: Perf events by the CPU's cycle counter.
+        sideband: Perf tells of processes: mappings, exec, fork, exit.
         ksymbol: The side-band tells of kernel symbols (Linux 5.1).
+        raw_tracepoint: Programs at raw tracepoints.
+        tracefs: The list of tracepoints, mounted or to be mounted privately.
+        syscall_tracepoints: Tracepoints of each system call (CONFIG_FTRACE_SYSCALLS).
+        kprobe: Programs at functions of the kernel.
+        uprobe: Programs at functions of processes.
         btf: The kernel has BTF of itself.
+        tp_btf: Programs at tracepoints with typed arguments; needs the kernel's own BTF.
+        fentry: Programs at the kernel's functions by trampolines; needs the kernel's own BTF.
     """
 
     bpf: bool
@@ -53,8 +64,16 @@ class KernelFeatures:
     bpf_loop: bool
     cpu_clock: bool
     cycles: bool
+    sideband: bool
     ksymbol: bool
+    raw_tracepoint: bool
+    tracefs: bool
+    syscall_tracepoints: bool
+    kprobe: bool
+    uprobe: bool
     btf: bool
+    tp_btf: bool
+    fentry: bool
 
 
 def probe_features() -> KernelFeatures:
@@ -111,16 +130,47 @@ def _has_event(rate: Rate) -> bool:
     return True
 
 
-def _has_ksymbol() -> bool:
+def _has_sideband(*, with_ksymbol: bool) -> bool:
     sideband = Sideband(pid=os.getpid(), pages=1)
     try:
         sideband.open()
     except KernelError:
         return False
     else:
-        return sideband.has_ksymbol
+        return sideband.has_ksymbol or not with_ksymbol
     finally:
         sideband.close()
+
+
+def _can_attach(program: str, raw_tracepoint: str = "") -> bool:
+    try:
+        with BpfObject.open(object_path("calibrate")) as owner:
+            owner.set_autoload("on_calibration_tick", on=False)
+            owner.set_autoload(program, on=True)
+            owner.load()
+            probe = owner.program(program)
+            if raw_tracepoint:
+                probe.attach_raw_tracepoint(raw_tracepoint).close()
+            else:
+                probe.attach().close()
+    except KernelError:
+        return False
+    return True
+
+
+def _has_tracefs() -> bool:
+    try:
+        with open_tracefs():
+            return True
+    except MissingFeature:
+        return False
+
+
+def _has_syscall_tracepoints() -> bool:
+    try:
+        return find_event("syscalls", "sys_enter_read") is not None
+    except MissingFeature:
+        return False
 
 
 _PROBES: dict[str, Callable[[], bool]] = {
@@ -132,6 +182,14 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "bpf_loop": _has_bpf_loop,
     "cpu_clock": lambda: _has_event(Rate(frequency_hz=99)),
     "cycles": lambda: _has_event(Rate(period=1_000_000, is_hardware=True)),
-    "ksymbol": _has_ksymbol,
+    "sideband": lambda: _has_sideband(with_ksymbol=False),
+    "ksymbol": lambda: _has_sideband(with_ksymbol=True),
+    "raw_tracepoint": lambda: _can_attach("probe_raw_tracepoint", "sched_process_free"),
+    "tracefs": _has_tracefs,
+    "syscall_tracepoints": _has_syscall_tracepoints,
+    "kprobe": (_EVENT_SOURCES / "kprobe").exists,
+    "uprobe": (_EVENT_SOURCES / "uprobe").exists,
     "btf": VMLINUX.exists,
+    "tp_btf": lambda: VMLINUX.exists() and _can_attach("probe_tp_btf"),
+    "fentry": lambda: VMLINUX.exists() and _can_attach("probe_fentry"),
 }

@@ -71,6 +71,7 @@ class KernelOffsets:
         again: Where they were seen once more; empty if nowhere.
         unseen: Fields for which that did not hold.
         passed_over: Sources that gave nothing, each with its reason.
+        ticks: How many times the distance to the registers was seen.
     """
 
     task: TaskOffsets
@@ -79,6 +80,7 @@ class KernelOffsets:
     again: str = ""
     unseen: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
+    ticks: int = 0
 
     def config_fields(self) -> dict[str, int]:
         """Name and value of each field of `struct oa_config` that comes from here."""
@@ -129,7 +131,7 @@ def find_offsets(btf_path: Path | None = None) -> KernelOffsets:
         _log.info("%s", fields("no offsets from there", reason=reason))
     task, source, again, unseen = found
     distance = find_regs_distance(ticks, task.task_stack)
-    return KernelOffsets(task, distance, source, again, unseen, tuple(passed))
+    return KernelOffsets(task, distance, source, again, unseen, tuple(passed), len(ticks))
 
 
 def _find_by_btf(given: Path | None, here: Known, passed: list[str]) -> _Found | None:
