@@ -22,7 +22,7 @@ from otelagent.bpf.sideband import Event, Sideband
 from otelagent.host import procfs
 from otelagent.host.kept import raise_open_files
 from otelagent.kernel.features import has_feature
-from otelagent.kernel.plan import Wish, learn, load
+from otelagent.kernel.plan import Wish, attach_events, learn, load
 from otelagent.losses import Losses, read_losses
 from otelagent.namers import Namers, detect
 from otelagent.processes.executables import Executables
@@ -122,11 +122,9 @@ class Profiler:
     def _attach(self, wish: Wish) -> None:
         bpf = self.bpf
         self.targets = HashMap.of(bpf, "targets")
-        self.links = [
-            bpf.program("on_fork").attach_raw_tracepoint("sched_process_fork"),
-            bpf.program("on_exec").attach_raw_tracepoint("sched_process_exec"),
-            bpf.program("on_free").attach_raw_tracepoint("sched_process_free"),
-        ]
+        self.links = attach_events(bpf)
+        if not self.links:
+            self.table.on_child = self._adopt
         cgroups = FdArray.of(bpf, "target_cgroups")
         for index, path in enumerate(self.options.cgroups):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -138,7 +136,8 @@ class Profiler:
             self._prepare(pid)
             self.add_target(pid)
         if self.options.held_pid:
-            self.add_target(self.options.held_pid, Target.AT_EXEC)
+            mode = Target.AT_EXEC if self.links else Target.FOLLOW
+            self.add_target(self.options.held_pid, mode)
         self.ring = Ring.open(bpf.map_info("events"))
         self.reader = ReaderThread(self.ring, self.collector, self.finished)
         self.processes.start()
@@ -162,6 +161,10 @@ class Profiler:
 
     def _set_target(self, pid: int, mode: Target) -> None:
         self.targets[pid.to_bytes(4, "little")] = int(mode).to_bytes(4, "little")
+
+    def _adopt(self, parent: int, child: int) -> None:
+        if mode := self.targets.get(parent.to_bytes(4, "little")):
+            self.targets[child.to_bytes(4, "little")] = mode
 
     def _drop_target(self, pid: int) -> None:
         # on_free does it, but now and then misses one, and its number may be given to anybody.

@@ -25,7 +25,9 @@ def test_cpu_lists_are_expanded(text, cpus):
         (errno.EMFILE, AttachFailed, "ulimit"),
     ],
 )
-def test_each_refusal_of_the_kernel_has_its_way_out(number, kind, words):
+def test_each_refusal_of_the_kernel_has_its_way_out(monkeypatch, number, kind, words):
+    monkeypatch.setattr(links, "refusal_hint", lambda _call: "")
+
     error = open_error(-number, "cycles")
 
     assert type(error) is kind

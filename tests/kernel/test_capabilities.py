@@ -2,13 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is missing, what it is for, and how to grant it."""
 
-from pathlib import Path
-
 import pytest
 
 from otelagent.errors import NotPermitted
 from otelagent.kernel import capabilities
-from otelagent.kernel.capabilities import effective, missing, require
+from otelagent.kernel.capabilities import describe, missing, require
 
 PTRACE, ADMIN, PERFMON, BPF = (1 << bit for bit in (19, 21, 38, 39))
 
@@ -32,16 +30,8 @@ def test_what_is_missing(have, lacking):
     assert names(have) == lacking
 
 
-def test_effective_set_of_a_status_file():
-    status = "Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000080000\nCapBnd:\tff\n"
-
-    assert effective(status) == PTRACE
-    assert effective("") == 0
-    assert effective(Path("/proc/self/status").read_text()) >= 0
-
-
 def test_refusal_names_each_with_its_purpose_and_the_way(monkeypatch):
-    monkeypatch.setattr(capabilities, "effective", lambda _status: BPF)
+    monkeypatch.setattr(capabilities, "held", lambda: BPF)
 
     with pytest.raises(NotPermitted) as caught:
         require()
@@ -54,6 +44,23 @@ def test_refusal_names_each_with_its_purpose_and_the_way(monkeypatch):
 
 
 def test_all_granted_is_silent(monkeypatch):
-    monkeypatch.setattr(capabilities, "effective", lambda _status: PTRACE | ADMIN)
+    monkeypatch.setattr(capabilities, "held", lambda: PTRACE | ADMIN)
 
     require()
+
+
+def test_without_ptrace_it_goes_on_and_says_what_is_lost(monkeypatch, caplog):
+    monkeypatch.setattr(capabilities, "held", lambda: PERFMON | BPF)
+
+    require()
+
+    assert "without CAP_SYS_PTRACE the stacks" in caplog.text
+    assert "hint=use sudo, or grant them: systemd-run" in caplog.text
+
+
+def test_all_that_matter_are_described():
+    rows = {name: (is_held, is_needed) for name, _, is_held, is_needed in describe(ADMIN)}
+
+    assert rows["CAP_BPF"] == rows["CAP_PERFMON"] == (True, True)
+    assert rows["CAP_SYS_PTRACE"] == rows["CAP_SYSLOG"] == (False, False)
+    assert rows["CAP_SYS_ADMIN"] == (True, False)

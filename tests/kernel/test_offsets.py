@@ -73,7 +73,7 @@ def test_every_value_has_its_field_in_the_config():
 TRUE = TaskOffsets(32, 1136, 1264, 1268, 1328, 1560, 2016, 3128)
 WRONG = dataclasses.replace(TRUE, task_pid=1272)
 MINE = Path("/boot/vmlinux-mine")
-NO_BTF = f"{VMLINUX} is not there (CONFIG_DEBUG_INFO_BTF)"
+NO_BTF = offsets.NO_BTF
 
 
 @pytest.fixture
@@ -188,3 +188,21 @@ def test_no_source_left_names_each_with_its_reason(kernel):
         assert words in str(caught.value)
     assert caught.value.exit_status == 69
     assert "--btf-path" in caught.value.hint
+
+
+def test_where_perf_events_are_denied_what_is_left_is_named(kernel, monkeypatch):
+    def deny():
+        raise NotPermitted("no perf events", hint="x")
+
+    kernel(**{RAW: TRUE})
+    monkeypatch.setattr(offsets, "read_ticks", deny)
+    with pytest.raises(MissingFeature, match="no perf events"):
+        find_offsets()
+    kernel()
+    monkeypatch.setattr(offsets, "read_ticks", deny)
+    with pytest.raises(MissingFeature, match="no source of kernel offsets is left"):
+        find_offsets()
+    kernel({VMLINUX: TRUE})
+    monkeypatch.setattr(offsets, "read_ticks", deny)
+    with pytest.raises(NotPermitted):
+        find_offsets()

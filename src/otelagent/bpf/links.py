@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otelagent._native import lib
-from otelagent.bpf.reasons import describe
+from otelagent.bpf.reasons import describe, refusal_hint
 from otelagent.errors import AttachFailed, MissingFeature, NotPermitted
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ONLINE = Path("/sys/devices/system/cpu/online")
 _PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
+_NO_PERF = "this kernel has no perf events (CONFIG_PERF_EVENTS), or a seccomp filter denies them"
 _PARANOID_MEANS = {
     "-1": "no restriction",
     "0": "no raw tracepoints without privilege",
@@ -72,7 +73,9 @@ def online_cpus() -> list[int]:
 
 
 def paranoid_hint() -> str:
-    """Say what kernel.perf_event_paranoid is and how to get around it."""
+    """Say what kernel.perf_event_paranoid is and how to get around it, or what else denies."""
+    if hint := refusal_hint("perf_event_open"):
+        return hint
     try:
         value = _PARANOID.read_text().strip()
     except OSError:
@@ -94,7 +97,7 @@ def open_error(error: int, event: str) -> KernelError:
         hint = "this CPU has no usable counter (virtual machines often hide it): use cpu-clock"
         return MissingFeature(message, hint=hint)
     if number == errno.ENOSYS:
-        return MissingFeature(message, hint="this kernel has no perf events (CONFIG_PERF_EVENTS)")
+        return MissingFeature(message, hint=_NO_PERF)
     if number == errno.EMFILE:
         return AttachFailed(message, hint="raise the limit of open files (ulimit -n)")
     if number == errno.EINVAL:

@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from importlib.metadata import version
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from otelagent.bpf.object import possible_cpus
 from otelagent.doctor import limits, meaning
@@ -20,6 +20,9 @@ from otelagent.kernel.features import has_feature
 from otelagent.kernel.offsets import KernelOffsets, find_offsets
 from otelagent.kernel.plan import Wish, load
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _MEASURED = "perf event on a thread of our own"
 _NOTHING = "nothing can be sampled"
 
@@ -29,9 +32,8 @@ def examine(btf_path: Path | None = None) -> Report:
 
     To be called on the process's first thread.
     """
-    held = capabilities.effective(Path("/proc/self/status").read_text())
     problems: list[Problem] = []
-    listed = _capabilities(held, problems)
+    listed = _capabilities(capabilities.held(), problems)
     may_probe = not any(problem.weight is Weight.NOT_PERMITTED for problem in problems)
     features = meaning.examine_features() if may_probe else []
     problems += meaning.find_problems(features)
@@ -72,9 +74,10 @@ def _capabilities(held: int, problems: list[Problem]) -> list[Capability]:
     rows = []
     for name, purpose, is_held, is_needed in capabilities.describe(held):
         rows.append(Capability(name, is_held, is_needed, purpose))
-        if not is_held and is_needed:
+        if not is_held and (is_needed or name in capabilities.GOOD):
             what, hint = f"{name} is missing", capabilities.how_to_grant([name])
-            problems.append(Problem(what, f"it is needed {purpose}", hint, Weight.NOT_PERMITTED))
+            weight = Weight.NOT_PERMITTED if is_needed else Weight.REDUCED
+            problems.append(Problem(what, f"it is needed {purpose}", hint, weight))
     return rows
 
 

@@ -8,9 +8,15 @@ CAP_PERFMON (Linux a17b53c4a4b5, "bpf, capability: Introduce CAP_BPF", v5.8).
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from otelagent.errors import NotPermitted
+from otelagent.formats.proc_status import effective_capabilities
+from otelagent.log import fields
+
+_log = logging.getLogger(__name__)
+_STATUS = Path("/proc/self/status")
 
 _DAC_READ_SEARCH, _SYS_PTRACE, _SYS_ADMIN, _SYS_RESOURCE, _SYSLOG = 2, 19, 21, 24, 34
 _PERFMON, _BPF = 38, 39
@@ -19,20 +25,14 @@ NEEDED = {
     _PERFMON: ("CAP_PERFMON", "to sample and to read memory"),
     _SYS_PTRACE: ("CAP_SYS_PTRACE", "to open the files of other users' processes"),
 }
+GOOD = ("CAP_SYS_PTRACE",)
+"""Without these it works, and results are worse."""
 USEFUL = {
     _DAC_READ_SEARCH: ("CAP_DAC_READ_SEARCH", "to read programs that only their users may read"),
     _SYSLOG: ("CAP_SYSLOG", "to name kernel functions where kernel.kptr_restrict is 1"),
     _SYS_RESOURCE: ("CAP_SYS_RESOURCE", "to raise limits: open files; memlock before Linux 5.11"),
     _SYS_ADMIN: ("CAP_SYS_ADMIN", "to mount tracefs privately where it is not mounted"),
 }
-
-
-def effective(status: str) -> int:
-    """Read the effective set out of /proc/PID/status."""
-    for line in status.splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
 
 
 def missing(have: int) -> list[tuple[str, str]]:
@@ -46,7 +46,10 @@ def missing(have: int) -> list[tuple[str, str]]:
 def describe(have: int) -> list[tuple[str, str, bool, bool]]:
     """List all that matter: (capability, what it is for, held or stood in for, needed)."""
     lacking = {name for name, _ in missing(have)}
-    rows = [(name, purpose, name not in lacking, True) for name, purpose in NEEDED.values()]
+    rows = [
+        (*NEEDED[number], NEEDED[number][0] not in lacking, number != _SYS_PTRACE)
+        for number in NEEDED
+    ]
     useful = ((*USEFUL[number], bool(have >> number & 1), False) for number in USEFUL)
     return [*rows, *useful]
 
@@ -57,15 +60,26 @@ def how_to_grant(names: list[str]) -> str:
     return f'use sudo, or grant them: systemd-run -t -p User=NAME -p AmbientCapabilities="{listed}"'
 
 
+def held() -> int:
+    """Read what this process holds."""
+    return effective_capabilities(_STATUS.read_text())
+
+
 def require() -> None:
-    """Check that sampling is permitted at all.
+    """Check that sampling is permitted; warn of what makes it worse.
 
     Raises:
-        NotPermitted: A capability is missing; the hint says how to grant it.
+        NotPermitted: A capability is missing without which nothing works; the hint says
+            how to grant it.
     """
-    lacking = missing(effective(Path("/proc/self/status").read_text()))
+    lacking = missing(held())
+    names = [name for name, _ in lacking]
     if not lacking:
         return
+    hint = how_to_grant(names)
+    if all(name in GOOD for name in names):
+        lost = "the stacks of processes that are not ours to see end at their first frame"
+        _log.warning("%s", fields(f"without {names[0]} {lost}", hint=hint))
+        return
     what = "; ".join(f"{name} {purpose}" for name, purpose in lacking)
-    hint = how_to_grant([name for name, _ in lacking])
     raise NotPermitted(f"not permitted: this needs {what}", hint=hint)

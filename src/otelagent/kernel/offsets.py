@@ -88,6 +88,7 @@ class KernelOffsets:
 
 
 _Found = tuple[TaskOffsets, str, str, tuple[str, ...]]
+NO_BTF = f"{VMLINUX} is not there (CONFIG_DEBUG_INFO_BTF)"
 _OWN = "perf event on a thread of our own"
 
 
@@ -124,8 +125,15 @@ def find_offsets(btf_path: Path | None = None) -> KernelOffsets:
         ticks.extend(read_ticks())
         return ticks
 
-    here = look_here(look)
     passed: list[str] = []
+    try:
+        here = look_here(look)
+    except KernelError as err:
+        if btf_path is not None or find_btf_files():
+            raise
+        passed.append(NO_BTF)
+        _find_by_search(passed)  # so that all that is missing is named, if all is
+        raise MissingFeature(str(err), hint=err.hint) from err
     found = _find_by_btf(btf_path, here, passed) or _find_by_search(passed)
     for reason in passed:
         _log.info("%s", fields("no offsets from there", reason=reason))
@@ -146,7 +154,7 @@ def _find_by_btf(given: Path | None, here: Known, passed: list[str]) -> _Found |
         return task, f"BTF file {given}", _OWN, ()
     files = find_btf_files()
     if VMLINUX not in files:
-        passed.append(f"{VMLINUX} is not there (CONFIG_DEBUG_INFO_BTF)")
+        passed.append(NO_BTF)
     for path in files:
         try:
             task = read_btf_offsets(path)

@@ -7,6 +7,7 @@ The only place that decides which programs are loaded and how large maps are.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,16 +16,25 @@ from otelagent._native import ffi
 from otelagent.abi._generated import Counter, Fault, Limit, TargetMode, Unwinder
 from otelagent.bpf.maps import ProgArray
 from otelagent.bpf.object import BpfObject, object_path, possible_cpus
+from otelagent.errors import AttachFailed
 from otelagent.kernel.nofault import require_safe_reads
 from otelagent.kernel.offsets import find_offsets
+from otelagent.log import fields
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from otelagent.bpf.object import Link
     from otelagent.kernel.offsets import KernelOffsets
 
+_log = logging.getLogger(__name__)
 COUNTER_ROW = Counter.COUNT + Fault.COUNT
 """u64 in a CPU's row of the map `counters`."""
+_EVENTS = {
+    "on_fork": "sched_process_fork",
+    "on_exec": "sched_process_exec",
+    "on_free": "sched_process_free",
+}
 _UNWINDERS = {Unwinder.NATIVE: "unwind_native", Unwinder.PYTHON: "unwind_python"}
 
 
@@ -85,6 +95,25 @@ def make_config(wish: Wish, offsets: KernelOffsets) -> bytes:
     config.report_interval_ms = wish.report_interval_ms
     config.wake_bytes = wish.ring_bytes // 4
     return bytes(ffi.buffer(config))
+
+
+def attach_events(bpf: BpfObject) -> list[Link]:
+    """Attach what keeps the target set exact: fork, exec and the end of processes.
+
+    Where raw tracepoints are refused nothing is attached, the caller is to follow
+    processes itself, and a warning says what is lost.
+    """
+    links: list[Link] = []
+    for program, tracepoint in _EVENTS.items():
+        try:
+            links.append(bpf.program(program).attach_raw_tracepoint(tracepoint))
+        except AttachFailed as err:
+            for link in links:
+                link.close()
+            lost = "children of targets are sampled some ms after their start"
+            _log.warning("%s", fields(f"{err}: {lost}", hint=err.hint))
+            return []
+    return links
 
 
 def load(wish: Wish, offsets: KernelOffsets, *, has_loop: bool) -> BpfObject:

@@ -102,6 +102,7 @@ class ProcessTable:
         on_end: Told of each pid that is forgotten, since the process has ended.
         on_wanted: Told of each pid whose events are wanted from now on, or (False) no more;
             not called where `wants_all`.
+        on_child: Told of each fork of a process that is in: (parent, child).
     """
 
     processes: HashMap
@@ -114,6 +115,7 @@ class ProcessTable:
     on_gone: Callable[[int], None] = lambda _pid: None
     on_end: Callable[[int], None] = lambda _pid: None
     on_wanted: Callable[[int, bool], None] = lambda _pid, _on: None
+    on_child: Callable[[int, int], None] = lambda _parent, _child: None
     entries: dict[int, Entry] = field(default_factory=dict)
     images: dict[Generation, str] = field(default_factory=dict)
     _vdso: Loaded | None = None
@@ -187,6 +189,7 @@ class ProcessTable:
         parent = self.entries.get(event.ppid)
         if parent is None:
             return
+        self.on_child(event.ppid, event.pid)
         old = self.entries.get(event.pid)
         life = parent.now
         child = Life(
