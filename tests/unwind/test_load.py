@@ -43,14 +43,14 @@ def test_crash_of_the_parser_is_an_error_of_that_file(binary, cache, monkeypatch
     def crash(elf):
         os.kill(os.getpid(), signal.SIGSEGV)
 
-    monkeypatch.setattr(load, "extract", crash)
+    monkeypatch.setattr(load, "extract_both", crash)
 
     with pytest.raises(BadElf, match="signal 11"):
         load_rows(*binary, cache)
 
 
 def test_hanging_parser_is_ended(binary, cache, monkeypatch):
-    monkeypatch.setattr(load, "extract", lambda elf: signal.pause())
+    monkeypatch.setattr(load, "extract_both", lambda elf: signal.pause())
     monkeypatch.setattr(load, "TIMEOUT_SECONDS", 0.1)
 
     with pytest.raises(BadElf, match="signal 9"):
@@ -61,14 +61,14 @@ def test_refusal_comes_back_in_words(binary, cache, monkeypatch):
     def refuse(elf):
         raise BadElf("a reason")
 
-    monkeypatch.setattr(load, "extract", refuse)
+    monkeypatch.setattr(load, "extract_both", refuse)
 
     with pytest.raises(BadElf, match="a reason"):
         load_rows(*binary, cache)
 
 
 def test_memory_hunger_is_limited(binary, cache, monkeypatch):
-    monkeypatch.setattr(load, "extract", lambda elf: bytes(3 << 30))
+    monkeypatch.setattr(load, "extract_both", lambda elf: bytes(3 << 30))
 
     with pytest.raises(BadElf, match="failed"):
         load_rows(*binary, cache)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from otelagent.errors import BadElf
 from otelagent.formats.elf import EM_AARCH64, EM_X86_64, PF_X, PT_GNU_EH_FRAME
 from otelagent.unwind.cfi import add_cfi, find_debug_frame, find_eh_frame
+from otelagent.unwind.code import add_code, find_undescribed
 from otelagent.unwind.go import add_go, find_go_table
 from otelagent.unwind.landing import code_ranges as landing_code_ranges
 from otelagent.unwind.rows import RowBuilder, RowTable
@@ -22,7 +23,7 @@ from otelagent.unwind.special import MAX_CODE_BYTES, add_special
 if TYPE_CHECKING:
     from otelagent.formats.elf import ElfFile
 
-__all__ = ["RowTable", "extract", "used_elsewhere", "used_ranges"]
+__all__ = ["RowTable", "extract", "extract_both", "used_elsewhere", "used_ranges"]
 
 _USED_SECTIONS = (".eh_frame", ".debug_frame", ".gopclntab", ".gnu_debugdata", ".plt", ".plt.sec")
 _ENTRY_BYTES = 256
@@ -32,7 +33,16 @@ MIN_FUNCTIONS = 100
 
 
 def extract(elf: ElfFile) -> RowTable:
-    """Extract the unwind rows of a file.
+    """Extract the unwind rows of a file: what is described, and the rest by its code.
+
+    Raises:
+        BadElf: The headers lie, or it is not for x86-64 or arm64.
+    """
+    return extract_both(elf)[1]
+
+
+def extract_both(elf: ElfFile) -> tuple[RowTable, RowTable]:
+    """Extract what is described in a file, and that with the rows of the other code.
 
     What cannot be read is left out and named in `sources`; a file without any
     information gives an empty table.
@@ -49,7 +59,11 @@ def extract(elf: ElfFile) -> RowTable:
     if builder.fragments < MIN_FUNCTIONS and not has_go:
         _add_separate(builder, elf, sources)
     sources += add_special(builder, elf, covered=builder.fragments > MIN_FUNCTIONS)
-    return builder.finish(sources)
+    described = builder.finish(sources)
+    undescribed = find_undescribed(elf, described)
+    if not undescribed:
+        return described, described
+    return described, builder.finish([*sources, add_code(builder, elf, undescribed)])
 
 
 def _add_sections(

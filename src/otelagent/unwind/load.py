@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from otelagent.errors import BadElf
 from otelagent.unwind.cache import FORMAT_VERSION, RowCache, decode_table, encode_table
-from otelagent.unwind.extract import extract, used_elsewhere, used_ranges
+from otelagent.unwind.code import find_undescribed, read_symbols
+from otelagent.unwind.extract import extract_both, used_elsewhere, used_ranges
 from otelagent.unwind.file_id import file_id
 
 if TYPE_CHECKING:
@@ -50,6 +51,26 @@ def rows_key(source: Source, elf: ElfFile) -> bytes:
     return digest.digest()
 
 
+def code_key(source: Source, elf: ElfFile, key: bytes, described: RowTable) -> bytes:
+    """Make the cache's key of a file's rows with those of its undescribed code; `key` if none is.
+
+    Raises:
+        BadElf: A symbol table cannot be read.
+    """
+    undescribed = find_undescribed(elf, described)
+    if not undescribed:
+        return key
+    digest = hashlib.sha256(key + b"\0code\0")
+    digest.update(read_symbols(elf))
+    for each in undescribed:
+        for start, end in each.gaps:
+            digest.update(b"%d %d\0" % (start, end))
+            offset = start - each.segment.vaddr + each.segment.offset
+            for at in range(offset, offset + end - start, _HASH_PIECE):
+                digest.update(source.read_at(at, min(_HASH_PIECE, offset + end - start - at)))
+    return digest.digest()
+
+
 def load_rows(source: Source, elf: ElfFile, cache: RowCache | None) -> RowTable:
     """Get the rows of a file, from the cache or by extraction in a child process.
 
@@ -58,7 +79,11 @@ def load_rows(source: Source, elf: ElfFile, cache: RowCache | None) -> RowTable:
     """
     key = rows_key(source, elf) if cache is not None else b""
     if cache is not None and (table := cache.get(key)) is not None:
-        return table
+        full_key = code_key(source, elf, key, table)
+        if full_key == key:
+            return table
+        if (table := cache.get(full_key)) is not None:
+            return table
     result_fd = os.memfd_create("oa-rows", os.MFD_CLOEXEC)
     try:
         with warnings.catch_warnings():
@@ -67,14 +92,16 @@ def load_rows(source: Source, elf: ElfFile, cache: RowCache | None) -> RowTable:
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            _run_child(elf, cache, key, result_fd)
+            _run_child(source, elf, cache, key, result_fd)
         status = _wait(pid)
         return _read_result(result_fd, status)
     finally:
         os.close(result_fd)
 
 
-def _run_child(elf: ElfFile, cache: RowCache | None, key: bytes, result_fd: int) -> None:
+def _run_child(
+    source: Source, elf: ElfFile, cache: RowCache | None, key: bytes, result_fd: int
+) -> None:
     """Extract, hand the result over, leave. Never returns, never raises."""
     status = _FAILED
     try:
@@ -87,10 +114,12 @@ def _run_child(elf: ElfFile, cache: RowCache | None, key: bytes, result_fd: int)
         limit = in_use + MAX_CHILD_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        table = extract(elf)
+        described, table = extract_both(elf)
         _write(result_fd, encode_table(table))
         if cache is not None:
-            cache.put(key, table)
+            cache.put(key, described)
+            if table is not described:
+                cache.put(code_key(source, elf, key, described), table)
         status = _DONE
     except BadElf as err:
         with contextlib.suppress(OSError):

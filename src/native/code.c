@@ -1,0 +1,382 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Code without call frame information: where functions begin, and rows from what
+ * code_flow.c finds out about each.
+ */
+#include "code.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cfi.h"
+#include "code_flow.h"
+
+enum {
+	SYMBOL_BYTES = 24, /* Elf64_Sym */
+	STT_FUNC = 2,
+	STT_GNU_IFUNC = 10,
+	ALIGNMENT = 16, /* of functions whose address is taken */
+	MAX_STARTS = 1 << 22,
+	ROUNDS = 2, /* in which functions learn of one another */
+	CALLED = 1, /* in a start's lowest bit: somebody calls it */
+};
+
+/* Where functions begin: offset << 1 | CALLED, sorted in the end. */
+struct starts {
+	u64 *items;
+	u64 count;
+	u64 sorted; /* of them, from the first on */
+	u64 capacity;
+};
+
+static int add_start(struct starts *starts, u64 offset, u32 called)
+{
+	u64 capacity = starts->capacity * 2 + 1024;
+	u64 *bigger;
+
+	if (starts->count >= MAX_STARTS)
+		return 0;
+	if (starts->count == starts->capacity) {
+		bigger = realloc(starts->items, capacity * sizeof(*bigger));
+		if (!bigger)
+			return -ENOMEM;
+		starts->items = bigger;
+		starts->capacity = capacity;
+	}
+	starts->items[starts->count++] = offset << 1 | called;
+	return 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Sort and let only one remain of each offset. */
+static void sort_starts(struct starts *starts)
+{
+	u64 i, n = 0;
+
+	if (!starts->count)
+		return;
+	qsort(starts->items, starts->count, sizeof(*starts->items), compare);
+	for (i = 1; i < starts->count; i++)
+		if (starts->items[i] >> 1 == starts->items[n] >> 1)
+			starts->items[n] |= starts->items[i] & CALLED;
+		else
+			starts->items[++n] = starts->items[i];
+	starts->count = starts->sorted = n + 1;
+}
+
+/* The first start at or behind an offset. */
+static u64 find_start(const struct starts *starts, u64 offset)
+{
+	u64 low = 0, high = starts->sorted, middle;
+
+	while (low < high) {
+		middle = low + (high - low) / 2;
+		if (starts->items[middle] >> 1 < offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static int add_symbols(struct starts *starts, const struct oa_code *code)
+{
+	u64 i, value;
+	const u8 *symbol;
+	u16 section;
+
+	for (i = 0; i < code->symbol_count; i++) {
+		symbol = code->symbols + i * SYMBOL_BYTES;
+		memcpy(&section, symbol + 6, sizeof(section));
+		memcpy(&value, symbol + 8, sizeof(value));
+		if (!section || ((symbol[4] & 15) != STT_FUNC && (symbol[4] & 15) != STT_GNU_IFUNC))
+			continue;
+		if (value < code->addr || value - code->addr >= code->size)
+			continue;
+		if (add_start(starts, value - code->addr, 0))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Read a gap as it comes and note what is called; decoding falls into step again
+ * soon after data, and at every start that is known.
+ */
+static int add_called(struct starts *starts, const struct oa_code *code, u64 at, u64 end)
+{
+	u64 known = starts->sorted, i = find_start(starts, at), target;
+	struct oa_insn insn;
+
+	while (at < end) {
+		while (i < known && starts->items[i] >> 1 <= at)
+			i++;
+		oa_x86_decode(code->data + at, end - at, &insn);
+		if (i < known && at + insn.length > starts->items[i] >> 1) {
+			at = starts->items[i] >> 1;
+			continue;
+		}
+		at += insn.length;
+		target = at + (u64)(s64)insn.value;
+		if (target >= code->size)
+			continue;
+		if (insn.kind == OA_INSN_CALL && insn.value && add_start(starts, target, CALLED))
+			return -ENOMEM;
+		if (insn.kind == OA_INSN_ADDRESS && !((code->addr + target) % ALIGNMENT) &&
+		    add_start(starts, target, 0))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Everything that is needed to go over the code once. */
+struct pass {
+	const struct oa_code *code;
+	struct starts *starts;
+	struct starts silent; /* addresses of functions that do not return */
+	struct oa_flow flow;
+	struct oa_rows *rows; /* NULL: nothing is written yet */
+	u64 first; /* offset of the gap */
+	int only_calls; /* look for starts only */
+	struct oa_code_stats *stats;
+};
+
+static u32 rule_of(struct oa_rows *rows, const struct oa_flow_state *state)
+{
+	struct oa_rule rule = {
+		.cfa_kind = OA_CFA_REG,
+		.ra_kind = OA_REG_CFA,
+		.ra_offset = -8,
+		.bx_kind = OA_REG_UNDEFINED,
+	};
+
+	/* Where rbp points to where the caller's is kept, it is a frame pointer. */
+	if (state->bp != OA_FLOW_UNKNOWN &&
+	    (state->bp == state->saved || state->sp == OA_FLOW_UNKNOWN)) {
+		rule.cfa_reg = OA_X86_RBP;
+		rule.cfa_offset = state->bp;
+	} else if (state->sp != OA_FLOW_UNKNOWN) {
+		rule.cfa_reg = OA_X86_RSP;
+		rule.cfa_offset = state->sp;
+	} else {
+		return OA_ROW_NONE;
+	}
+	if (state->saved == OA_FLOW_UNKNOWN) {
+		rule.fp_kind = OA_REG_UNDEFINED;
+	} else if (state->saved) {
+		rule.fp_kind = OA_REG_CFA;
+		rule.fp_offset = -state->saved;
+	}
+	return oa_rows_rule(rows, &rule);
+}
+
+/* Write the rows of the function in steps [base, end). */
+static int emit(struct pass *pass, u32 end)
+{
+	const struct oa_flow *flow = &pass->flow;
+	struct oa_code_stats *stats = pass->stats;
+	struct oa_rows *rows = pass->rows;
+	u64 offset = flow->addr - pass->code->addr - pass->first;
+	u32 i, index = OA_ROW_NONE;
+
+	stats->functions++;
+	stats->wrong += flow->is_wrong != 0;
+	for (i = flow->base; i < end; i++) {
+		const struct oa_flow_step *step = &flow->steps[i];
+
+		if (step->flags & OA_FLOW_REACHED && !flow->is_wrong)
+			index = rule_of(rows, &step->state);
+		else
+			index = OA_ROW_NONE;
+		if (!(step->flags & OA_FLOW_REACHED) && step->insn.is_padding) {
+			stats->padding += step->insn.length;
+		} else {
+			stats->bytes += step->insn.length;
+			stats->known += index == OA_ROW_NONE ? 0 : step->insn.length;
+		}
+		if (oa_rows_put(rows, offset + step->offset, index))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Follow the functions of a window. */
+static int take_window(struct pass *pass, u64 start, u64 end, u32 known)
+{
+	const struct oa_code *code = pass->code;
+	struct oa_flow *flow = &pass->flow;
+	u32 base = 0, next;
+
+	if (oa_flow_open(flow, code->data + start, code->addr + start, (u32)(end - start)))
+		return -ENOMEM;
+	while (base < flow->count) {
+		next = oa_flow_follow(flow, base, known);
+		if (!next)
+			return -ENOMEM;
+		if (pass->rows && emit(pass, next))
+			return -ENOMEM;
+		if (!pass->rows && known == OA_FLOW_CALLED && !flow->returns && !flow->is_wrong &&
+		    add_start(&pass->silent, flow->addr + flow->steps[base].offset, 0))
+			return -ENOMEM;
+		base = next;
+		known = OA_FLOW_GUESS;
+	}
+	return 0;
+}
+
+/* Go over [start, end), an offset range, from one start that is known to the next. */
+static int take_gap(struct pass *pass, u64 start, u64 end)
+{
+	const struct starts *starts = pass->starts;
+	u64 stop, i = find_start(starts, start);
+	u32 known = OA_FLOW_GUESS;
+
+	while (start < end) {
+		while (i < starts->count && starts->items[i] >> 1 <= start)
+			known = starts->items[i++] & CALLED ? OA_FLOW_CALLED : OA_FLOW_NAMED;
+		stop = i < starts->count ? starts->items[i] >> 1 : end;
+		stop = stop < end ? stop : end;
+		if (stop - start > OA_CODE_MAX_WINDOW)
+			stop = start + OA_CODE_MAX_WINDOW;
+		if (take_window(pass, start, stop, known))
+			return -ENOMEM;
+		known = OA_FLOW_GUESS;
+		start = stop;
+	}
+	return 0;
+}
+
+static int take_gaps(struct pass *pass)
+{
+	const struct oa_code *code = pass->code;
+	u64 i, start, end;
+
+	for (i = 0; i < code->gap_count; i++) {
+		start = code->gaps[i].start;
+		end = code->gaps[i].end;
+		start = start > code->addr ? start - code->addr : 0;
+		end = end > code->addr ? end - code->addr : 0;
+		end = end < code->size ? end : code->size;
+		if (start >= end)
+			continue;
+		if (pass->rows &&
+		    oa_rows_begin(pass->rows, code->addr + start, end - start, code->rank) < 0)
+			return -ENOMEM;
+		pass->first = start;
+		if (pass->only_calls ? add_called(pass->starts, code, start, end)
+				     : take_gap(pass, start, end))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int compare_exits(const void *a, const void *b)
+{
+	const struct oa_flow_exit *x = a, *y = b;
+
+	return x->target < y->target ? -1 : x->target > y->target;
+}
+
+/* Use what a pass has found out about the functions as a whole for the next one. */
+static void learn(struct pass *pass, struct oa_flow_exit **seeds, u64 **silent)
+{
+	struct oa_flow *flow = &pass->flow;
+	u64 i;
+
+	free(*seeds);
+	free(*silent);
+	*seeds = flow->exits;
+	*silent = pass->silent.items;
+	for (i = 0; i < pass->silent.count; i++)
+		pass->silent.items[i] >>= 1;
+	if (flow->exit_count)
+		qsort(*seeds, flow->exit_count, sizeof(**seeds), compare_exits);
+	if (pass->silent.count)
+		qsort(*silent, pass->silent.count, sizeof(**silent), compare);
+	flow->seeds = *seeds;
+	flow->seed_count = flow->exit_count;
+	flow->silent = *silent;
+	flow->silent_count = pass->silent.count;
+	flow->exits = NULL;
+	flow->exit_count = flow->exit_capacity = 0;
+	memset(&pass->silent, 0, sizeof(pass->silent));
+}
+
+static int find_starts(struct pass *pass)
+{
+	struct starts *starts = pass->starts;
+	int err = add_symbols(starts, pass->code);
+
+	sort_starts(starts);
+	pass->only_calls = 1;
+	if (!err)
+		err = take_gaps(pass);
+	pass->only_calls = 0;
+	sort_starts(starts);
+	return err;
+}
+
+int oa_code_rows(struct oa_rows *rows, const struct oa_code *code, struct oa_code_stats *stats)
+{
+	struct starts starts = {0};
+	struct pass pass = {.code = code, .starts = &starts, .stats = stats};
+	struct oa_flow_exit *seeds = NULL;
+	u64 *silent = NULL;
+	int err, round;
+
+	if (code->machine != OA_MACHINE_X86_64 || !code->size)
+		return 0;
+	err = find_starts(&pass);
+	for (round = 0; round < ROUNDS && !err; round++) {
+		err = take_gaps(&pass);
+		learn(&pass, &seeds, &silent);
+	}
+	pass.rows = rows;
+	if (!err)
+		err = take_gaps(&pass);
+	free(seeds);
+	free(silent);
+	free(starts.items);
+	oa_flow_free(&pass.flow);
+	return err;
+}
+
+u64 oa_code_gaps(const struct oa_rows_table *table, u64 start, u64 end, struct oa_range *gaps,
+		 u64 capacity)
+{
+	u64 at = start, addr, next, count = 0;
+	u32 i, j;
+
+	for (i = 0; i < table->page_count; i++) {
+		const struct oa_page_entry *page = &table->pages[i];
+		const u32 *rows = table->rows + page->first;
+		u64 base = (u64)page->page << OA_PAGE_BITS;
+
+		for (j = 0; j < page->count; j++) {
+			addr = base + (rows[j] & 0xffff);
+			next = base + (j + 1 < page->count ? rows[j + 1] & 0xffff : 0x10000);
+			if (rows[j] >> 16 == OA_ROW_NONE || next <= at)
+				continue;
+			if (addr >= end)
+				break;
+			if (addr > at + OA_CODE_MIN_GAP) {
+				if (count < capacity)
+					gaps[count] = (struct oa_range){at, addr};
+				count++;
+			}
+			at = next;
+		}
+	}
+	if (at < end) {
+		if (count < capacity)
+			gaps[count] = (struct oa_range){at, end};
+		count++;
+	}
+	return count;
+}

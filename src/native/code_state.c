@@ -1,0 +1,147 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What instructions do to the state that holds before them, and joining two states. */
+#include "code_flow.h"
+
+enum {
+	RSP = 4,
+	RBP = 5,
+	ANCHOR_STEPS = 16,
+	MAX_FRAME = 1 << 24, /* bytes; beyond, it is nonsense */
+};
+
+int oa_flow_is_same(const struct oa_flow_state *a, const struct oa_flow_state *b)
+{
+	return a->sp == b->sp && a->bp == b->bp && a->saved == b->saved;
+}
+
+int oa_flow_join(struct oa_flow_state *state, const struct oa_flow_state *other)
+{
+	if (state->saved != other->saved)
+		return 0;
+	if (state->sp != other->sp) /* stack of varying size */
+		state->sp = OA_FLOW_UNKNOWN;
+	if (state->bp != other->bp) /* not used as frame pointer */
+		state->bp = OA_FLOW_UNKNOWN;
+	return state->sp != OA_FLOW_UNKNOWN || state->bp != OA_FLOW_UNKNOWN;
+}
+
+/* V8's handlers give their frame back piece by piece (`mov (%rbp),%rbp; add $N,%rsp;
+ * jmp *%rcx`), behind calls that took arguments off the stack. So the stack
+ * pointer is told by how it must be in the end.
+ */
+static void anchor(const struct oa_flow *flow, u32 index, struct oa_flow_state *state)
+{
+	s64 sum = 0;
+	u32 i;
+
+	for (i = index; i < flow->count && i < index + ANCHOR_STEPS; i++) {
+		const struct oa_insn *insn = &flow->steps[i].insn;
+
+		if (insn->kind == OA_INSN_ADD_SP)
+			sum += insn->value;
+		else if (insn->kind == OA_INSN_JUMP_INDIRECT || insn->kind == OA_INSN_RETURN)
+			break;
+		else if (insn->kind != OA_INSN_OTHER)
+			return;
+	}
+	if (i < flow->count && i < index + ANCHOR_STEPS && sum >= 0 && sum < MAX_FRAME)
+		state->sp = (s32)(8 + sum);
+}
+
+static void move_sp(struct oa_flow_state *state, s64 bytes)
+{
+	s64 sp = (s64)state->sp - bytes;
+
+	if (state->sp == OA_FLOW_UNKNOWN)
+		return;
+	state->sp = (s32)sp;
+	if (sp < 8 || sp > MAX_FRAME) /* also where the return address is taken off (vfork) */
+		state->sp = OA_FLOW_UNKNOWN;
+}
+
+/* The slot at *(reg + value), as a distance from the CFA; 0 if it is not known. */
+static s32 slot_at(const struct oa_flow_state *state, u8 reg, s32 value)
+{
+	s32 from = reg == RSP ? state->sp : state->bp;
+	s64 slot = (s64)from - value;
+
+	return from == OA_FLOW_UNKNOWN || slot <= 8 || slot > MAX_FRAME ? 0 : (s32)slot;
+}
+
+static void pop_bp(struct oa_flow_state *state)
+{
+	if (!state->saved || state->saved == OA_FLOW_UNKNOWN)
+		state->saved = OA_FLOW_UNKNOWN;
+	else if (state->sp == state->saved)
+		state->saved = 0;
+	state->bp = OA_FLOW_UNKNOWN;
+}
+
+static void lose_bp(struct oa_flow_state *state)
+{
+	state->bp = OA_FLOW_UNKNOWN;
+	if (!state->saved)
+		state->saved = OA_FLOW_UNKNOWN;
+}
+
+void oa_flow_apply(struct oa_flow *flow, u32 index, struct oa_flow_state *state)
+{
+	const struct oa_insn *insn = &flow->steps[index].insn;
+	s32 slot;
+
+	switch (insn->kind) {
+	case OA_INSN_PUSH:
+		move_sp(state, -8);
+		if (insn->reg == RBP && !state->saved && state->sp != OA_FLOW_UNKNOWN)
+			state->saved = state->sp;
+		return;
+	case OA_INSN_POP:
+		if (insn->reg == RBP)
+			pop_bp(state);
+		move_sp(state, 8);
+		return;
+	case OA_INSN_ADD_SP:
+		move_sp(state, insn->value);
+		return;
+	case OA_INSN_SP_TO_BP:
+		lose_bp(state);
+		if (state->sp != OA_FLOW_UNKNOWN && (s64)state->sp - insn->value > 0) {
+			state->bp = state->sp - insn->value;
+			flow->has_frame |= state->bp == 16 && state->saved == 16;
+		}
+		return;
+	case OA_INSN_BP_TO_SP:
+	case OA_INSN_LEAVE:
+		state->sp = OA_FLOW_UNKNOWN;
+		if (state->bp != OA_FLOW_UNKNOWN && (s64)state->bp - insn->value > 0)
+			state->sp = state->bp - insn->value;
+		if (insn->kind == OA_INSN_LEAVE) {
+			pop_bp(state);
+			move_sp(state, 8);
+		}
+		return;
+	case OA_INSN_LOAD_BP:
+		slot = slot_at(state, insn->reg, insn->value);
+		if (slot && slot == state->saved) {
+			state->saved = 0;
+			state->bp = OA_FLOW_UNKNOWN;
+			if (insn->reg == RBP)
+				anchor(flow, index + 1, state);
+		} else {
+			lose_bp(state);
+		}
+		return;
+	case OA_INSN_STORE_BP:
+		slot = slot_at(state, insn->reg, insn->value);
+		if (slot && !state->saved)
+			state->saved = slot;
+		return;
+	case OA_INSN_LOSE_SP:
+		state->sp = OA_FLOW_UNKNOWN;
+		return;
+	case OA_INSN_LOSE_BP:
+		lose_bp(state);
+		return;
+	}
+}

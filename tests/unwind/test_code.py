@@ -1,0 +1,232 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from otelagent._native import ffi, lib
+from otelagent.abi import _generated as abi
+from otelagent.formats.elf import EM_AARCH64, EM_X86_64, BytesSource, ElfFile, Section
+from otelagent.unwind.cache import RowCache
+from otelagent.unwind.describe import describe_row
+from otelagent.unwind.extract import extract, extract_both
+from otelagent.unwind.load import code_key, load_rows, rows_key
+from tests.unwind.derived import compare, derive, described
+
+WORKLOAD = Path(__file__).parents[2] / "integration" / "workloads" / "c" / "stacks.c"
+LIBC = Path("/lib/x86_64-linux-gnu/libc.so.6")
+MUSL = Path("/usr/lib/x86_64-linux-musl/libc.so")
+OTHER = lib.OA_INSN_OTHER
+
+
+def decode(text):
+    insn = ffi.new("struct oa_insn *")
+    code = bytes.fromhex(text)
+    lib.oa_x86_decode(code, len(code), insn)
+    return insn
+
+
+def build(tmp_path, *flags):
+    compiler = flags[0]
+    if not shutil.which(compiler):
+        pytest.skip(f"needs {compiler}")
+    out = tmp_path / "program"
+    command = [*flags, "-pthread", str(WORKLOAD), "-o", str(out), "-lm", "-ldl"]
+    subprocess.run(command, check=True)
+    elf = ElfFile(BytesSource(out.read_bytes()))
+    if elf.machine != EM_X86_64:
+        pytest.skip("x86-64 only")
+    return elf
+
+
+def rows_of(hex_code, symbols=b"", machine=EM_X86_64):
+    """Rows of made-up code at 0x1000."""
+    code = bytes.fromhex(hex_code)
+    text = Section(1, ".text", 1, 6, 0x1000, 0, len(code), 0, 0, 0)
+    table, stats = derive(None, text, code, symbols, machine)
+    return [describe_row(table, 0x1000 + at, EM_X86_64) for at in range(len(code))], stats
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "length", "reg", "value"),
+    [
+        ("55", lib.OA_INSN_PUSH, 1, 5, 0),
+        ("4157", lib.OA_INSN_PUSH, 2, 15, 0),
+        ("6a10", lib.OA_INSN_PUSH, 2, lib.OA_INSN_NO_REG, 0),
+        ("5d", lib.OA_INSN_POP, 1, 5, 0),
+        ("4889e5", lib.OA_INSN_SP_TO_BP, 3, 5, 0),
+        ("488bec", lib.OA_INSN_SP_TO_BP, 3, 5, 0),
+        ("488d6c2440", lib.OA_INSN_SP_TO_BP, 5, 5, 0x40),
+        ("488be5", lib.OA_INSN_BP_TO_SP, 3, 4, 0),
+        ("488d65d8", lib.OA_INSN_BP_TO_SP, 4, 4, -0x28),
+        ("4883ec28", lib.OA_INSN_ADD_SP, 4, 4, -0x28),
+        ("4881c408010000", lib.OA_INSN_ADD_SP, 7, 4, 0x108),
+        ("488d642418", lib.OA_INSN_ADD_SP, 5, 4, 0x18),
+        ("4883e4e0", lib.OA_INSN_LOSE_SP, 4, 0, 0),
+        ("4c89e4", lib.OA_INSN_LOSE_SP, 3, 0, 0),
+        ("4889fd", lib.OA_INSN_LOSE_BP, 3, 0, 0),
+        ("31ed", lib.OA_INSN_LOSE_BP, 2, 0, 0),
+        ("bd01000000", lib.OA_INSN_LOSE_BP, 5, 0, 0),
+        ("488b6d00", lib.OA_INSN_LOAD_BP, 4, 5, 0),
+        ("48896c2418", lib.OA_INSN_STORE_BP, 5, 4, 0x18),
+        ("4883fd07", OTHER, 4, 0, 0),  # cmp $7,%rbp
+        ("4885ed", OTHER, 3, 0, 0),  # test %rbp,%rbp
+        ("66480f6ecd", OTHER, 5, 0, 0),  # movq %rbp,%xmm1
+        ("66480f7ecd", lib.OA_INSN_LOSE_BP, 5, 0, 0),  # movq %xmm1,%rbp
+        ("c5f9fec5", OTHER, 4, 0, 0),  # vpaddd: xmm0, not rax
+        ("c462c8f2ed", OTHER, 5, 0, 0),  # andn into r13
+        ("c4e2c8f2ed", lib.OA_INSN_LOSE_BP, 5, 0, 0),  # andn into rbp
+        ("c9", lib.OA_INSN_LEAVE, 1, 0, 0),
+        ("f3c3", lib.OA_INSN_RETURN, 2, 0, 0),
+        ("3effe0", lib.OA_INSN_JUMP_INDIRECT, 3, lib.OA_INSN_NO_REG, 0),
+        ("e8fbffffff", lib.OA_INSN_CALL, 5, 0, -5),
+        ("0f8500010000", lib.OA_INSN_BRANCH, 6, 0, 256),
+        ("0f0b", lib.OA_INSN_STOP, 2, 0, 0),
+        ("06", lib.OA_INSN_BAD, 1, 0, 0),
+        ("e8fbff", lib.OA_INSN_BAD, 1, 0, 0),  # cut off
+    ],
+)
+def test_effect_of_an_instruction(code, kind, length, reg, value):
+    insn = decode(code)
+
+    assert (insn.kind, insn.length) == (kind, length)
+    if kind not in (OTHER, lib.OA_INSN_BAD):
+        assert (insn.reg, insn.value) == (reg, value)
+
+
+@pytest.mark.parametrize("library", [LIBC, MUSL])
+def test_lengths_are_objdumps(library):
+    """Every instruction of 256 KiB of a real library is as long as objdump says."""
+    if not library.exists() or not shutil.which("objdump"):
+        pytest.skip("needs the library and objdump")
+    elf = ElfFile(BytesSource(library.read_bytes()))
+    text = elf.section(".text")
+    middle = text.addr + min(text.size, 1 << 19) // 2
+    bounds = [f"--start-address={middle}", f"--stop-address={middle + (1 << 18)}"]
+    command = ["objdump", "-d", "--no-show-raw-insn", "-w", *bounds, str(library)]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = [line.split(":\t") for line in listing.splitlines() if ":\t" in line]
+    starts = [int(addr, 16) for addr, _ in lines]
+    code, insn = elf.section_data(text), ffi.new("struct oa_insn *")
+    buffer = ffi.from_buffer("uint8_t[]", code)
+    wrong = []
+    for (_, words), start, end in zip(lines, starts, starts[1:], strict=False):
+        at = start - text.addr
+        lib.oa_x86_decode(buffer + at, len(code) - at, insn)
+        # objdump joins fwait with what follows, and shows what it cannot read as data
+        if insn.length != end - start and code[at] != 0x9B and "(bad)" not in words:
+            wrong.append((hex(start), words, insn.length))
+    assert len(starts) > 1000
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("gcc", "-O2"),
+        ("gcc", "-Os"),
+        ("gcc", "-O2", "-fno-omit-frame-pointer"),
+        ("gcc", "-O0"),
+        ("clang", "-O2"),
+        ("clang", "-O2", "-fno-omit-frame-pointer"),
+    ],
+)
+def test_rows_are_those_of_the_compiler(flags, tmp_path):
+    """Nothing that is derived from code differs from what the compiler says about it."""
+    elf = build(tmp_path, *flags)
+    ours, stats = derive(elf, elf.section(".text"))
+
+    count, differing = compare(ours, described(elf))
+
+    assert differing == []
+    assert count["same"] > 3 * count["other"]
+    assert stats.known > 0.9 * stats.bytes  # all but a stack that is realigned by a register
+    assert stats.wrong <= 0.05 * stats.functions
+
+
+def test_rows_of_a_whole_c_library_are_right():
+    """In glibc, which has tables, cold parts, hand-made code; 484 bytes of its CFI are wrong."""
+    if not LIBC.exists():
+        pytest.skip("needs glibc for x86-64")
+    elf = ElfFile(BytesSource(LIBC.read_bytes()))
+    ours, _ = derive(elf, elf.section(".text"))
+
+    count, differing = compare(ours, described(elf))
+
+    assert count["different"] <= 0.0005 * count["same"], differing[:20]
+    assert count["same"] > 0.9 * sum(count.values())
+
+
+def test_a_program_without_information_gets_rows(tmp_path):
+    flags = ("-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
+    elf = build(tmp_path, "gcc", "-O2", *flags)
+
+    before, after = extract_both(elf)
+
+    burn = elf.find_symbols("burn")["burn"].value
+    assert before.find(burn) == abi.Row.NONE
+    assert describe_row(after, burn, elf.machine) == "CFA = rsp+8; rbp same; return at CFA-8"
+    assert any("by their instructions" in source for source in after.sources)
+
+
+def test_frame_of_a_simple_function():
+    rows, _ = rows_of("55 4889e5 53 50 5e 5b 5d c3".replace(" ", ""))
+
+    assert rows[0] == "CFA = rsp+8; rbp same; return at CFA-8"
+    assert rows[1] == "CFA = rsp+16; rbp at CFA-16; return at CFA-8"
+    assert rows[4] == rows[7] == "CFA = rbp+16; rbp at CFA-16; return at CFA-8"
+    assert rows[9] == rows[0]  # the return
+
+
+def test_contradiction_gets_no_rows():
+    """A branch over a push: the return finds two states of the stack."""
+    rows, stats = rows_of("85c0 7401 53 c3".replace(" ", ""))
+
+    assert stats.wrong == 1
+    assert not any("CFA" in row for row in rows)
+
+
+def test_what_follows_a_call_that_does_not_return_keeps_its_own_state():
+    """push; test; je 1f; pop; ret; 1: push; call; …; then another function's push at 0x1010."""
+    code = "53 85c0 7402 5b c3 50 e800010000 90 90 90 53 5b c3".replace(" ", "")
+    rows, stats = rows_of(code)
+
+    assert stats.wrong == 0
+    assert rows[0x10] == "CFA = rsp+8; rbp same; return at CFA-8"
+
+
+def test_no_rows_for_other_machines():
+    rows, stats = rows_of("5589c3", machine=EM_AARCH64)
+
+    assert stats.functions == 0
+    assert not any("CFA" in row for row in rows)
+
+
+def test_changed_code_is_another_cache_entry(tmp_path):
+    """Two files with the same information but other code do not share rows."""
+    flags = ("-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
+    elf = build(tmp_path, "gcc", "-O2", *flags)
+    data = bytearray(elf.source.read_at(0, elf.source.size))
+    burn = elf.offset_of(elf.find_symbols("burn")["burn"].value)
+    data[burn] ^= 1
+    changed = ElfFile(BytesSource(bytes(data)))
+    table = extract_both(elf)[0]
+    key = b"the same"
+
+    assert code_key(elf.source, elf, key, table) == code_key(elf.source, elf, key, table)
+    assert code_key(elf.source, elf, key, table) != code_key(changed.source, changed, key, table)
+
+
+def test_cache_gives_rows_of_code_too(tmp_path):
+    elf = build(tmp_path, "gcc", "-O2", "-fno-asynchronous-unwind-tables")
+    cache = RowCache(tmp_path / "cache")
+
+    first = load_rows(elf.source, elf, cache)
+    entries = list((tmp_path / "cache").glob("*.rows"))
+    again = load_rows(elf.source, elf, cache)
+
+    assert first == again == extract(elf)
+    assert len(entries) == 2
+    assert cache.get(rows_key(elf.source, elf)) != first
