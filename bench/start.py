@@ -33,8 +33,10 @@ def print_first(pids: tuple[int, ...], born_ns: int) -> None:
     profiler = Profiler(Options(frequency_hz=rate, pids=pids, everything=not pids))
     profiler.start()
     deadline = time.monotonic() + PATIENCE_S
-    while not profiler.collector.tally.complete and time.monotonic() < deadline:
+    while not profiler.collector.tally_now().complete and time.monotonic() < deadline:
         time.sleep(0.002)
+        if hasattr(profiler, "flush"):  # an older tree has not
+            profiler.flush()
     first_ns = time.monotonic_ns()
     cpu_s = time.process_time()
     profiler.stop()

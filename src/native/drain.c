@@ -10,7 +10,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* One batch is bounded by these; memory that is not used is not touched. */
+/* One batch, and the samples that wait, are bounded by these; memory that is not used is not
+ * touched.
+ */
 enum {
 	MAX_SAMPLES = 32768,
 	MAX_GROUPS = 16384,
@@ -33,9 +35,12 @@ struct oa_ring {
 	void *producer_pages; /* then the data, twice */
 	u64 page_bytes;
 	/* The batch under construction. */
-	struct oa_group *groups;
 	struct oa_record_ref *records;
 	u8 *copies;
+	/* Samples that were not taken yet. */
+	u32 group_count;
+	u32 sample_count;
+	struct oa_group *groups;
 	u64 *sample_times;
 	u32 *sample_groups;
 	u64 *times;
@@ -155,7 +160,7 @@ static int is_in(const struct oa_group *group, const struct oa_sample *sample)
 }
 
 /* The index is at most half full, so there is always a free slot. */
-static u32 find_group(struct oa_ring *ring, struct oa_batch *batch, const struct oa_sample *sample)
+static u32 find_group(struct oa_ring *ring, const struct oa_sample *sample)
 {
 	u32 slot = slot_of(sample);
 	struct oa_group *group;
@@ -165,28 +170,27 @@ static u32 find_group(struct oa_ring *ring, struct oa_batch *batch, const struct
 			return ring->index[slot] - 1;
 		slot = (slot + 1) & (INDEX_SLOTS - 1);
 	}
-	group = &ring->groups[batch->group_count];
+	group = &ring->groups[ring->group_count];
 	memset(group, 0, sizeof(*group));
 	group->hash = sample->hash;
 	group->pid = sample->pid;
 	group->tid = sample->tid;
 	memcpy(group->comm, sample->comm, sizeof(group->comm));
-	ring->index[slot] = ++batch->group_count;
-	return batch->group_count - 1;
+	ring->index[slot] = ++ring->group_count;
+	return ring->group_count - 1;
 }
 
-static void count_sample(struct oa_ring *ring, struct oa_batch *batch,
-			 const struct oa_sample *sample)
+static void count_sample(struct oa_ring *ring, const struct oa_sample *sample)
 {
-	u32 number = find_group(ring, batch, sample);
+	u32 number = find_group(ring, sample);
 	struct oa_group *group = &ring->groups[number];
 
 	group->count++;
 	group->weight += sample->weight;
 	group->flags |= sample->flags;
-	ring->sample_times[batch->sample_count] = sample->time_ns;
-	ring->sample_groups[batch->sample_count] = number;
-	batch->sample_count++;
+	ring->sample_times[ring->sample_count] = sample->time_ns;
+	ring->sample_groups[ring->sample_count] = number;
+	ring->sample_count++;
 }
 
 static void keep_record(struct oa_ring *ring, struct oa_batch *batch, const u8 *data, u32 bytes,
@@ -249,41 +253,44 @@ static void take_record(struct oa_ring *ring, struct oa_batch *batch, const u8 *
 		return;
 	}
 	if (kind == OA_RECORD_SAMPLE || kind == OA_RECORD_TRACE)
-		count_sample(ring, batch, (const struct oa_sample *)data);
+		count_sample(ring, (const struct oa_sample *)data);
 	if (kind != OA_RECORD_SAMPLE)
 		keep_record(ring, batch, data, bytes, kind);
 }
 
-static int has_room(const struct oa_batch *batch, u32 bytes)
+static int has_room(const struct oa_ring *ring, const struct oa_batch *batch, u32 bytes)
 {
-	return batch->sample_count < MAX_SAMPLES && batch->group_count < MAX_GROUPS &&
+	return ring->sample_count < MAX_SAMPLES && ring->group_count < MAX_GROUPS &&
 	       batch->record_count < MAX_RECORDS && bytes <= MAX_DATA - 8 &&
 	       batch->data_bytes <= MAX_DATA - 8 - bytes;
 }
 
 /* Put each group's times in one piece, in the order of the ring. */
-static void sort_times(struct oa_ring *ring, struct oa_batch *batch)
+static void sort_times(struct oa_ring *ring)
 {
 	u32 first = 0;
 
-	for (u32 i = 0; i < batch->group_count; i++) {
+	for (u32 i = 0; i < ring->group_count; i++) {
 		ring->groups[i].first = first;
 		first += ring->groups[i].count;
 	}
-	for (u32 i = 0; i < batch->sample_count; i++)
+	for (u32 i = 0; i < ring->sample_count; i++)
 		ring->times[ring->groups[ring->sample_groups[i]].first++] = ring->sample_times[i];
-	for (u32 i = 0; i < batch->group_count; i++)
+	for (u32 i = 0; i < ring->group_count; i++)
 		ring->groups[i].first -= ring->groups[i].count;
 }
 
-static void begin_batch(struct oa_ring *ring, struct oa_batch *batch)
+void oa_take_groups(struct oa_ring *ring, struct oa_groups *out)
 {
-	memset(batch, 0, sizeof(*batch));
-	memset(ring->index, 0, INDEX_SLOTS * sizeof(*ring->index));
-	batch->groups = ring->groups;
-	batch->times = ring->times;
-	batch->records = ring->records;
-	batch->data = ring->copies;
+	sort_times(ring);
+	out->groups = ring->groups;
+	out->times = ring->times;
+	out->group_count = ring->group_count;
+	out->sample_count = ring->sample_count;
+	if (ring->group_count)
+		memset(ring->index, 0, INDEX_SLOTS * sizeof(*ring->index));
+	ring->group_count = 0;
+	ring->sample_count = 0;
 }
 
 void oa_drain(struct oa_ring *ring, struct oa_batch *batch)
@@ -292,7 +299,9 @@ void oa_drain(struct oa_ring *ring, struct oa_batch *batch)
 	u64 began = position;
 	u64 end;
 
-	begin_batch(ring, batch);
+	memset(batch, 0, sizeof(*batch));
+	batch->records = ring->records;
+	batch->data = ring->copies;
 	end = __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE);
 	/* No more than one round: `end` is read once, so a busy producer cannot keep us here. */
 	while (position < end) {
@@ -311,7 +320,7 @@ void oa_drain(struct oa_ring *ring, struct oa_batch *batch)
 		}
 		if (word & BPF_RINGBUF_DISCARD_BIT) {
 			batch->discarded++;
-		} else if (!has_room(batch, bytes)) {
+		} else if (!has_room(ring, batch, bytes)) {
 			batch->more = 1;
 			break;
 		} else {
@@ -322,5 +331,4 @@ void oa_drain(struct oa_ring *ring, struct oa_batch *batch)
 	}
 	__atomic_store_n(ring->consumer, position, __ATOMIC_RELEASE);
 	batch->consumed_bytes = position - began;
-	sort_times(ring, batch);
 }

@@ -4,13 +4,17 @@
 
 #include <errno.h>
 #include <linux/perf_event.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "perf_records.h"
 
 enum {
 	MAX_EVENTS = 8192,
@@ -38,6 +42,9 @@ struct oa_sideband {
 	u32 count;
 	int has_ksymbol;
 	u8 *wanted; /* a bit per pid; NULL: all are */
+	u32 malformed; /* not told yet */
+	int epoll; /* of the buffers' events, and of `wake_fd` */
+	int wake_fd;
 	struct oa_event *events;
 	char *names;
 	u8 record[MAX_RECORD];
@@ -51,7 +58,9 @@ struct oa_sideband *oa_sideband_new(void)
 		return NULL;
 	sideband->events = malloc(sizeof(*sideband->events) * MAX_EVENTS);
 	sideband->names = malloc(MAX_NAMES);
-	if (sideband->events && sideband->names)
+	sideband->epoll = epoll_create1(EPOLL_CLOEXEC);
+	sideband->wake_fd = -1;
+	if (sideband->events && sideband->names && sideband->epoll >= 0)
 		return sideband;
 	oa_sideband_close(sideband);
 	return NULL;
@@ -71,6 +80,8 @@ void oa_sideband_close(struct oa_sideband *sideband)
 		return;
 	for (u32 i = 0; i < sideband->count; i++)
 		close_buffer(&sideband->buffers[i]);
+	if (sideband->epoll >= 0)
+		close(sideband->epoll);
 	free(sideband->buffers);
 	free(sideband->wanted);
 	free(sideband->events);
@@ -117,10 +128,19 @@ static struct buffer *add_buffer(struct oa_sideband *sideband)
 	return &grown[sideband->count];
 }
 
+s32 oa_sideband_watch(struct oa_sideband *sideband, s32 fd)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+	sideband->wake_fd = fd;
+	return epoll_ctl(sideband->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
 s32 oa_sideband_add_cpu(struct oa_sideband *sideband, u32 cpu, s32 pid, u32 pages)
 {
 	u64 page = (u64)sysconf(_SC_PAGESIZE);
 	struct buffer *buffer = add_buffer(sideband);
+	struct epoll_event event = {.events = EPOLLIN};
 	int ksymbol = 1;
 	void *start;
 	long fd;
@@ -137,7 +157,9 @@ s32 oa_sideband_add_cpu(struct oa_sideband *sideband, u32 cpu, s32 pid, u32 page
 	if (fd < 0)
 		return -errno;
 	start = mmap(NULL, (pages + 1) * page, PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, 0);
-	if (start == MAP_FAILED || ioctl((int)fd, PERF_EVENT_IOC_ENABLE, 0)) {
+	event.data.fd = (int)fd;
+	if (start == MAP_FAILED || epoll_ctl(sideband->epoll, EPOLL_CTL_ADD, (int)fd, &event) ||
+	    ioctl((int)fd, PERF_EVENT_IOC_ENABLE, 0)) {
 		error = errno;
 		if (start != MAP_FAILED)
 			munmap(start, (pages + 1) * page);
@@ -188,6 +210,11 @@ s32 oa_sideband_want(struct oa_sideband *sideband, u32 pid, s32 on)
 	return 0;
 }
 
+static int is_life(const struct oa_event *event)
+{
+	return event->kind == OA_EVENT_FORK || event->kind == OA_EVENT_EXIT;
+}
+
 static int is_wanted(struct oa_sideband *sideband, const struct oa_event *event)
 {
 	u32 pid = event->kind == OA_EVENT_FORK ? event->ppid : event->pid;
@@ -195,6 +222,8 @@ static int is_wanted(struct oa_sideband *sideband, const struct oa_event *event)
 	if (!sideband->wanted || event->kind == OA_EVENT_KSYMBOL || event->kind == OA_EVENT_LOST)
 		return 1;
 	if (pid >= MAX_PIDS || !(sideband->wanted[pid / 8] >> pid % 8 & 1))
+		return 0;
+	if (event->kind == OA_EVENT_COMM || (event->pid != event->tid && is_life(event)))
 		return 0;
 	if (event->kind == OA_EVENT_FORK)
 		oa_sideband_want(sideband, event->pid, 1);
@@ -265,39 +294,6 @@ static struct buffer *oldest(struct oa_sideband *sideband)
 	return found;
 }
 
-/* Layouts: include/uapi/linux/perf_event.h, enum perf_event_type. */
-struct mmap2_record {
-	struct perf_event_header header;
-	u32 pid, tid;
-	u64 addr, len, pgoff;
-	u32 maj, min;
-	u64 ino, ino_generation;
-	u32 prot, flags;
-};
-
-struct comm_record {
-	struct perf_event_header header;
-	u32 pid, tid;
-};
-
-struct task_record {
-	struct perf_event_header header;
-	u32 pid, ppid, tid, ptid;
-	u64 time;
-};
-
-struct ksymbol_record {
-	struct perf_event_header header;
-	u64 addr;
-	u32 len;
-	u16 type, flags;
-};
-
-struct lost_record {
-	struct perf_event_header header;
-	u64 id, lost;
-};
-
 /* Copy the name that begins at `from`; it ends with a zero or with the record. */
 static int take_name(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
 		     u32 from, u32 end)
@@ -314,107 +310,10 @@ static int take_name(struct oa_sideband *sideband, struct oa_events *out, struct
 	return 1;
 }
 
-static int take_mmap(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
-		     u32 end)
-{
-	const struct mmap2_record *record = (const void *)sideband->record;
-
-	if (end < sizeof(*record))
-		return 0;
-	event->kind = OA_EVENT_MMAP;
-	event->pid = record->pid;
-	event->tid = record->tid;
-	event->addr = record->addr;
-	event->length = record->len;
-	event->page_offset = record->pgoff;
-	event->major = record->maj;
-	event->minor = record->min;
-	event->inode = record->ino;
-	event->inode_generation = record->ino_generation;
-	event->prot = record->prot;
-	event->flags = record->flags;
-	return take_name(sideband, out, event, sizeof(*record), end);
-}
-
-static int take_comm(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
-		     u32 end)
-{
-	const struct comm_record *record = (const void *)sideband->record;
-
-	if (end < sizeof(*record))
-		return 0;
-	event->kind =
-		record->header.misc & PERF_RECORD_MISC_COMM_EXEC ? OA_EVENT_EXEC : OA_EVENT_COMM;
-	event->pid = record->pid;
-	event->tid = record->tid;
-	return take_name(sideband, out, event, sizeof(*record), end);
-}
-
-static int take_task(struct oa_sideband *sideband, struct oa_event *event, u32 end)
-{
-	const struct task_record *record = (const void *)sideband->record;
-
-	if (end < sizeof(*record))
-		return 0;
-	event->kind = record->header.type == PERF_RECORD_FORK ? OA_EVENT_FORK : OA_EVENT_EXIT;
-	event->pid = record->pid;
-	event->tid = record->tid;
-	event->ppid = record->ppid;
-	return 1;
-}
-
-static int take_ksymbol(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
-			u32 end)
-{
-	const struct ksymbol_record *record = (const void *)sideband->record;
-
-	if (end < sizeof(*record))
-		return 0;
-	event->kind = OA_EVENT_KSYMBOL;
-	event->addr = record->addr;
-	event->length = record->len;
-	event->flags = record->flags;
-	return take_name(sideband, out, event, sizeof(*record), end);
-}
-
-static int take_lost(struct oa_sideband *sideband, struct oa_event *event, u32 end)
-{
-	const struct lost_record *record = (const void *)sideband->record;
-
-	if (end < sizeof(*record))
-		return 0;
-	event->kind = OA_EVENT_LOST;
-	event->length = record->lost;
-	return 1;
-}
-
-static int take_fields(struct oa_sideband *sideband, struct oa_events *out, struct oa_event *event,
-		       u32 end)
-{
-	switch (((const struct perf_event_header *)sideband->record)->type) {
-	case PERF_RECORD_MMAP2:
-		return take_mmap(sideband, out, event, end);
-	case PERF_RECORD_COMM:
-		return take_comm(sideband, out, event, end);
-	case PERF_RECORD_FORK:
-	case PERF_RECORD_EXIT:
-		return take_task(sideband, event, end);
-	case PERF_RECORD_KSYMBOL:
-		return take_ksymbol(sideband, out, event, end);
-	case PERF_RECORD_LOST:
-		return take_lost(sideband, event, end);
-	case PERF_RECORD_THROTTLE:
-	case PERF_RECORD_UNTHROTTLE:
-		return 1;
-	default:
-		return 0;
-	}
-}
-
 static void take_record(struct oa_sideband *sideband, struct buffer *buffer, struct oa_events *out)
 {
 	struct oa_event *event = &sideband->events[out->count];
-	u32 names_bytes = out->names_bytes, size = peek_size(buffer);
+	u32 names_bytes = out->names_bytes, size = peek_size(buffer), name;
 	u32 id[6] = {0};
 
 	copy_out(buffer, buffer->at, sideband->record, size);
@@ -427,7 +326,9 @@ static void take_record(struct oa_sideband *sideband, struct buffer *buffer, str
 	}
 	memcpy(id, sideband->record + size - SAMPLE_ID, sizeof(id));
 	event->cpu = id[4];
-	if (!take_fields(sideband, out, event, size - SAMPLE_ID))
+	size -= SAMPLE_ID;
+	if (!oa_perf_decode(sideband->record, size, event, &name) ||
+	    (name && !take_name(sideband, out, event, name, size)))
 		out->malformed++;
 	else if (!is_wanted(sideband, event))
 		out->names_bytes = names_bytes;
@@ -448,15 +349,14 @@ static void sort_events(struct oa_event *events, u32 count)
 	}
 }
 
-void oa_sideband_drain(struct oa_sideband *sideband, struct oa_events *out)
+static void begin_drain(struct oa_sideband *sideband, struct oa_events *out)
 {
-	struct buffer *buffer;
-
 	memset(out, 0, sizeof(*out));
 	out->events = sideband->events;
 	out->names = sideband->names;
 	for (u32 i = 0; i < sideband->count; i++) {
-		buffer = &sideband->buffers[i];
+		struct buffer *buffer = &sideband->buffers[i];
+
 		buffer->at = buffer->page->data_tail;
 		buffer->head = __atomic_load_n(&buffer->page->data_head, __ATOMIC_ACQUIRE);
 		if (buffer->head - buffer->at > buffer->data_bytes) {
@@ -466,6 +366,20 @@ void oa_sideband_drain(struct oa_sideband *sideband, struct oa_events *out)
 		}
 		peek_time(buffer, out);
 	}
+}
+
+static void end_drain(struct oa_sideband *sideband)
+{
+	for (u32 i = 0; i < sideband->count; i++)
+		__atomic_store_n(&sideband->buffers[i].page->data_tail, sideband->buffers[i].at,
+				 __ATOMIC_RELEASE);
+}
+
+void oa_sideband_drain(struct oa_sideband *sideband, struct oa_events *out)
+{
+	struct buffer *buffer;
+
+	begin_drain(sideband, out);
 	while ((buffer = oldest(sideband))) {
 		if (out->count == MAX_EVENTS || out->names_bytes > MAX_NAMES - MAX_RECORD) {
 			out->more = 1;
@@ -474,8 +388,54 @@ void oa_sideband_drain(struct oa_sideband *sideband, struct oa_events *out)
 		take_record(sideband, buffer, out);
 		peek_time(buffer, out);
 	}
-	for (u32 i = 0; i < sideband->count; i++)
-		__atomic_store_n(&sideband->buffers[i].page->data_tail, sideband->buffers[i].at,
-				 __ATOMIC_RELEASE);
+	end_drain(sideband);
+	out->malformed += sideband->malformed;
+	sideband->malformed = 0;
 	sort_events(sideband->events, out->count);
+}
+
+s32 oa_sideband_skip(struct oa_sideband *sideband)
+{
+	struct buffer *buffer;
+	struct oa_events out;
+
+	begin_drain(sideband, &out);
+	while ((buffer = oldest(sideband))) {
+		u64 at = buffer->at;
+
+		take_record(sideband, buffer, &out);
+		if (out.count) {
+			buffer->at = at; /* for the drain to take */
+			break;
+		}
+		peek_time(buffer, &out);
+	}
+	end_drain(sideband);
+	sideband->malformed += out.malformed;
+	return out.count > 0;
+}
+
+static s64 now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_ms)
+{
+	struct pollfd wake = {.fd = sideband->wake_fd, .events = POLLIN};
+	s64 end = now_ms() + timeout_ms, left;
+	struct epoll_event event;
+
+	while ((left = end - now_ms()) >= 0) {
+		if (epoll_wait(sideband->epoll, &event, 1, (int)left) <= 0)
+			break;
+		if (event.data.fd == sideband->wake_fd || poll(&wake, 1, company_ms))
+			return 1;
+		if (oa_sideband_skip(sideband))
+			return 1;
+	}
+	return 0;
 }

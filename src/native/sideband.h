@@ -62,12 +62,23 @@ s32 oa_sideband_add_cpu(struct oa_sideband *sideband, u32 cpu, s32 pid, u32 page
 void oa_sideband_remove_cpu(struct oa_sideband *sideband, u32 cpu);
 /* 1: the kernel tells of new kernel symbols (Linux 5.1). */
 s32 oa_sideband_has_ksymbol(const struct oa_sideband *sideband);
-/* From the first call on, events of other processes than those wanted are dropped;
- * a child of a wanted process is wanted. KSYMBOL and LOST always come. -ENOMEM, -EINVAL.
+/* From the first call on, events of other processes than those wanted are dropped, and
+ * those of threads; a child of a wanted process is wanted. KSYMBOL and LOST always come. -ENOMEM,
+ * -EINVAL.
  */
 s32 oa_sideband_want(struct oa_sideband *sideband, u32 pid, s32 on);
 /* A buffer as the kernel lays it out (struct perf_event_mmap_page, then data), for tests. */
 s32 oa_sideband_add_memory(struct oa_sideband *sideband, void *page);
 void oa_sideband_drain(struct oa_sideband *sideband, struct oa_events *out);
+/* Drop events up to the first that is wanted; 1 if there is one. */
+s32 oa_sideband_skip(struct oa_sideband *sideband);
+/* Let a readable descriptor end oa_sideband_wait; -errno. */
+s32 oa_sideband_watch(struct oa_sideband *sideband, s32 fd);
+/* Sleep until something that is wanted has happened (1), or the time is over (0).
+ *
+ * Most events are of processes that nobody asked for. They are dropped here, and all
+ * are let come in company: going at once to each costs more than the events.
+ */
+s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_ms);
 
 #endif

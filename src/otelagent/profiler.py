@@ -4,7 +4,7 @@
 
 It alone makes the objects and starts the threads: *reader* drains the ring,
 *processes* keeps the maps right. The front reads results after `stop`, or
-between two drains through `snapshot`.
+while it runs after `flush`.
 """
 
 from __future__ import annotations
@@ -174,6 +174,11 @@ class Profiler:
         """Follow CPUs that come and go; to be called about once a second."""
         self.sampling.refresh()
 
+    def flush(self) -> None:
+        """Let the collector have everything that was sampled until now; from any thread."""
+        if self.reader.error is None:
+            self.reader.flush()
+
     @property
     def has_failed(self) -> bool:
         """Whether one of the threads died; `stop` raises what it died of."""
@@ -185,17 +190,21 @@ class Profiler:
         self.duration_ns = time.monotonic_ns() - self.started_ns
         self.reader.end()
         self.processes.end()
-        self.reader.take_finished()
+        self.flush()
         self.sampling.close()
         for error in (self.reader.error, self.processes.error):
             if error is not None:
                 raise error
 
     def close(self) -> None:
-        """Give everything back to the kernel."""
+        """Give everything back to the kernel; ends the threads if `stop` was not called."""
+        for thread in (self.reader, self.processes):
+            if thread.is_alive():
+                thread.end()
         for link in self.links:
             link.close()
         self.sideband.close()
+        self.reader.close()
         self.ring.close()
         self.store.close()
         self.bpf.close()
@@ -206,6 +215,7 @@ class Profiler:
     def _finish(self, trace: bytes) -> None:
         if not self.finished.put(trace, len(trace)):
             metrics.deferred_dropped.add(reason="unwound faster than taken")
+        self.reader.wake()  # its interpreter frames are named while the process lives
 
     def _load_rows(self, source: Source, elf: ElfFile) -> RowTable:
         return load_rows(source, elf, self._cache)

@@ -13,6 +13,11 @@ from otelagent.bpf import ring as ring_module
 from tests.bpf.rings import BUSY, DISCARD, FakeRing, sample, trace
 
 
+def taken(fake):
+    fake.ring.drain()
+    return fake.ring.take()
+
+
 def test_layouts_match_the_c_core():
     assert ffi.sizeof("struct oa_group") == ring_module._GROUP.size
     assert ffi.sizeof("struct oa_record_ref") == ring_module._RECORD.size
@@ -23,14 +28,14 @@ def test_samples_of_one_thread_and_trace_become_one_group():
     for time in (5, 6, 9):
         fake.put(sample(0xABC, time_ns=time, flags=1 if time == 9 else 0))
 
-    batch = fake.ring.drain()
+    samples = taken(fake)
 
-    (group,) = batch.groups()
+    (group,) = samples.groups()
     assert (group.hash, group.pid, group.tid, group.samples) == (0xABC, 7, 8, 3)
     assert group.comm.rstrip(b"\0") == b"work"
     assert group.weight == 30
     assert group.flags == 1
-    assert list(batch.times_ns) == [5, 6, 9]
+    assert list(samples.times_ns) == [5, 6, 9]
     assert fake.ring.pending_bytes() == 0
 
 
@@ -44,7 +49,7 @@ def test_what_differs_in_trace_process_thread_or_name_stays_apart(other):
     fake.put(sample(1))
     fake.put(sample(**{"hash_": 1, **other}))
 
-    assert [g.samples for g in fake.ring.drain().groups()] == [1, 1]
+    assert [g.samples for g in taken(fake).groups()] == [1, 1]
 
 
 def test_times_of_interleaved_groups_lie_together():
@@ -52,9 +57,9 @@ def test_times_of_interleaved_groups_lie_together():
     for time in range(10):
         fake.put(sample(1 + time % 2, time_ns=time))
 
-    batch = fake.ring.drain()
+    samples = taken(fake)
 
-    times = {g.hash: list(batch.times_ns[g.first : g.first + g.samples]) for g in batch.groups()}
+    times = {g.hash: list(samples.times_ns[g.first :][: g.samples]) for g in samples.groups()}
     assert times == {1: [0, 2, 4, 6, 8], 2: [1, 3, 5, 7, 9]}
 
 
@@ -67,7 +72,7 @@ def test_a_trace_is_kept_whole_and_counts_as_a_sample():
     batch = fake.ring.drain()
 
     assert [(kind, bytes(data)) for kind, data in batch.records()] == [(RecordKind.TRACE, record)]
-    assert [(g.hash, g.samples) for g in batch.groups()] == [(0x11, 2)]
+    assert [(g.hash, g.samples) for g in fake.ring.take().groups()] == [(0x11, 2)]
 
 
 def test_reports_and_deferred_stacks_are_no_samples_and_keep_their_order():
@@ -81,7 +86,7 @@ def test_reports_and_deferred_stacks_are_no_samples_and_keep_their_order():
     batch = fake.ring.drain()
 
     assert [kind for kind, _ in batch.records()] == [RecordKind.DEFERRED, RecordKind.REPORT]
-    assert batch.sample_count == 0
+    assert list(fake.ring.take().groups()) == []
     assert bytes([*batch.records()][1][1]) == report
 
 
@@ -89,8 +94,7 @@ def test_records_wrap_around_the_end_of_the_ring():
     fake = FakeRing(start=4096 * 3 - 24)
     for time in range(200):
         fake.put(sample(1, time_ns=time))
-        batch = fake.ring.drain()
-        assert list(batch.times_ns) == [time]
+        assert list(taken(fake).times_ns) == [time]
 
 
 def test_a_record_that_is_still_written_stops_the_drain_until_it_is_done():
@@ -99,11 +103,11 @@ def test_a_record_that_is_still_written_stops_the_drain_until_it_is_done():
     busy = fake.put(sample(2), flags=BUSY)
     fake.put(sample(3))
 
-    assert [g.hash for g in fake.ring.drain().groups()] == [1]
-    assert [g.hash for g in fake.ring.drain().groups()] == []
+    assert [g.hash for g in taken(fake).groups()] == [1]
+    assert [g.hash for g in taken(fake).groups()] == []
 
     fake.write(busy, struct.pack("=I", 56))
-    assert [g.hash for g in fake.ring.drain().groups()] == [2, 3]
+    assert [g.hash for g in taken(fake).groups()] == [2, 3]
 
 
 def test_a_discarded_record_is_skipped_and_counted():
@@ -114,7 +118,7 @@ def test_a_discarded_record_is_skipped_and_counted():
     batch = fake.ring.drain()
 
     assert batch.discarded == 1
-    assert [g.hash for g in batch.groups()] == [2]
+    assert [g.hash for g in fake.ring.take().groups()] == [2]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_a_record_that_is_not_what_its_kind_says_is_counted_and_skipped(record):
     batch = fake.ring.drain()
 
     assert batch.malformed == 1
-    assert [g.hash for g in batch.groups()] == [2]
+    assert [g.hash for g in fake.ring.take().groups()] == [2]
 
 
 def test_a_length_beyond_what_was_produced_empties_the_ring():
@@ -150,12 +154,27 @@ def test_a_length_beyond_what_was_produced_empties_the_ring():
 
     batch = fake.ring.drain()
 
-    assert [g.hash for g in batch.groups()] == [1]
+    assert [g.hash for g in fake.ring.take().groups()] == [1]
     assert batch.malformed == 1
     assert fake.ring.pending_bytes() == 0
 
 
-def test_a_batch_is_bounded_and_the_rest_comes_with_the_next():
+def test_samples_are_counted_over_drains_until_they_are_taken():
+    fake = FakeRing()
+    for time in (5, 6, 9):
+        fake.put(sample(1 + time % 2, time_ns=time))
+        fake.ring.drain()
+
+    first, second = fake.ring.take(), fake.ring.take()
+
+    assert [(g.hash, g.samples) for g in first.groups()] == [(2, 2), (1, 1)]
+    assert list(first.times_ns) == [5, 9, 6]
+    assert list(second.groups()) == []
+    fake.put(sample(1))
+    assert [(g.hash, g.samples) for g in taken(fake).groups()] == [(1, 1)]
+
+
+def test_samples_that_wait_are_bounded_and_the_rest_comes_once_they_are_taken():
     fake = FakeRing(size=1 << 22)
     one = sample(1)
     for _ in range(33_000):
@@ -163,10 +182,11 @@ def test_a_batch_is_bounded_and_the_rest_comes_with_the_next():
         ffi.memmove(fake.data + at, struct.pack("=II", len(one), 0) + one, 64)
         fake.producer[0] = at + 64
 
-    first, second = fake.ring.drain(), fake.ring.drain()
-
-    assert (first.sample_count, first.has_more) == (32_768, True)
-    assert (second.sample_count, second.has_more) == (232, False)
+    assert fake.ring.drain().has_more
+    assert fake.ring.drain().has_more
+    assert len(fake.ring.take().times_ns) == 32_768
+    assert not fake.ring.drain().has_more
+    assert len(fake.ring.take().times_ns) == 232
 
 
 def test_random_interleavings_lose_nothing():
@@ -179,7 +199,7 @@ def test_random_interleavings_lose_nothing():
             make = trace if chance.random() < 0.2 else sample
             fake.put(make(key[0], tid=key[1]))
             put[key] = put.get(key, 0) + 1
-        for group in fake.ring.drain().groups():
+        for group in taken(fake).groups():
             key = (group.hash, group.tid)
             got[key] = got.get(key, 0) + group.samples
     assert put == got

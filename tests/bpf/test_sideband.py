@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The side-band's reader on perf buffers made in memory."""
 
+import os
 import struct
 
 import pytest
@@ -181,12 +182,12 @@ def test_any_bytes_end_and_stay_inside(pieces, jump):
 def test_only_wanted_processes_and_their_children_are_told_of():
     buffers = Buffers()
     buffers.sideband.want(5)
-    buffers.put(COMM, struct.pack("=II", 8, 8) + b"other\0")
+    buffers.put(COMM, struct.pack("=II", 8, 8) + b"other\0", misc=COMM_EXEC)
     buffers.put(FORK, struct.pack("=IIIIQ", 9, 5, 9, 5, 1))
     buffers.put(FORK, struct.pack("=IIIIQ", 10, 9, 10, 9, 1))
     buffers.put(FORK, struct.pack("=IIIIQ", 11, 8, 11, 8, 1))
-    buffers.put(COMM, struct.pack("=II", 10, 10) + b"grandchild\0")
-    buffers.put(COMM, struct.pack("=II", 11, 11) + b"nephew\0")
+    buffers.put(COMM, struct.pack("=II", 10, 10) + b"grandchild\0", misc=COMM_EXEC)
+    buffers.put(COMM, struct.pack("=II", 11, 11) + b"nephew\0", misc=COMM_EXEC)
     buffers.put(MMAP2, mmap2())
     buffers.put(KSYMBOL, struct.pack("=QIHH", 0xFFFF0000, 64, 1, 0) + b"bpf_prog_x\0")
     buffers.put(LOST, struct.pack("=QQ", 1, 1))
@@ -196,11 +197,63 @@ def test_only_wanted_processes_and_their_children_are_told_of():
     assert told == [
         ("FORK", 9, b""),
         ("FORK", 10, b""),
-        ("COMM", 10, b"grandchild"),
+        ("EXEC", 10, b"grandchild"),
         ("MMAP", 5, b"/lib/x.so"),
         ("KSYMBOL", 0, b"bpf_prog_x"),
         ("LOST", 0, b""),
     ]
+
+
+def test_of_wanted_processes_their_threads_are_not_told_of():
+    buffers = Buffers()
+    buffers.sideband.want(5)
+    buffers.put(COMM, struct.pack("=II", 5, 6) + b"worker\0")
+    buffers.put(FORK, struct.pack("=IIIIQ", 5, 5, 7, 5, 1))
+    buffers.put(EXIT, struct.pack("=IIIIQ", 5, 5, 7, 5, 1))
+    buffers.put(EXIT, struct.pack("=IIIIQ", 5, 1, 5, 1, 1))
+
+    assert [event.is_leader_exit for event in buffers.sideband.drain()] == [True]
+
+
+def test_what_is_not_wanted_is_dropped_without_a_drain_and_the_rest_stays():
+    buffers = Buffers(cpus=2)
+    buffers.sideband.want(5)
+    for time in range(1, 40):
+        buffers.put(EXIT, struct.pack("=IIIIQ", 8, 1, 8, 1, 1), time, cpu=time % 2)
+    handle = buffers.sideband._handle
+
+    assert not lib.oa_sideband_skip(handle)
+    assert [buffers.tail(cpu) for cpu in (0, 1)] == [buffers.head(cpu) for cpu in (0, 1)]
+
+    # The child is wanted by the time that its own event is looked at, on another CPU.
+    buffers.put(FORK, struct.pack("=IIIIQ", 9, 5, 9, 5, 1), 50, cpu=1)
+    buffers.put(EXIT, struct.pack("=IIIIQ", 9, 5, 9, 5, 1), 51, cpu=0)
+    assert lib.oa_sideband_skip(handle)
+    assert lib.oa_sideband_skip(handle)
+    told = [(event.kind.name, event.pid) for event in buffers.sideband.drain()]
+    assert told == [("FORK", 9), ("EXIT", 9)]
+    assert not lib.oa_sideband_skip(handle)
+
+
+def test_a_wait_ends_by_time_or_by_the_descriptor_that_is_watched():
+    buffers = Buffers()
+    wake = os.eventfd(0, os.EFD_NONBLOCK)
+    buffers.sideband.watch(wake)
+
+    assert not buffers.sideband.wait(1)
+    os.eventfd_write(wake, 1)
+    assert buffers.sideband.wait(60_000)
+    os.close(wake)
+
+
+def test_broken_records_that_were_skipped_are_counted():
+    buffers = Buffers()
+    buffers.sideband.want(5)
+    buffers.put(COMM, b"")
+
+    assert not lib.oa_sideband_skip(buffers.sideband._handle)
+    assert buffers.sideband.drain() == []
+    assert buffers.sideband.malformed == 1
 
 
 def test_a_process_that_is_no_longer_wanted_is_silent():

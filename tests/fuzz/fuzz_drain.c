@@ -44,6 +44,7 @@ void oa_fuzz_one(const u8 *data, size_t size)
 	static u64 consumer, producer;
 	static u8 *memory;
 	struct oa_batch batch;
+	struct oa_groups taken;
 	u64 sum = 0;
 
 	if (!ring) {
@@ -60,9 +61,12 @@ void oa_fuzz_one(const u8 *data, size_t size)
 		for (u32 r = 0; r < batch.record_count; r++)
 			for (u32 b = 0; b < batch.records[r].bytes; b++)
 				sum += batch.data[batch.records[r].offset + b];
-		for (u32 g = 0; g < batch.group_count; g++)
-			for (u32 t = 0; t < batch.groups[g].count; t++)
-				sum += batch.times[batch.groups[g].first + t];
+		if (i == 1)
+			continue;
+		oa_take_groups(ring, &taken);
+		for (u32 g = 0; g < taken.group_count; g++)
+			for (u32 t = 0; t < taken.groups[g].count; t++)
+				sum += taken.times[taken.groups[g].first + t];
 	}
 	if (consumer > producer)
 		abort();

@@ -40,7 +40,12 @@ class FakeSideband:
     def __init__(self):
         self.batches = []
         self.has_more = False
-        self.fds = []
+
+    def watch(self, fd):
+        pass
+
+    def wait(self, _timeout_ms, _company_ms):
+        time.sleep(0.01)
 
     def refresh(self):
         pass

@@ -41,6 +41,19 @@ class RawFrame(NamedTuple):
     guessed: bool
     word: int
 
+    @classmethod
+    def of(cls, first: int, second: int) -> RawFrame:
+        """Take the words of a frame apart."""
+        flags = second >> 56
+        return cls(
+            first,
+            second & _ADDRESS,
+            second >> 48 & 0xFF,
+            bool(flags >> FrameFlag.RETURN_BIT & 1),
+            bool(flags >> FrameFlag.GUESSED_BIT & 1),
+            second,
+        )
+
 
 class RawTrace(NamedTuple):
     """`struct oa_trace` with its words: a stack as BPF made it, newest frame first."""
@@ -62,16 +75,11 @@ class RawTrace(NamedTuple):
 
     def frames(self) -> Iterator[RawFrame]:
         """Take the user frames apart."""
-        for first, second in struct.iter_unpack("=QQ", self.user):
-            flags = second >> 56
-            yield RawFrame(
-                first,
-                second & _ADDRESS,
-                second >> 48 & 0xFF,
-                bool(flags >> FrameFlag.RETURN_BIT & 1),
-                bool(flags >> FrameFlag.GUESSED_BIT & 1),
-                second,
-            )
+        return (RawFrame.of(*words) for words in self.words())
+
+    def words(self) -> Iterator[tuple[int, int]]:
+        """Give both words of each user frame, as they are."""
+        return struct.iter_unpack("=QQ", self.user)
 
 
 class Origin(NamedTuple):

@@ -1,11 +1,12 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Drain the ring: one `Batch` per call, grouped in C without the GIL.
+"""Drain the ring in C, without the GIL.
 
-A batch is bounded (32,768 samples, 4 MiB of records); the rest comes with the
-next call. Its records (traces, deferred stacks, reports) are to be handled
-before its groups: then each group's trace is known, since in the ring a sample
-never precedes its trace. Used by one thread.
+`drain` gives the records (traces, deferred stacks, reports), at most 4 MiB of
+them. Samples stay in the C core, which groups and counts them, until `take`:
+at most 32,768 of them, then draining goes on only after it. A group's trace was
+always drained before, since in the ring a sample never precedes its trace.
+Used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _GROUP = struct.Struct("=QQII16sIII4x")
 _RECORD = struct.Struct("=III")
-_NO_TIMES = memoryview(b"").cast("Q")
 
 
 class Group(NamedTuple):
@@ -39,7 +39,7 @@ class Group(NamedTuple):
     """16 bytes, padded with zeros."""
     samples: int
     first: int
-    """Index of the first time in `Batch.times_ns`; `samples` of them follow."""
+    """Index of the first time in `Samples.times_ns`; `samples` of them follow."""
     flags: int
     """`SampleFlag` bit numbers of all samples, joined."""
 
@@ -47,28 +47,35 @@ class Group(NamedTuple):
 class Batch(NamedTuple):
     """What one call drained; it owns its bytes and may go to another thread.
 
-    `times_ns` is CLOCK_MONOTONIC, grouped. `malformed` counts records that are
-    not what their kind says, `has_more` that the ring is not empty yet.
+    `malformed` counts records that are not what their kind says, `has_more` that the
+    ring is not empty yet: take the samples and drain again.
     """
 
-    group_bytes: bytes
-    times_ns: memoryview[int]
     record_bytes: bytes
     data: bytes
-    sample_count: int
     malformed: int
     discarded: int
     has_more: bool
-
-    def groups(self) -> Iterator[Group]:
-        """Go through the groups, in the order of their first samples."""
-        return map(Group._make, _GROUP.iter_unpack(self.group_bytes))
 
     def records(self) -> Iterator[tuple[int, memoryview]]:
         """Go through traces, deferred stacks and reports: (`RecordKind`, its bytes), in order."""
         view = memoryview(self.data)
         for offset, size, kind in _RECORD.iter_unpack(self.record_bytes):
             yield kind, view[offset : offset + size]
+
+
+class Samples(NamedTuple):
+    """Samples that were counted in C; it owns its bytes. `times_ns`: CLOCK_MONOTONIC, grouped."""
+
+    group_bytes: bytes
+    times_ns: memoryview[int]
+
+    def groups(self) -> Iterator[Group]:
+        """Go through the groups, in the order of their first samples."""
+        return map(Group._make, _GROUP.iter_unpack(self.group_bytes))
+
+
+NO_SAMPLES = Samples(b"", memoryview(b"").cast("Q"))
 
 
 class Ring:
@@ -78,6 +85,7 @@ class Ring:
         self._handle = handle
         self._fd = fd
         self._batch = ffi.new("struct oa_batch *")
+        self._groups = ffi.new("struct oa_groups *")
         self._poll = select.poll()
         if fd >= 0:
             self._poll.register(fd, select.POLLIN)
@@ -109,21 +117,27 @@ class Ring:
         return int(lib.oa_ring_pending(self._handle))
 
     def drain(self) -> Batch:
-        """Take what is in the ring now, at most one batch."""
+        """Take the records that are in the ring now, and count its samples in C."""
         batch = self._batch
         lib.oa_drain(self._handle, batch)
-        if not (batch.sample_count or batch.record_count):
-            left = (batch.malformed, batch.discarded, bool(batch.more))
-            return Batch(b"", _NO_TIMES, b"", b"", 0, *left)
+        told = (batch.malformed, batch.discarded, bool(batch.more))
+        if not batch.record_count:
+            return Batch(b"", b"", *told)
         return Batch(
-            ffi.buffer(batch.groups, batch.group_count * _GROUP.size)[:],
-            memoryview(ffi.buffer(batch.times, batch.sample_count * 8)[:]).cast("Q"),
             ffi.buffer(batch.records, batch.record_count * _RECORD.size)[:],
             ffi.buffer(batch.data, batch.data_bytes)[:],
-            batch.sample_count,
-            batch.malformed,
-            batch.discarded,
-            bool(batch.more),
+            *told,
+        )
+
+    def take(self) -> Samples:
+        """Take the samples that were drained since the last call."""
+        groups = self._groups
+        lib.oa_take_groups(self._handle, groups)
+        if not groups.sample_count:
+            return NO_SAMPLES
+        return Samples(
+            ffi.buffer(groups.groups, groups.group_count * _GROUP.size)[:],
+            memoryview(ffi.buffer(groups.times, groups.sample_count * 8)[:]).cast("Q"),
         )
 
     def close(self) -> None:

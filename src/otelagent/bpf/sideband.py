@@ -11,7 +11,6 @@ later than a younger one. Used by one thread.
 from __future__ import annotations
 
 import errno
-import select
 import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -103,8 +102,7 @@ class Sideband:
         self._events = ffi.new("struct oa_events *")
         self._pid = pid
         self._pages = pages
-        self._fds: dict[int, int] = {}
-        self._poll = select.poll()
+        self._cpus: set[int] = set()
         self.malformed = 0
         """Records that are not what their type says."""
         self.has_more = False
@@ -125,22 +123,26 @@ class Sideband:
     def refresh(self) -> None:
         """Follow CPUs that came or went; call about once a second, after a drain."""
         online = set(online_cpus())
-        for cpu in self._fds.keys() - online:
-            self._poll.unregister(self._fds.pop(cpu))
+        for cpu in self._cpus - online:
+            self._cpus.remove(cpu)
             lib.oa_sideband_remove_cpu(self._handle, cpu)
-        for cpu in sorted(online - self._fds.keys()):
+        for cpu in sorted(online - self._cpus):
             fd = lib.oa_sideband_add_cpu(self._handle, cpu, self._pid, self._pages)
             if fd == -errno.ENODEV:
                 continue  # it went offline again
             if fd < 0:
                 raise open_error(fd, "dummy (process events)")
-            self._fds[cpu] = fd
-            self._poll.register(fd, select.POLLIN)
+            self._cpus.add(cpu)
 
-    @property
-    def fds(self) -> list[int]:
-        """Descriptors to poll; each becomes readable once when an event has come."""
-        return list(self._fds.values())
+    def watch(self, fd: int) -> None:
+        """Let a descriptor that becomes readable end `wait`; at most one.
+
+        Raises:
+            KernelError: It cannot be polled.
+        """
+        error = lib.oa_sideband_watch(self._handle, fd)
+        if error:
+            raise KernelError(f"cannot wait for descriptor {fd}: {describe(error)}")
 
     @property
     def has_ksymbol(self) -> bool:
@@ -150,15 +152,22 @@ class Sideband:
     def want(self, pid: int, on: bool = True) -> None:
         """Take a process in, or out; from the first call on, `drain` gives no others' events.
 
+        Nor does it tell of threads then, but for a process's first one.
+
         The children of a wanted process are wanted. May be called from any thread.
         """
         error = lib.oa_sideband_want(self._handle, pid, on)
         if error:
             raise KernelError(f"cannot follow process {pid}: {describe(error)}")
 
-    def wait(self, timeout_ms: int) -> bool:
-        """Sleep until something has happened, or the time is over."""
-        return self.has_more or bool(self._poll.poll(timeout_ms))
+    def wait(self, timeout_ms: int, company_ms: int = 0) -> bool:
+        """Sleep until something that is wanted has happened, or the time is over.
+
+        Args:
+            timeout_ms: How long at most.
+            company_ms: How long an event waits for others.
+        """
+        return self.has_more or bool(lib.oa_sideband_wait(self._handle, timeout_ms, company_ms))
 
     def drain(self) -> list[Event]:
         """Take what has happened, at most 8,192 events; lost ones are counted in the metrics."""
@@ -182,4 +191,4 @@ class Sideband:
         if self._handle is not None:
             lib.oa_sideband_close(self._handle)
             self._handle = None
-            self._fds.clear()
+            self._cpus.clear()

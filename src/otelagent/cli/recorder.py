@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from otelagent.profile.formats.registry import Format
     from otelagent.profiler import Profiler
 
+STATUS_SECONDS = 0.25
+IDLE_SECONDS = 1.0
+"""How often the front looks whether there is anything left to sample, signals aside."""
+
 
 def run(request: Request) -> None:
     """Record as asked and exit with the right status.
@@ -39,7 +43,7 @@ def run(request: Request) -> None:
     with session:
         talk.say(intention(request, session.seconds, f"stops and writes {shown}"))
         session.release()
-        while not session.wait(0.25):
+        while not session.wait(STATUS_SECONDS if talk.is_live else IDLE_SECONDS):
             if talk.is_live:
                 talk.status(status_line(session.profiler, session.elapsed))
         talk.status("naming what was sampled")
@@ -54,6 +58,7 @@ def run(request: Request) -> None:
 
 def status_line(profiler: Profiler, elapsed: float) -> str:
     """Tell how it goes."""
+    profiler.flush()
     tally = profiler.collector.tally_now()
     lost = profiler.losses().lost_samples
     short = sum(tally.faults.values())

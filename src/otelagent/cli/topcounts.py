@@ -50,6 +50,7 @@ class Counts:
 
     def tick(self) -> None:
         """Take what was counted since the last call."""
+        self.session.profiler.flush()
         groups = self.collector.take()
         self.recent.append(Profile())
         self.merger.add(groups, self.recent[-1])

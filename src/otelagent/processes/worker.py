@@ -8,9 +8,9 @@ before a report was sent is thus applied before the report.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import select
 import threading
 import time
 from collections import deque
@@ -39,8 +39,9 @@ MAX_POSTED_REPORTS = 4096
 """Reports that wait; one that is dropped comes again while the process needs attention."""
 COMPANY_MS = 5
 """How long an event of the kernel waits for others; what BPF reports ends the wait."""
-IDLE_COMPANY_MS = 15
-"""The same where the last ones were not wanted."""
+IDLE_COMPANY_MS = 50
+"""The same where the last ones were not wanted: the machine is busy with something else."""
+REFRESH_SECONDS = 1.0
 _TOO_MANY = "too many wait"
 PATIENCE_ROUNDS = 5
 """How often a deferred stack is tried again; rounds are 20 ms apart while any waits."""
@@ -92,8 +93,7 @@ class ProcessesThread(threading.Thread):
         self._ending = threading.Event()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_lively = True
-        self._wake_poll = select.poll()
-        self._wake_poll.register(self._wake_fd, select.POLLIN)
+        sideband.watch(self._wake_fd)
         self.error: BaseException | None = None
         self.cpu_ns = 0
 
@@ -123,16 +123,13 @@ class ProcessesThread(threading.Thread):
     def run(self) -> None:
         """Work until `end` is called."""
         try:
-            poll = select.poll()
-            poll.register(self._wake_fd, select.POLLIN)
             next_refresh = 0.0
-            known: set[int] = set()
             while not self._ending.is_set() or self._has_posted:
                 if time.monotonic() >= next_refresh:
-                    known = self._refresh(poll, known)
-                    next_refresh = time.monotonic() + 1
+                    self._refresh()
+                    next_refresh = time.monotonic() + REFRESH_SECONDS
                 if not self._sideband.has_more and not self._has_posted:
-                    self._sleep(poll)
+                    self._sleep()
                 self._round()
             self._round()
         except BaseException as err:  # noqa: BLE001 (shown by the front: it joins us)
@@ -140,31 +137,20 @@ class ProcessesThread(threading.Thread):
         finally:
             self.cpu_ns = time.thread_time_ns()
 
-    def _sleep(self, poll: select.poll) -> None:
-        """Wait for something to do; events of the kernel are let come in company.
-
-        They tell of the whole machine, and going at once to each costs more than the
-        events. Ones that we want are often followed by others soon.
-        """
-        ready = poll.poll(20 if self._waiting else 500)
-        if ready and all(fd != self._wake_fd for fd, _ in ready):
-            ready = self._wake_poll.poll(COMPANY_MS if self._is_lively else IDLE_COMPANY_MS)
-        if any(fd == self._wake_fd for fd, _ in ready):
+    def _sleep(self) -> None:
+        """Wait for something to do; events that we want are often followed by others soon."""
+        company_ms = COMPANY_MS if self._is_lively else IDLE_COMPANY_MS
+        self._sideband.wait(20 if self._waiting else int(REFRESH_SECONDS * 1000), company_ms)
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake_fd)
 
-    def _refresh(self, poll: select.poll, known: set[int]) -> set[int]:
+    def _refresh(self) -> None:
         """Follow CPUs that come and go, and forget what ended."""
         try:
             self._sideband.refresh()
         except KernelError as err:
             logger.warning("%s", fields("process events of a CPU are lost", error=err))
-        fds = set(self._sideband.fds)
-        for fd in known - fds:
-            poll.unregister(fd)
-        for fd in fds - known:
-            poll.register(fd, select.POLLIN)
         self._table.clean(time.monotonic_ns(), self._is_alive)
-        return fds
 
     def _round(self) -> None:
         reports, deferred = self._reports.take(), self._deferred.take()

@@ -21,7 +21,7 @@ from otelagent.abi.codec import RawTrace, Report, decode_report, decode_trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otelagent.bpf.ring import Batch
+    from otelagent.bpf.ring import Batch, Samples
 
 logger = logging.getLogger(__name__)
 
@@ -118,29 +118,32 @@ class Collector:
             return replace(self.tally, faults=dict(self.tally.faults))
 
     def add_batch(self, batch: Batch) -> None:
-        """Take what was drained: records first, since groups refer to their traces."""
-        with self._lock:
-            self._add_batch(batch)
-
-    def _add_batch(self, batch: Batch) -> None:
+        """Take the records that were drained; their samples come with `add_samples`."""
         if batch.malformed:
             metrics.records_lost.add(batch.malformed, reason="malformed")
         if batch.discarded:
             metrics.records_lost.add(batch.discarded, reason="withdrawn by BPF")
-        for kind, data in batch.records():
-            try:
-                self._add_record(kind, data)
-            except ValueError:
-                metrics.records_lost.add(reason="malformed")
-        times = batch.times_ns
-        for group in batch.groups():
-            trace = self.traces.get(group.hash)
-            if trace is None:
-                metrics.trace_forgotten.add(group.samples)
-                continue
-            key = GroupKey(group.hash, group.pid, group.tid, group.comm)
-            span = times[group.first : group.first + group.samples]
-            self._count(trace, key, group.samples, group.weight, span)
+        if not batch.record_bytes:
+            return
+        with self._lock:
+            for kind, data in batch.records():
+                try:
+                    self._add_record(kind, data)
+                except ValueError:
+                    metrics.records_lost.add(reason="malformed")
+
+    def add_samples(self, samples: Samples) -> None:
+        """Count samples; the records that were drained with them are to be added before."""
+        times = samples.times_ns
+        with self._lock:
+            for group in samples.groups():
+                trace = self.traces.get(group.hash)
+                if trace is None:
+                    metrics.trace_forgotten.add(group.samples)
+                    continue
+                key = GroupKey(group.hash, group.pid, group.tid, group.comm)
+                span = times[group.first : group.first + group.samples]
+                self._count(trace, key, group.samples, group.weight, span)
 
     def _add_record(self, kind: int, data: memoryview) -> None:
         if kind == RecordKind.TRACE:

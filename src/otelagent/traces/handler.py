@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from otelagent import metrics
 from otelagent.abi._generated import Fault, FrameKind
+from otelagent.abi.codec import RawFrame
 from otelagent.model import Executable, FileId, Frame, FrameType, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otelagent.abi.codec import Generation, RawFrame, RawTrace
+    from otelagent.abi.codec import Generation, RawTrace
     from otelagent.protocols import PythonNamer
     from otelagent.symbolize.result import Named
 
@@ -76,11 +77,18 @@ class TraceHandler:
 
     def see(self, raw: RawTrace) -> None:
         """Name frames of interpreters and JITs in a new trace while their process lives."""
-        for frame in raw.frames():
-            if frame.kind == FrameKind.PYTHON:
-                self._python_frame(raw.generation, frame)
-            elif frame.kind == FrameKind.ANON:
-                self._anonymous_frame(raw.generation, frame)
+        generation, named = raw.generation, self._python_frames
+        for first, word in raw.words():
+            kind = word >> 48 & 0xFF
+            if kind == FrameKind.NATIVE:
+                continue
+            if kind == FrameKind.PYTHON:
+                # Most are known: neither the lock nor the frame taken apart is worth it then.
+                known = named.get((generation, first, word))
+                if known is None or not known.lines:
+                    self._python_frame(generation, RawFrame.of(first, word))
+            elif kind == FrameKind.ANON:
+                self._anonymous_frame(generation, RawFrame.of(first, word))
 
     def finish(self, raw: RawTrace) -> Trace:
         """Make the finished trace."""
@@ -88,7 +96,11 @@ class TraceHandler:
         if found is not None:
             return found
         kernel = [self._kernel_frame(addr, at > 0) for at, addr in enumerate(raw.kernel)]
-        user = [self._user_frame(raw.generation, frame) for frame in raw.frames()]
+        native = self._native_frames
+        user = [
+            native.get(words) or self._user_frame(raw.generation, RawFrame.of(*words))
+            for words in raw.words()
+        ]
         fault = ""
         if raw.fault:
             fault = Fault(raw.fault).name if raw.fault < Fault.COUNT else str(raw.fault)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -13,12 +15,17 @@ if TYPE_CHECKING:
     from otelagent.queues import BoundedQueue
     from otelagent.traces.collector import Collector
 
-DRAIN_SECONDS = 0.2
-"""How long samples of traces that need not be read at once wait in the ring."""
+FIRST_MS, LAST_MS = 50, 1000
+"""How long what need not be read at once waits in the ring: first little, then ever longer.
+
+BPF asks for the reader where it must come soon: for new code of an interpreter, for code that
+is not loaded yet, and when the ring fills. Then the waits are short again, since what follows
+may be as new: a JIT's first code has names as long as its process lives.
+"""
 
 
 class ReaderThread(threading.Thread):
-    """Owns the ring and the collector. `end` is called by the front.
+    """Drains the ring into the collector. `end`, `wake` and `flush` are called by others.
 
     Attributes:
         error: What it died of; what it had collected is still good.
@@ -30,27 +37,49 @@ class ReaderThread(threading.Thread):
         self._collector = collector
         self._finished = finished
         self._ending = threading.Event()
+        # Held while the ring is drained.
+        self._lock = threading.Lock()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._wake_fd, select.POLLIN)
+        if ring.fileno() >= 0:
+            self._poll.register(ring.fileno(), select.POLLIN)
         self.error: BaseException | None = None
         self.cpu_ns = 0
+
+    def wake(self) -> None:
+        """Take what is there now: a deferred stack was finished."""
+        os.eventfd_write(self._wake_fd, 1)
 
     def end(self) -> None:
         """Take what is in the ring and stop."""
         self._ending.set()
+        self.wake()
         self.join()
+        if self.error is None:
+            self.flush()
 
     def run(self) -> None:
-        """Drain each DRAIN_SECONDS, and at once when BPF asks for it."""
+        """Drain each LAST_MS, and at once when BPF or somebody asks for it."""
+        wait_ms = FIRST_MS
         try:
-            is_last = False
-            while not is_last:
-                is_last = self._ending.is_set()
-                if not is_last:
-                    self._ring.wait(int(DRAIN_SECONDS * 1000))
-                self._drain()
+            while not self._ending.is_set():
+                was_asked = self._sleep(wait_ms)
+                wait_ms = FIRST_MS if was_asked else min(wait_ms * 2, LAST_MS)
+                with self._lock:
+                    self._drain()
         except BaseException as err:  # noqa: BLE001 (shown by the front: it joins us)
             self.error = err
         finally:
             self.cpu_ns = time.thread_time_ns()
+
+    def _sleep(self, wait_ms: int) -> bool:
+        """Wait; tell whether somebody asked for us before the time was over."""
+        began = time.monotonic()
+        for fd, _ in self._poll.poll(wait_ms):
+            if fd == self._wake_fd:
+                os.eventfd_read(fd)
+        return time.monotonic() - began < wait_ms / 1000
 
     def _drain(self) -> None:
         has_more = True
@@ -58,9 +87,17 @@ class ReaderThread(threading.Thread):
             batch = self._ring.drain()
             has_more = batch.has_more
             self._collector.add_batch(batch)
-            self.take_finished()
+            if has_more:
+                self._collector.add_samples(self._ring.take())
+            for data in self._finished.take():
+                self._collector.add_finished(data)
 
-    def take_finished(self) -> None:
-        """Count the deferred stacks that were finished; also by the front once this has ended."""
-        for data in self._finished.take():
-            self._collector.add_finished(data)
+    def flush(self) -> None:
+        """Let the collector have everything that was sampled until now."""
+        with self._lock:
+            self._drain()
+            self._collector.add_samples(self._ring.take())
+
+    def close(self) -> None:
+        """Give its descriptor back, once it has ended."""
+        os.close(self._wake_fd)
