@@ -21,9 +21,25 @@ static __always_inline void dispatch(void *ctx, struct oa_state *s)
 {
 	if (!s->done && s->tail_calls++ >= MAX_TAIL_CALLS)
 		stop(s, OA_FAULT_MAX_STEPS);
-	bpf_tail_call(ctx, &unwinders_perf, s->done ? OA_UNWINDER_STOP : s->mapping.unwinder);
+	/* Constant indices: the kernel makes direct jumps of such tail calls (428d5df1fa4f,
+	 * "bpf, x86: Emit patchable direct jump as tail call", 5.5).
+	 */
+	if (s->done)
+		bpf_tail_call_static(ctx, &unwinders_perf, OA_UNWINDER_STOP);
+	else if (s->mapping.unwinder == OA_UNWINDER_NATIVE)
+		bpf_tail_call_static(ctx, &unwinders_perf, OA_UNWINDER_NATIVE);
+	else
+		bpf_tail_call_static(ctx, &unwinders_perf, OA_UNWINDER_PYTHON);
 	count(OA_COUNTER_COUNT + OA_FAULT_MAX_STEPS, 1);
 	count(OA_COUNTER_LOST_INTERNAL, 1);
+}
+
+/* The stack is walked: report what was not known, send the rest. */
+static __always_inline void end_sample(struct oa_state *s, struct bpf_perf_event_data *ctx)
+{
+	if (s->missing && s->trace.user_frames)
+		report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
+	finish(s, ctx);
 }
 
 /* An unwinder in two forms; autoload picks one. `name` takes some steps and calls
@@ -77,7 +93,10 @@ static __always_inline void dispatch(void *ctx, struct oa_state *s)
 		}                                                                                  \
 		if (steps >= LOOP_STEPS)                                                           \
 			stop(s, OA_FAULT_MAX_STEPS);                                               \
-		dispatch(ctx, s);                                                                  \
+		if (s->done)                                                                       \
+			end_sample(s, ctx);                                                        \
+		else                                                                               \
+			dispatch(ctx, s);                                                          \
 		return 0;                                                                          \
 	}
 

@@ -39,11 +39,10 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 	add_kernel_frames(s, ctx);
 	if (!set_regs(s, ctx, task)) {
 		count(OA_COUNTER_KERNEL_ONLY, 1);
-		finish(s);
+		finish(s, ctx);
 		return 0;
 	}
 	s->trace.sample.flags |= 1 << OA_SAMPLE_USER_BIT;
-	s->first_regs = s->regs;
 	process = bpf_map_lookup_elem(&processes, &pid);
 	if (process && !process->generation.start_ns) {
 		/* Read before its first sample, which tells which life it is. */
@@ -78,8 +77,6 @@ int unwind_stop(struct bpf_perf_event_data *ctx)
 		count(OA_COUNTER_LOST_INTERNAL, 1);
 		return 0;
 	}
-	if (s->missing && s->trace.user_frames)
-		report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
-	finish(s);
+	end_sample(s, ctx);
 	return 0;
 }

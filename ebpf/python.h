@@ -145,6 +145,20 @@ static __always_inline void py_begin_search(struct oa_python_state *p)
 		py_give_up(p, OA_FAULT_PY_NO_THREAD);
 }
 
+/* Forget the sample before; what is not set here is set before it is read. */
+static __always_inline void py_forget(struct oa_python_state *p)
+{
+#pragma clang loop unroll(full)
+	for (u32 i = 0; i < OA_PY_STATES; i++)
+		p->cursor[i] = 0;
+	p->high = 0;
+	p->saved_frames = 0;
+	p->searched = 0;
+	p->found = 0;
+	p->candidate = 0;
+	p->fault = OA_FAULT_NONE;
+}
+
 static __always_inline void py_start(struct oa_state *s)
 {
 	struct oa_python_state *p = &s->python;
@@ -153,6 +167,7 @@ static __always_inline void py_start(struct oa_state *s)
 	const struct oa_python_proc *proc = bpf_map_lookup_elem(&python_procs, &pid);
 	const struct oa_python_thread *thread;
 
+	py_forget(p);
 	s->lookups += 2;
 	if (!proc || !proc->minor) {
 		/* Not looked at yet, or refused: the eval loop's own frames have to do. */

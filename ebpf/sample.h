@@ -126,17 +126,20 @@ static __always_inline void begin(struct oa_state *s, u32 pid, u32 tid)
 	begin_walk(s);
 }
 
-static __always_inline void add_kernel_frames(struct oa_state *s, void *ctx)
+static __always_inline void add_kernel_frames(struct oa_state *s, struct bpf_perf_event_data *ctx)
 {
-	long bytes = bpf_get_stack(ctx, s->words, OA_MAX_KERNEL_FRAMES * 8, 0);
-	u32 frames = bytes > 0 ? (u32)bytes / 8 : 0;
+	long bytes;
 
-	s->trace.kernel_frames = frames;
+	/* In user mode there are none, and the helper would clear all of the buffer to say so. */
+	if (IS_USER(&ctx->regs))
+		return;
+	bytes = bpf_get_stack(ctx, s->words, OA_MAX_KERNEL_FRAMES * 8, 0);
+	s->trace.kernel_frames = bytes > 0 ? (u32)bytes / 8 : 0;
 	hash_kernel_frames(s);
 }
 
 /* Send what is needed to unwind in user space. */
-static __always_inline void send_deferred(struct oa_state *s)
+static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_event_data *ctx)
 {
 	u32 cpu = bpf_get_smp_processor_id();
 	struct oa_deferred *d = bpf_map_lookup_elem(&deferred_stacks, &cpu);
@@ -155,7 +158,9 @@ static __always_inline void send_deferred(struct oa_state *s)
 	s->trace.fault = OA_FAULT_NONE;
 	s->trace.sample.kind = OA_RECORD_DEFERRED;
 	d->trace = s->trace;
-	d->regs = s->first_regs;
+	/* The walk has changed them. */
+	set_regs(s, ctx, bpf_get_current_task());
+	d->regs = s->regs;
 	sp = d->regs.gp[REG_SP];
 	/* Epilogues may still point rules at slots that were popped. Below a page's start
 	 * there may be nothing, if the stack never went there.
@@ -257,7 +262,7 @@ static __always_inline void send_sample(struct oa_state *s)
 }
 
 /* A stack that met code not loaded yet is unwound in user space, within limits. */
-static __always_inline bool defer(struct oa_state *s)
+static __always_inline bool defer(struct oa_state *s, struct bpf_perf_event_data *ctx)
 {
 	if (!s->missing || s->in_exec || s->trace.fault != OA_FAULT_NO_MAPPING)
 		return false;
@@ -265,7 +270,7 @@ static __always_inline bool defer(struct oa_state *s)
 		s->trace.fault = OA_FAULT_DEFERRED_LIMIT;
 		return false;
 	}
-	send_deferred(s);
+	send_deferred(s, ctx);
 	return true;
 }
 
@@ -279,13 +284,13 @@ static __always_inline void count_work(struct oa_state *s)
 }
 
 /* The end of every sample. */
-static __always_inline void finish(struct oa_state *s)
+static __always_inline void finish(struct oa_state *s, struct bpf_perf_event_data *ctx)
 {
 	struct oa_sample *sample = &s->trace.sample;
 	struct oa_known_set *set;
 	u32 index;
 
-	if (defer(s))
+	if (defer(s, ctx))
 		return;
 	if (s->trace.fault && s->in_exec) {
 		/* In the middle of execve the old image's stack is gone. */

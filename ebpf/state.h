@@ -8,13 +8,10 @@
 #include "env.h"
 #include "python_state.h"
 
+/* What every sample touches comes first and lies together: when a sample comes, caches
+ * are cold, and each page and line of memory has to be fetched anew.
+ */
 struct oa_state {
-	/* What is sent: the header and, right behind it, its words. */
-	struct oa_trace trace;
-	u64 words[OA_TRACE_WORDS];
-
-	struct oa_regs regs; /* of the frame that is looked at */
-	struct oa_regs first_regs; /* of the newest user frame, for a deferred stack */
 	struct oa_mapping mapping; /* where regs.pc lies; end is 0 if there is none */
 	struct oa_page_key page_key; /* what `page` was looked up with */
 	struct oa_page page;
@@ -33,7 +30,12 @@ struct oa_state {
 	u8 kept; /* the newest frame changed no register: its caller's are all valid, too */
 	u8 wake; /* its trace is to be read at once */
 	u8 pad;
+	struct oa_regs regs; /* of the frame that is looked at */
 	struct oa_python_state python;
+
+	/* What is sent: the header and, right behind it, its words. */
+	struct oa_trace trace;
+	u64 words[OA_TRACE_WORDS];
 };
 
 #endif

@@ -54,7 +54,7 @@ static __always_inline void begin_walk(struct oa_state *s)
 	s->bx_addr = 0;
 	s->kept = 0;
 	s->wake = 0;
-	__builtin_memset(&s->python, 0, sizeof(s->python));
+	s->python.phase = PY_START;
 }
 
 static __always_inline void hash_generation(struct oa_state *s)

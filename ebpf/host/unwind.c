@@ -89,7 +89,6 @@ static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
 	memcpy(s->words, d->kernel, sizeof(d->kernel));
 	hash_kernel_frames(s);
 	s->regs = d->regs;
-	s->first_regs = d->regs;
 	host->stack.addr = d->stack_addr;
 	host->stack.bytes = d->stack_bytes;
 	host->cut = 0;
