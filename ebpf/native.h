@@ -358,7 +358,7 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 /* Go from s->regs to the caller's frame without pushing anything. */
 static __always_inline void unwind_frame(struct oa_state *s)
 {
-	u32 index = find_row(s, lookup_pc(s) - s->mapping.bias);
+	u32 index = find_row(s, lookup_pc(s));
 
 	s->guess_next = 0;
 	if (index < OA_ROW_COMMAND)

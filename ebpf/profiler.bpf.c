@@ -22,20 +22,22 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 	u64 id = bpf_get_current_pid_tgid();
 	u32 pid = id >> 32;
 	u64 task = bpf_get_current_task();
-	struct oa_process *process;
 	struct oa_state *s;
 
-	if (!is_target(pid))
-		return 0;
-	count(OA_COUNTER_TICKS, 1);
 	s = current_state();
 	if (!s) {
-		count(OA_COUNTER_COUNT + OA_FAULT_NO_SCRATCH, 1);
-		count(OA_COUNTER_LOST_INTERNAL, 1);
+		if (is_target(pid)) {
+			count(OA_COUNTER_TICKS, 1);
+			count(OA_COUNTER_COUNT + OA_FAULT_NO_SCRATCH, 1);
+			count(OA_COUNTER_LOST_INTERNAL, 1);
+		}
 		return 0;
 	}
+	if (!is_wanted(s, task, pid))
+		return 0;
+	count(OA_COUNTER_TICKS, 1);
 	begin(s, pid, (u32)id);
-	set_generation(s, task, pid);
+	hash_generation(s);
 	add_kernel_frames(s, ctx);
 	if (!set_regs(s, ctx, task)) {
 		count(OA_COUNTER_KERNEL_ONLY, 1);
@@ -43,22 +45,14 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 		return 0;
 	}
 	s->trace.sample.flags |= 1 << OA_SAMPLE_USER_BIT;
-	process = bpf_map_lookup_elem(&processes, &pid);
-	if (process && !process->generation.start_ns) {
-		/* Read before its first sample, which tells which life it is. */
-		process->generation = s->trace.generation;
-		report(s, OA_REPORT_NEW, 0);
-	}
-	if (!process || process->generation.start_ns != s->trace.generation.start_ns ||
-	    process->generation.exec_id != s->trace.generation.exec_id) {
-		s->missing = 1;
-		stop(s, OA_FAULT_NO_MAPPING);
-		report(s, OA_REPORT_NEW, s->regs.pc);
-	} else {
-		s->space = process->space;
+	if (find_space(s, pid)) {
 		settle(s);
 		if (s->missing)
 			report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
+	} else {
+		s->missing = 1;
+		stop(s, OA_FAULT_NO_MAPPING);
+		report(s, OA_REPORT_NEW, s->regs.pc);
 	}
 	dispatch(ctx, s);
 	return 0;

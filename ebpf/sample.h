@@ -16,7 +16,7 @@ static __always_inline u64 read_task_u64(u64 task, u32 offset)
 	return value;
 }
 
-static __always_inline void set_generation(struct oa_state *s, u64 task, u32 pid)
+static __always_inline void read_generation(struct oa_state *s, u64 task, u32 pid)
 {
 	u64 leader = read_task_u64(task, config.task_group_leader);
 	struct oa_generation *g = &s->trace.generation;
@@ -24,7 +24,57 @@ static __always_inline void set_generation(struct oa_state *s, u64 task, u32 pid
 	g->pid = pid;
 	g->start_ns = read_task_u64(leader, config.task_start_boottime);
 	g->exec_id = read_task_u32(task, config.task_self_exec_id);
-	hash_generation(s);
+}
+
+static __always_inline bool is_same_life(const struct oa_generation *a,
+					 const struct oa_generation *b)
+{
+	return a->start_ns && a->start_ns == b->start_ns && a->exec_id == b->exec_id &&
+	       a->pid == b->pid;
+}
+
+/* Whether the interrupted process is to be sampled; then its generation has been read. */
+static __always_inline bool is_wanted(struct oa_state *s, u64 task, u32 pid)
+{
+	if (!pid && !config.idle)
+		return false;
+	refresh(s);
+	if (s->last.generation.pid == pid) {
+		read_generation(s, task, pid);
+		if (is_same_life(&s->last.generation, &s->trace.generation))
+			return true;
+	}
+	if (!is_target(pid))
+		return false;
+	read_generation(s, task, pid);
+	return true;
+}
+
+/* Find the address space of the process; false if it is not known yet. */
+static __always_inline bool find_space(struct oa_state *s, u32 pid)
+{
+	const struct oa_generation *now = &s->trace.generation;
+	struct oa_process *process;
+
+	if (is_same_life(&s->last.generation, now)) {
+		s->space = s->last.space;
+		return true;
+	}
+	process = bpf_map_lookup_elem(&processes, &pid);
+	if (!process)
+		return false;
+	if (!process->generation.start_ns) {
+		/* Read before its first sample, which tells which life it is. */
+		process->generation = *now;
+		report(s, OA_REPORT_NEW, 0);
+	}
+	if (!is_same_life(&process->generation, now))
+		return false;
+	s->space = process->space;
+	/* A process may leave its cgroup, and nobody tells. */
+	if (!config.cgroups)
+		s->last = *process;
+	return true;
 }
 
 #if defined(__TARGET_ARCH_x86)

@@ -8,10 +8,41 @@
 #include "env.h"
 #include "python_state.h"
 
+enum {
+	NEAR_MAPPINGS = 32, /* by 64 KiB of address; powers of two */
+	NEAR_ROWS = 512, /* by address */
+};
+
+#ifdef OA_HOST
+#define OA_WHOLE_PAGES
+#else
+#define OA_WHOLE_PAGES __attribute__((aligned(4096)))
+#endif
+
+/* Answers of look-ups are kept per CPU from sample to sample: a trie's or a hash map's
+ * answer costs some ten cold lines in as many pages, one from here a single line. Spaces'
+ * numbers start at 1 and are never used again; so 0 marks a free slot, and only
+ * what is taken away from a space that lives on has to be forgotten (`epoch`).
+ */
+struct oa_near_mapping {
+	struct oa_mapping mapping;
+	u32 space;
+	u32 pad;
+};
+
+struct oa_near_row {
+	u64 addr;
+	u32 space;
+	u32 row; /* a rule's index or enum oa_row */
+};
+
 /* What every sample touches comes first and lies together: when a sample comes, caches
  * are cold, and each page and line of memory has to be fetched anew.
  */
 struct oa_state {
+	u64 epoch; /* user space changes it after it took code away (bpf/epoch.py) */
+	u64 seen_epoch; /* what it was when the slots below were last forgotten */
+	struct oa_process last; /* of the sample before; start_ns is 0 if it does not count */
 	struct oa_mapping mapping; /* where regs.pc lies; end is 0 if there is none */
 	struct oa_page_key page_key; /* what `page` was looked up with */
 	struct oa_page page;
@@ -30,12 +61,14 @@ struct oa_state {
 	u8 kept; /* the newest frame changed no register: its caller's are all valid, too */
 	u8 wake; /* its trace is to be read at once */
 	u8 pad;
+	struct oa_near_mapping near_mappings[NEAR_MAPPINGS];
 	struct oa_regs regs; /* of the frame that is looked at */
 	struct oa_python_state python;
 
 	/* What is sent: the header and, right behind it, its words. */
 	struct oa_trace trace;
 	u64 words[OA_TRACE_WORDS];
-};
+	struct oa_near_row near_rows[NEAR_ROWS];
+} OA_WHOLE_PAGES;
 
 #endif

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from otelagent import metrics
 from otelagent.abi._generated import Target
+from otelagent.bpf.epoch import Epoch
 from otelagent.bpf.links import Rate, SamplingEvents
 from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap, LpmTrie
 from otelagent.bpf.ring import Ring
@@ -87,6 +88,7 @@ class Profiler:
         # Half of them for files of code, the rest for CPUs, maps and what names are read from.
         max_open = min(raise_open_files() // 2, MAX_OPEN_FILES)
         self._rules = ArrayMap.of(bpf, "rules").mmap()
+        self.epoch = Epoch.of(bpf)
         pages = HashMap.of(bpf, "pages")
         mappings = LpmTrie.of(bpf, "mappings")
         self.store = RowStore(ArrayOfMaps.of(bpf, "rows"), self._rules, pages, time.monotonic_ns)
@@ -99,7 +101,7 @@ class Profiler:
         self.sideband = Sideband()
         self.table = ProcessTable(
             HashMap.of(bpf, "processes"),
-            Spaces(mappings, self.executables),
+            Spaces(mappings, self.executables, self.epoch.advance),
             self.executables,
             open_mapped,
             procfs.read_maps,
@@ -161,6 +163,7 @@ class Profiler:
 
     def _set_target(self, pid: int, mode: Target) -> None:
         self.targets[pid.to_bytes(4, "little")] = int(mode).to_bytes(4, "little")
+        self.epoch.advance()
 
     def _adopt(self, parent: int, child: int) -> None:
         if mode := self.targets.get(parent.to_bytes(4, "little")):
@@ -207,6 +210,7 @@ class Profiler:
         self.reader.close()
         self.ring.close()
         self.store.close()
+        self.epoch.close()
         self.bpf.close()
 
     def _post(self, item: Report | bytes) -> None:

@@ -171,7 +171,8 @@ class Machine:
         self.rules = FakeMemory(32 * Limit.MAX_RULES)
         self.store = RowStore(FakeChunks(), self.rules, self.pages, lambda: self.now_ns)
         self.executables = Executables(self.store, self._load_rows, lambda _elf: None)
-        self.spaces = Spaces(self.trie, self.executables)
+        self.taken = []
+        self.spaces = Spaces(self.trie, self.executables, lambda: self.taken.append(self.now_ns))
         self.table = ProcessTable(
             self.processes,
             self.spaces,

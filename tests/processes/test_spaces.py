@@ -199,3 +199,20 @@ def test_copy_is_made_only_for_who_shares(spaces, trie):
     assert not trie.ranges(space.number)
     spaces.release(copy)
     assert not trie
+
+
+def test_who_kept_an_answer_is_told_of_what_was_taken_away_but_not_of_ends(trie):
+    told = []
+    spaces = Spaces(trie, Files(), lambda: told.append(len(trie)))
+    space = spaces.make()
+    spaces.add(space, Mapping(0, PAGE, 0, file(1)))
+    spaces.add(space, Mapping(PAGE, 2 * PAGE, 0, file(1)))
+    assert not told
+
+    spaces.add(space, Mapping(0, PAGE, 0, file(2)))
+    assert told == [1]  # when it was gone already
+    spaces.replace(space, [])
+    assert told == [1, 1, 0]
+    spaces.add(space, Mapping(0, PAGE, 0, file(1)))
+    spaces.release(space)  # its number is never used again
+    assert told == [1, 1, 0]

@@ -19,7 +19,7 @@ from otelagent.abi._generated import MappingFlag, Unwinder
 from otelagent.errors import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from otelagent.bpf.maps import LpmTrie
     from otelagent.processes.executables import Executables, Loaded
@@ -102,9 +102,18 @@ class Space:
 
 
 class Spaces:
-    """Makes, changes and frees spaces; the only writer of the map `mappings`."""
+    """Makes, changes and frees spaces; the only writer of the map `mappings`.
 
-    def __init__(self, trie: LpmTrie, executables: Executables) -> None:
+    `on_taken` is called after something changed for a process that lives on.
+    """
+
+    def __init__(
+        self,
+        trie: LpmTrie,
+        executables: Executables,
+        on_taken: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.on_taken = on_taken
         self._trie = trie
         self._executables = executables
         self._next = 1
@@ -153,6 +162,8 @@ class Spaces:
     def _remove(self, space: Space, mapping: Mapping) -> None:
         del space.mappings[space.index(mapping)]
         self._trie.delete_many(b"".join(key for key, _ in mapping.entries(space.number)))
+        if space.users:
+            self.on_taken()
         if mapping.loaded:
             self._executables.release(mapping.loaded)
 

@@ -52,13 +52,17 @@ class Opened(NamedTuple):
 
 @dataclass(slots=True)
 class Life:
-    """One image of a process; `is_complete` when all of its mappings are known."""
+    """One image of a process; `is_complete` when all of its mappings are known.
+
+    `published` is the number of the space that BPF was told of, 0 if of none.
+    """
 
     since_ns: int
     space: Space
     is_complete: bool = False
     generation: Generation | None = None
     path: str = ""
+    published: int = 0
 
 
 @dataclass(slots=True)
@@ -144,6 +148,7 @@ class ProcessTable:
             logger.info("%s", fields("process not read yet", pid=pid, error=err))
             return None
         self.processes[_PID.pack(pid)] = _PROCESS.pack(0, 0, pid, entry.now.space.number, 0)
+        self._note_published(entry.now)
         return entry.now.space
 
     def apply(self, events: Iterable[Event]) -> None:
@@ -184,6 +189,7 @@ class ProcessTable:
             entry.next_scan_ns = 0
             entry.exited_ns = entry.exited_ns or time_ns  # its end may be among it, too
             self.processes.delete(_PID.pack(pid))
+        self.spaces.on_taken()
 
     def _fork(self, event: Event) -> None:
         parent = self.entries.get(event.ppid)
@@ -342,6 +348,12 @@ class ProcessTable:
         )
         self.images[life.generation] = life.path
         self.processes[_PID.pack(entry.pid)] = value
+        self._note_published(life)
+
+    def _note_published(self, life: Life) -> None:
+        if life.published not in {0, life.space.number}:
+            self.spaces.on_taken()
+        life.published = life.space.number
 
     def clean(self, now_ns: int, is_alive: Callable[[int], bool]) -> None:
         """Forget lives and processes that ended longer than the grace period ago."""
