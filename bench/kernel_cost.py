@@ -3,9 +3,11 @@
 """What a sample costs in the kernel: time and map look-ups of BPF, and of the side-band.
 
 The kernel itself counts the programs' runs and time (`BPF_ENABLE_STATS`, on
-while a descriptor is open, so nothing has to be restored). A program runs at
-every tick of every CPU: the runs that met no target are measured alone, before
-the target is let go, and subtracted. Median of `WINDOWS` windows.
+while a descriptor is open, so nothing has to be restored). Events are opened
+for the workload alone, so every run is a sample of it. Both forms of the
+unwinders, by `bpf_loop` and by tail calls, are loaded at once and take turns,
+first one first, then the other: what else the machine does meets both.
+Median of `WINDOWS` windows.
 """
 
 from __future__ import annotations
@@ -29,23 +31,25 @@ if TYPE_CHECKING:
 
     from otelagent.profiler import Profiler
 
-WINDOWS = 5
-SECONDS = 1.0
-IDLE_SECONDS = 1.0
+WINDOWS = 8
+SECONDS = 0.6
+SETTLE_SECONDS = 1.0
 PAIRS = 25
+FORMS = ("loop", "bounded")
+COUNTED = ("TICKS", "FRAMES", "LOOKUPS", "STEPS", "TRACES")
 _BPF_ENABLE_STATS = 32  # enum bpf_cmd, include/uapi/linux/bpf.h
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One workload and how it is unwound."""
+    """One workload, how often it is sampled, and by which forms of the unwinders."""
 
     name: str
     command: Sequence[str]
     max_frames: int = 128
-    bounded: bool = False
     frequency_hz: int = workload.FREQUENCY_HZ
+    forms: tuple[str, ...] = FORMS
 
 
 @contextmanager
@@ -70,74 +74,101 @@ def read_runs(profiler: Profiler, program: str = "on_cpu_tick") -> tuple[int, in
 
 
 def measure_case(case: Case) -> dict[str, float]:
-    """Sample a command and give µs and look-ups per sample and per frame."""
-    from otelagent.host.command import HeldCommand
+    """Sample a command and give ns and look-ups per sample and per frame."""
+    figures: dict[str, float] = {}
+    profilers: dict[str, Profiler] = {}
+    with workload.running(case.command) as pid:
+        try:
+            for form in case.forms:
+                profilers[form] = _start(case, pid, form)
+            windows = _take_turns(profilers, pid)
+        finally:
+            for profiler in profilers.values():
+                profiler.stop()
+                profiler.close()
+    for form, taken in windows.items():
+        name = case.name if form == FORMS[0] else f"{case.name}_{form}"
+        for key in taken[0] if taken else ():
+            value = statistics.median(window[key] for window in taken)
+            figures[f"bpf.{name}.{key}"] = round(value, 3)
+    return figures
+
+
+def _start(case: Case, pid: int, form: str) -> Profiler:
+    """Sample the command alone until its stacks are known, then stop its events."""
+    from otelagent.bpf.links import Rate, SamplingEvents
     from otelagent.options import Options
     from otelagent.profiler import Profiler
 
-    command = HeldCommand.fork(case.command)
     options = Options(
         frequency_hz=case.frequency_hz,
-        held_pid=command.pid,
+        pids=(pid,),
         max_frames=case.max_frames,
-        bounded=case.bounded,
+        bounded=form != FORMS[0],
     )
     profiler = Profiler(options)
     profiler.start()
-    try:
-        idle_ns = _idle_ns(profiler)
-        command.release()
-        time.sleep(1)  # its files are read, its stacks known
-        windows = [w for w in (_window(profiler, idle_ns) for _ in range(WINDOWS)) if w]
-    finally:
-        command.send(9)
-        command.reap(wait=True)
-        profiler.stop()
-        profiler.close()
-    figures = {key: statistics.median(w[key] for w in windows) for key in windows[0]}
-    figures["other_us"] = idle_ns / 1e3
-    return {f"bpf.{case.name}.{key}": round(value, 3) for key, value in figures.items()}
+    profiler.sampling.close()
+    rate = Rate(frequency_hz=case.frequency_hz)
+    profiler.sampling = SamplingEvents(profiler.bpf.program("on_cpu_tick"), rate, pid=pid)
+    profiler.sampling.attach()
+    time.sleep(SETTLE_SECONDS)
+    profiler.sampling.disable()
+    return profiler
 
 
-def _idle_ns(profiler: Profiler) -> float:
-    before = read_runs(profiler)
-    time.sleep(IDLE_SECONDS)
-    after = read_runs(profiler)
-    return (after[0] - before[0]) / max(1, after[1] - before[1])
+def _take_turns(profilers: dict[str, Profiler], pid: int) -> dict[str, list[dict[str, float]]]:
+    windows: dict[str, list[dict[str, float]]] = {form: [] for form in profilers}
+    for turn in range(WINDOWS):
+        for form in sorted(profilers, reverse=bool(turn % 2)):
+            window = _window(profilers[form], pid)
+            if window:
+                windows[form].append(window)
+    return windows
 
 
-def _window(profiler: Profiler, idle_ns: float) -> dict[str, float] | None:
-    before, counters = read_runs(profiler), profiler.losses().counters
+def _read(profiler: Profiler, pid: int) -> dict[str, int]:
+    """Read what grows: BPF's time and counters, and the workload's time on a CPU (ns)."""
+    time_ns, runs = read_runs(profiler)
+    cpu_ns = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    counters = profiler.losses().counters
+    return {"ns": time_ns, "runs": runs, "cpu_ns": cpu_ns} | {key: counters[key] for key in COUNTED}
+
+
+def _window(profiler: Profiler, pid: int) -> dict[str, float] | None:
+    before = _read(profiler, pid)
+    profiler.sampling.enable()
     time.sleep(SECONDS)
-    after, now = read_runs(profiler), profiler.losses().counters
-    grown = {name: now[name] - counters[name] for name in ("TICKS", "FRAMES", "LOOKUPS", "STEPS")}
+    profiler.sampling.disable()
+    after = _read(profiler, pid)
+    grown = {key: after[key] - before[key] for key in after}
     ticks, frames = grown["TICKS"], grown["FRAMES"]
-    if not ticks or not frames:
+    if not ticks or not frames or not grown["cpu_ns"]:
         return None
-    others = max(0, after[1] - before[1] - ticks)
-    time_us = (after[0] - before[0] - others * idle_ns) / 1e3
     return {
-        "us_per_sample": time_us / ticks,
-        "us_per_frame": time_us / frames,
+        "ns_per_sample": grown["ns"] / ticks,
+        "ns_per_frame": grown["ns"] / frames,
         "lookups_per_sample": grown["LOOKUPS"] / ticks,
         "lookups_per_frame": grown["LOOKUPS"] / frames,
         "frames_per_sample": frames / ticks,
         "steps_per_sample": grown["STEPS"] / ticks,
+        "new_traces_per_sample": grown["TRACES"] / ticks,
+        "percent_of_cpu": 100 * grown["ns"] / grown["cpu_ns"],
     }
 
 
 def cases() -> list[Case]:
-    """Native stacks of three depths, by loop and by tail calls, and Python."""
+    """Native stacks of three depths, cold and warm caches, and Python."""
     depth = workload.build_depth()
+    often = 999
     return [
         Case("native20", (depth, "20")),
+        Case("native20_999hz", (depth, "20"), frequency_hz=often),
+        Case("native20_cold", (depth, "20", "0", "64"), frequency_hz=often),
         Case("native128", (depth, "120")),
-        Case("native1024", (depth, "1010"), max_frames=1024),
+        Case("native1024", (depth, "1010"), max_frames=1024, forms=FORMS[:1]),
         Case("python20", (*workload.STEADY, "18")),
-        Case("native20_bounded", (depth, "20"), bounded=True),
-        Case("native128_bounded", (depth, "120"), bounded=True),
-        Case("python20_bounded", (*workload.STEADY, "18"), bounded=True),
-        Case("native20_999hz", (depth, "20"), frequency_hz=999),
+        Case("python20_999hz", (*workload.STEADY, "18"), frequency_hz=often),
     ]
 
 
