@@ -1,12 +1,13 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Build what is not Python: `python build.py [generate] [bpf] [ffi]`.
+"""Build what is not Python: `python build.py [generate] [bpf] [ffi] [arm64]`.
 
 The only file that knows compiler flags.
 
 - `generate`: `ebpf/oa_abi.h` → `src/otelagent/abi/_generated.py`
 - `bpf`: `ebpf/*.bpf.c` → `src/otelagent/bpf/objects/<name>.<machine>.bpf.o`
 - `ffi`: `src/native/*.c` → `src/otelagent/_native.abi3.so`
+- `arm64` (only if it is named): compile the same sources for arm64 and keep nothing
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -202,11 +204,22 @@ def ffi() -> None:
     run(sys.executable, ROOT / "setup.py", "-q", "build_ext", "--inplace", "--force")
 
 
+def arm64() -> None:
+    """Show what an arm64 compiler says of the C core; headers of libraries are this machine's."""
+    compiler = "aarch64-linux-gnu-gcc"
+    if shutil.which(compiler) is None:
+        sys.exit(f"{compiler} is missing (packages gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)")
+    includes = ["-I", NATIVE, "-I", EBPF, "-idirafter", "/usr/include"]
+    flags = [*C_FLAGS, *FFI_FLAGS, f"-D__TARGET_ARCH_{BPF_ARCHES['aarch64']}"]
+    run(compiler, *flags, *includes, "-fsyntax-only", *native_sources())
+
+
 VERBS = {"generate": generate, "bpf": bpf, "ffi": ffi}
+EXTRA = {"arm64": arm64}
 
 if __name__ == "__main__":
     os.chdir(ROOT)
     for verb in sys.argv[1:] or VERBS:
-        if verb not in VERBS:
-            sys.exit(f"build.py: no verb {verb!r}; there are {', '.join(VERBS)}")
-        VERBS[verb]()
+        if verb not in VERBS | EXTRA:
+            sys.exit(f"build.py: no verb {verb!r}; there are {', '.join(VERBS | EXTRA)}")
+        (VERBS | EXTRA)[verb]()

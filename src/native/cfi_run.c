@@ -281,6 +281,6 @@ int oa_cfi_run(struct oa_cfi_program *p, struct oa_cfi_memo *memo)
 	if (oa_open_row_writer(p->rows, &writer, length < LONG_PROGRAM ? (u32)length + 1 : 0))
 		return -ENOMEM;
 	err = run(p, memo, &writer);
-	oa_close_writer(p->rows, &writer);
+	oa_close_row_writer(p->rows, &writer);
 	return err;
 }

@@ -7,21 +7,22 @@
  * Layouts: runtime/symtab.go (pcHeader, moduledata) and runtime/runtime2.go
  * (_func) of Go 1.16, 1.18, 1.20 and 1.26; docs/gopclntab.md.
  */
-#define _GNU_SOURCE
 #include "gopclntab.h"
 
 #include <errno.h>
 
 #include "cfi.h"
 #include "cursor.h"
+#include "rows_table.h"
 
 #define MAX_PAIRS     65536 /* stack depth changes of one function */
 #define MAX_DELTA     (1 << 28)
 #define CACHED_DELTAS 512
-#define WANTED_NAMES  4
+#define LONG_FUNCTION 65536 /* room for so many rows is not made in advance */
 
 enum { MAGIC_1_16 = 0xfffffffa, MAGIC_1_18 = 0xfffffff0, MAGIC_1_20 = 0xfffffff1 };
-enum { FLAG_TOP_FRAME = 1, FLAG_SP_WRITE = 2 }; /* internal/abi/symtab.go, since Go 1.17 */
+/* internal/abi/symtab.go; since Go 1.17, the last one since 1.18 */
+enum { FLAG_TOP_FRAME = 1, FLAG_SP_WRITE = 2, FLAG_ASM = 4 };
 
 enum kind { NORMAL, SWITCHING, STOP, SIGNAL };
 
@@ -41,8 +42,6 @@ struct go {
 	u32 id_at; /* offset of funcID in _func; the flags follow */
 	u32 name_at;
 	u32 pcsp_at;
-	u32 sigreturn[WANTED_NAMES]; /* name offsets */
-	u32 sigreturns;
 	u32 cached[CACHED_DELTAS]; /* rule + 1, by delta / 8 */
 };
 
@@ -89,64 +88,60 @@ static int read_header(struct go *go)
 	return 0;
 }
 
-/* Find the names that cannot be told by function id: the return from signal handlers. */
-static void find_sigreturn(struct go *go)
-{
-	static const char wanted[] = "\0runtime.sigreturn";
-	u64 length = (u64)(go->pctab > go->names ? go->pctab - go->names : go->end - go->names);
-	const u8 *at = go->names, *found;
-
-	while (go->sigreturns < WANTED_NAMES &&
-	       (found = memmem(at, length, wanted, sizeof(wanted) - 1))) {
-		go->sigreturn[go->sigreturns++] = (u32)(found + 1 - go->names);
-		length -= (u64)(found + 1 - at);
-		at = found + 1;
-	}
-}
-
-static int is_name(const struct go *go, u32 offset, const char *name)
-{
-	u64 length = strlen(name) + 1;
-
-	return offset < (u64)(go->end - go->names) &&
-	       length <= (u64)(go->end - go->names) - offset &&
-	       !memcmp(go->names + offset, name, length);
-}
+/* How functions are walked that are special by their names. All are written in assembly. */
+static const struct {
+	const char *name; /* without "runtime." */
+	u32 length; /* with the zero at its end, or less: names that begin so */
+	enum kind kind;
+} special[] = {
+	{"goexit", 7, STOP},
+	{"mstart", 7, STOP},
+	{"rt0_go", 7, STOP},
+	{"mcall", 6, STOP},
+	{"morestack", 10, STOP},
+	{"gogo", 5, STOP},
+	{"systemstack", 12, SWITCHING},
+	{"asmcgocall", 11, SWITCHING},
+	{"sigreturn", 9, SIGNAL},
+	{"sigtramp", 9, NORMAL}, /* the kernel calls it: its caller is the signal frame */
+};
 
 static enum kind classify(const struct go *go, const u8 *function)
 {
-	static const char *const stops[] = {"runtime.goexit", "runtime.mstart",	   "runtime.rt0_go",
-					    "runtime.mcall",  "runtime.morestack", "runtime.gogo"};
-	static const char *const switching[] = {"runtime.systemstack", "runtime.asmcgocall"};
-	u32 name = (u32)get(function + go->name_at, 4), i;
-	u8 id = function[go->id_at], flags = function[go->id_at + 1];
+	static const char prefix[] = "runtime.";
+	u32 flags = function[go->id_at + 1], at, i;
+	const u8 *name;
+	u64 left;
 
-	for (i = 0; i < go->sigreturns; i++)
-		if (name == go->sigreturn[i])
-			return SIGNAL;
-	if (!id && !flags)
+	if (go->relative && !(flags & (FLAG_ASM | FLAG_TOP_FRAME | FLAG_SP_WRITE)))
 		return NORMAL;
-	for (i = 0; i < sizeof(stops) / sizeof(*stops); i++)
-		if (is_name(go, name, stops[i]))
-			return STOP;
-	for (i = 0; i < sizeof(switching) / sizeof(*switching); i++)
-		if (is_name(go, name, switching[i]))
-			return SWITCHING;
-	/* The kernel calls sigtramp; its caller is the signal frame. */
-	if (flags & FLAG_TOP_FRAME && !is_name(go, name, "runtime.sigtramp"))
+	at = (u32)get(function + go->name_at, 4);
+	name = go->names + at;
+	left = (u64)(go->end - go->names) > at ? (u64)(go->end - name) : 0;
+	if (left > sizeof(prefix) && !memcmp(name, prefix, sizeof(prefix) - 1)) {
+		name += sizeof(prefix) - 1;
+		left -= sizeof(prefix) - 1;
+		for (i = 0; i < sizeof(special) / sizeof(*special); i++)
+			if (special[i].length <= left &&
+			    !memcmp(name, special[i].name, special[i].length))
+				break;
+		if (i < sizeof(special) / sizeof(*special)) {
+			if (special[i].kind != NORMAL)
+				return special[i].kind;
+			flags &= ~(u32)FLAG_TOP_FRAME;
+		}
+	}
+	if (flags & FLAG_TOP_FRAME)
 		return STOP;
 	return flags & FLAG_SP_WRITE ? SWITCHING : NORMAL;
 }
 
 /* The rule where the stack pointer is `delta` below its value at the entry. */
-static u32 rule_of(struct go *go, u64 delta)
+static u32 make_rule(struct go *go, u64 delta)
 {
 	struct oa_rule rule = {0};
-	u32 *cached = delta / 8 < CACHED_DELTAS && !(delta & 7) ? &go->cached[delta / 8] : NULL;
 	u32 index;
 
-	if (cached && *cached)
-		return *cached - 1;
 	if (go->table->machine == OA_MACHINE_X86_64) {
 		rule.cfa_reg = OA_X86_RSP;
 		rule.bx_kind = OA_REG_UNDEFINED; /* Go's functions keep no register */
@@ -167,46 +162,91 @@ static u32 rule_of(struct go *go, u64 delta)
 		rule.fp_offset = delta ? -(s32)delta - 8 : 0;
 	}
 	index = oa_rows_rule(go->rows, &rule);
-	if (cached)
-		*cached = index + 1;
+	if (delta / 8 < CACHED_DELTAS && !(delta & 7))
+		go->cached[delta / 8] = index + 1;
 	return index;
 }
 
-/* Put one row per change of the stack depth. `pcsp`: pairs of (signed change of the
- * depth, unsigned length of code), the depth beginning at -1.
- */
-static int put_depths(struct go *go, u64 size, u32 pcsp, enum kind kind)
+static inline u32 rule_of(struct go *go, s64 depth)
 {
-	struct oa_cursor c = {go->pctab + pcsp, go->end, 0};
-	u64 at = 0, change, length;
-	s64 depth = -1;
-	u32 index, framed = 0;
-	int first = 1;
-	u32 set_bytes = go->table->machine == OA_MACHINE_X86_64 ? 3 : 8; /* mov %rsp, %rbp */
+	if (depth < 0 || depth > MAX_DELTA)
+		return OA_ROW_UNSUPPORTED;
+	if (depth / 8 < CACHED_DELTAS && !(depth & 7) && go->cached[depth / 8])
+		return go->cached[depth / 8] - 1;
+	return make_rule(go, (u64)depth);
+}
 
-	for (; go->budget && at < size; go->budget--, first = 0) {
-		change = oa_uleb(&c);
-		if (!change && !first)
-			break;
-		length = oa_uleb(&c);
-		if (c.bad || length > size)
-			break;
-		depth += (s32)((u32)change >> 1 ^ -((u32)change & 1));
-		if (depth < 0 || depth > MAX_DELTA)
-			index = OA_ROW_UNSUPPORTED;
-		else if (kind == SWITCHING && depth && framed)
-			index = OA_ROW_FRAME_POINTER;
-		else
-			index = rule_of(go, (u64)depth);
-		if (oa_rows_put(go->rows, at, index))
+/* The depths of a function: pairs of (signed change of the depth, unsigned length of code),
+ * the depth beginning at -1.
+ */
+struct depths {
+	struct oa_cursor c;
+	u64 size; /* of the function */
+	u64 at; /* offset from which on `depth` holds */
+	u64 next; /* and where it ends */
+	s64 depth;
+};
+
+static inline struct depths open_depths(const struct go *go, u32 pcsp, u64 size)
+{
+	return (struct depths){{go->pctab + pcsp, go->end, 0}, size, 0, 0, -1};
+}
+
+/* Read the next depth: 0 at the end. */
+static inline int next_depth(struct go *go, struct depths *d)
+{
+	u64 change, length;
+
+	if (d->next >= d->size || !go->budget)
+		return 0;
+	change = oa_uleb(&d->c);
+	if (!change && d->next)
+		return 0;
+	length = oa_uleb(&d->c);
+	if (d->c.bad || length > d->size)
+		return 0;
+	go->budget--;
+	d->depth += (s32)((u32)change >> 1 ^ -((u32)change & 1));
+	d->at = d->next;
+	d->next += length * go->quantum;
+	return 1;
+}
+
+/* Put one row per change of the stack depth. */
+static int put_depths(struct go *go, u64 size, u32 pcsp)
+{
+	struct depths d = open_depths(go, pcsp, size);
+	struct oa_row_writer writer;
+	int err = 0;
+
+	if (oa_open_row_writer(go->rows, &writer, size < LONG_FUNCTION ? (u32)size : 0))
+		return -ENOMEM;
+	while (!err && next_depth(go, &d))
+		if (d.next > d.at) /* always, but in damaged tables */
+			err = oa_write_row(go->rows, &writer, d.at, rule_of(go, d.depth));
+	oa_close_row_writer(go->rows, &writer);
+	return err;
+}
+
+/* The same where the stack is switched: by the frame pointer once that is saved. */
+static int put_frame_pointer(struct go *go, u64 size, u32 pcsp)
+{
+	u32 set_bytes = go->table->machine == OA_MACHINE_X86_64 ? 3 : 8; /* mov %rsp, %rbp */
+	struct depths d = open_depths(go, pcsp, size);
+	int framed = 0;
+	u32 index;
+
+	while (next_depth(go, &d)) {
+		index = framed && d.depth > 0 && d.depth <= MAX_DELTA ? OA_ROW_FRAME_POINTER
+								      : rule_of(go, d.depth);
+		if (oa_rows_put(go->rows, d.at, index))
 			return -ENOMEM;
 		/* The frame pointer becomes the function's own right after it was saved. */
-		if (kind == SWITCHING && depth > 0 && !framed) {
+		if (d.depth > 0 && !framed) {
 			framed = 1;
-			if (oa_rows_put(go->rows, at + set_bytes, OA_ROW_FRAME_POINTER))
+			if (oa_rows_put(go->rows, d.at + set_bytes, OA_ROW_FRAME_POINTER))
 				return -ENOMEM;
 		}
-		at += length * go->quantum;
 	}
 	return 0;
 }
@@ -229,7 +269,9 @@ static int add_function(struct go *go, u64 entry, u64 size, const u8 *function,
 	stats->unwound++;
 	stats->switching += kind == SWITCHING;
 	wanted = oa_rows_begin(go->rows, entry, size, go->table->rank);
-	return wanted > 0 ? put_depths(go, size, pcsp, kind) : wanted;
+	if (wanted <= 0)
+		return wanted;
+	return kind == SWITCHING ? put_frame_pointer(go, size, pcsp) : put_depths(go, size, pcsp);
 }
 
 int oa_go_parse(struct oa_rows *rows, const struct oa_go_table *table, struct oa_go_stats *stats)
@@ -245,7 +287,6 @@ int oa_go_parse(struct oa_rows *rows, const struct oa_go_table *table, struct oa
 	err = read_header(&go);
 	if (err)
 		return err;
-	find_sigreturn(&go);
 	go.budget = table->size;
 	stats->magic = (u32)get(table->data, 4);
 	stats->functions = go.count;

@@ -234,7 +234,7 @@ int oa_open_row_writer(struct oa_rows *rows, struct oa_row_writer *writer, u32 c
 	return 0;
 }
 
-void oa_close_writer(struct oa_rows *rows, const struct oa_row_writer *writer)
+void oa_close_row_writer(struct oa_rows *rows, const struct oa_row_writer *writer)
 {
 	u32 count = (u32)(writer->next - (rows->raw + rows->raw_count));
 
@@ -246,7 +246,7 @@ int oa_write_beyond(struct oa_rows *rows, struct oa_row_writer *writer, u64 offs
 {
 	u32 left = rows->raw_capacity - (u32)(writer->next - rows->raw);
 
-	oa_close_writer(rows, writer);
+	oa_close_row_writer(rows, writer);
 	if (oa_rows_put(rows, offset, index))
 		return -ENOMEM;
 	return oa_open_row_writer(rows, writer, left ? left - 1 : 0);

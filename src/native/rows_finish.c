@@ -221,10 +221,25 @@ static u32 emit_alone(struct oa_rows *rows, u32 first, u64 *covered, int *err)
 	return (u32)(f - rows->fragments);
 }
 
+/* Write what holds from `*time` to the end of a fragment or the start of the next. */
+static int emit_covered(struct oa_rows *rows, const struct oa_fragment *fragment, u64 next,
+			u64 *time, u64 *covered)
+{
+	u64 end = fragment->start + fragment->size;
+
+	end = end < next ? end : next;
+	if (*time - *covered > OA_ROWS_GAP_BYTES && emit(rows, *covered, OA_ROW_NONE))
+		return -ENOMEM;
+	if (end > *time && emit_fragment(rows, fragment, *time, end))
+		return -ENOMEM;
+	*time = *covered = end;
+	return 0;
+}
+
 /* Walk the address space once, from one fragment's start or end to the next. */
 static int sweep(struct oa_rows *rows, struct stack *stacks)
 {
-	u64 time = 0, covered = 0, next, end;
+	u64 time = 0, covered = 0, next;
 	const struct oa_fragment *fragment;
 	int err = 0;
 	u32 i = 0;
@@ -233,23 +248,15 @@ static int sweep(struct oa_rows *rows, struct stack *stacks)
 		fragment = top(rows, stacks, time);
 		if (!fragment) {
 			i = emit_alone(rows, i, &covered, &err);
-			time = covered;
-			if (err)
-				return err;
-		}
-		next = i < rows->fragment_count ? rows->fragments[i].start : OA_NO_TIME;
-		if (fragment) {
-			end = fragment->start + fragment->size;
-			end = end < next ? end : next;
-			if (time - covered > OA_ROWS_GAP_BYTES && emit(rows, covered, OA_ROW_NONE))
-				return -ENOMEM;
-			if (end > time && emit_fragment(rows, fragment, time, end))
-				return -ENOMEM;
-			time = covered = end;
-		} else if (next == OA_NO_TIME) {
-			return emit(rows, covered, OA_ROW_NONE);
+			if (err || i == rows->fragment_count)
+				return err ? err : emit(rows, covered, OA_ROW_NONE);
+			time = rows->fragments[i].start;
 		} else {
-			time = next;
+			next = i < rows->fragment_count ? rows->fragments[i].start : OA_NO_TIME;
+			if (emit_covered(rows, fragment, next, &time, &covered))
+				return -ENOMEM;
+			if (fragment->start + fragment->size == time)
+				continue; /* perhaps none is left, and the next is alone */
 		}
 		for (; i < rows->fragment_count && rows->fragments[i].start <= time; i++)
 			if (push(rows, stacks, i))

@@ -71,7 +71,7 @@ struct oa_row_writer {
 
 /* Open it, right after `oa_rows_begin` or with rows put already, for up to `count` rows. */
 int oa_open_row_writer(struct oa_rows *rows, struct oa_row_writer *writer, u32 count);
-void oa_close_writer(struct oa_rows *rows, const struct oa_row_writer *writer);
+void oa_close_row_writer(struct oa_rows *rows, const struct oa_row_writer *writer);
 int oa_write_beyond(struct oa_rows *rows, struct oa_row_writer *writer, u64 offset, u32 index);
 
 static inline int oa_write_row(struct oa_rows *rows, struct oa_row_writer *writer, u64 offset,

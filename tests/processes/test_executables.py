@@ -129,6 +129,20 @@ def test_bias_of_a_mapping(executables, offset, vaddr, mapped_offset, bias):
     assert loaded.bias_of(0x7000_0000, mapped_offset) == bias
 
 
+@pytest.mark.parametrize("page", [4 << 10, 16 << 10, 64 << 10])
+def test_bias_where_the_mapping_begins_a_page_before_the_code(executables, monkeypatch, page):
+    """arm64 kernels have pages of 4, 16 and 64 KiB; files are aligned to 64 KiB there."""
+    monkeypatch.setattr("otelagent.processes.executables.PAGE_BYTES", page)
+    offset = 0x1FE40  # in the last 4 KiB of a page of any size
+    data = elf("a", offset=offset, vaddr=offset + 0x10000)
+    loaded = executables.add(ONE, "/bin/a", FakeFile(data), STAMP)
+
+    first = offset & -page
+    assert loaded.bias_of(0x7000_0000, first) == 0x7000_0000 - 0x10000 - first
+    with pytest.raises(BadElf):
+        loaded.bias_of(0x7000_0000, first - page)
+
+
 def test_mapping_outside_of_code_has_no_bias(executables):
     loaded = executables.add(ONE, "/bin/a", FakeFile(elf("a")), STAMP)
 

@@ -12,7 +12,7 @@ from tests.builders.pclntab import GoFunction, build_pclntab
 MAIN = GoFunction("main.main", 0x1060, ((0, 4), (8, 4), (264, 100), (8, 4), (0, 4)))
 FUNCTIONS = [
     GoFunction("runtime.goexit", 0x1000, ((0, 16),), func_id=3, flags=1),
-    GoFunction("runtime.sigreturn__sigaction", 0x1010, ((0, 16),)),
+    GoFunction("runtime.sigreturn__sigaction", 0x1010, ((0, 16),), flags=4),
     GoFunction("runtime.systemstack", 0x1020, ((0, 4), (8, 56), (0, 4)), func_id=9, flags=2),
     MAIN,
 ]

@@ -138,6 +138,7 @@ class ElfFile:
         self._phoff, self._shoff = fields[5], fields[6]
         self._phentsize, self._phnum = fields[9], fields[10]
         self._shentsize, self._shnum, self._shstrndx = fields[11], fields[12], fields[13]
+        self._section_names = b""
 
     def read(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes of the file.
@@ -166,34 +167,48 @@ class ElfFile:
         )
 
     @cached_property
-    def sections(self) -> tuple[Section, ...]:
-        """All section headers; empty if the table is missing or does not fit the file."""
+    def _section_headers(self) -> list[tuple[int, ...]]:
         count, strings_index = self._shnum, self._shstrndx
         if not self._shoff or self._shentsize != _SECTION.size:
-            return ()
+            return []
         if self._shoff + _SECTION.size > self.source.size:
-            return ()
+            return []
         if count == 0 or strings_index == 0xFFFF:  # extended numbering: in section 0
             first = _SECTION.unpack(self.read(self._shoff, _SECTION.size))
             count = count or first[5]
             strings_index = first[6] if strings_index == 0xFFFF else strings_index
         if count > MAX_SECTIONS or self._shoff + count * _SECTION.size > self.source.size:
-            return ()
+            return []
         rows = list(_SECTION.iter_unpack(self.read(self._shoff, count * _SECTION.size)))
-        names = b""
         if strings_index < count and rows[strings_index][5] <= MAX_NOTE_BYTES * 16:
             names = self.source.read_at(rows[strings_index][4], rows[strings_index][5])
-        return tuple(
-            Section(i, _text(names, r[0]), r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[9])
-            for i, r in enumerate(rows)
-        )
+            self._section_names = names + b"\0"
+        return rows
+
+    def _make_section(self, index: int) -> Section:
+        r = self._section_headers[index]
+        name = _text(self._section_names, r[0])
+        return Section(index, name, r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[9])
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """All section headers; empty if the table is missing or does not fit the file."""
+        return tuple(map(self._make_section, range(len(self._section_headers))))
+
+    @cached_property
+    def _sections_by_name(self) -> dict[bytes, int]:
+        """Name → index of the first such section that has bytes in the file."""
+        headers, found = self._section_headers, dict[bytes, int]()
+        names = self._section_names
+        for index, header in enumerate(headers):
+            if header[1] != SHT_NOBITS:
+                found.setdefault(names[header[0] : names.find(b"\0", header[0])], index)
+        return found
 
     def section(self, name: str) -> Section | None:
         """Find the first section of that name that has bytes in the file."""
-        for section in self.sections:
-            if section.name == name and section.type != SHT_NOBITS:
-                return section
-        return None
+        index = self._sections_by_name.get(name.encode())
+        return None if index is None else self._make_section(index)
 
     def section_data(self, section: Section) -> bytes:
         """Read a section, decompressed if it is compressed with zlib.

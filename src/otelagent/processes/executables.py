@@ -11,6 +11,7 @@ open for their names, since a path may lead elsewhere by then, up to a number.
 from __future__ import annotations
 
 import logging
+import mmap
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 MAX_FILES = 8192
 """Inodes that are remembered; beyond, those that nobody maps are forgotten."""
 MAX_OPEN = 512
+PAGE_BYTES = mmap.PAGESIZE
 
 
 class ClosableSource(Source, Protocol):
@@ -86,12 +88,14 @@ class Loaded:
     def bias_of(self, start: int, offset: int) -> int:
         """Address minus ELF address of a mapping that begins at `start` with file `offset`.
 
+        Whole pages are mapped, so a mapping may begin before its segment: by less than
+        this machine's page (64 KiB on some arm64 kernels), whatever `p_align` says.
+
         Raises:
             BadElf: No segment with code covers that offset.
         """
-        page = 0xFFF
         for segment in self.segments:
-            first = segment.offset & ~page
+            first = segment.offset & -PAGE_BYTES
             if first <= offset < segment.offset + segment.filesz:
                 return start - (segment.vaddr - segment.offset + offset)
         raise BadElf(f"no code segment at file offset {offset:#x}")
