@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "cfi_program.h"
+#include "view.h"
 
 #define CIE_SLOTS 256
 /* No compiler comes near it; without it, two entries that take turns could be
@@ -17,6 +18,10 @@
  */
 #define MAX_CIE_PROGRAM	 1024
 #define MAX_AUGMENTATION 16
+#ifndef PIECE_BYTES /* fuzzing takes small ones */
+#define PIECE_BYTES (64 << 10)
+#endif
+#define CIE_BYTES 4096 /* of one that is not in the same piece */
 
 enum { /* LSB Core, "DWARF Exception Header Encoding" */
        DW_EH_PE_absptr = 0x00,
@@ -41,8 +46,12 @@ struct parser {
 	const struct oa_cfi_section *section;
 	struct oa_rows *rows;
 	struct oa_cfi_stats *stats;
+	/* the piece that is looked at */
 	const u8 *begin;
 	const u8 *end;
+	u64 base; /* where it is in the section */
+	struct oa_view view;
+	struct oa_view cie_view;
 	struct oa_cfi_program program;
 	struct oa_cfi_memo memo;
 	struct oa_cfi_cie cies[CIE_SLOTS];
@@ -75,7 +84,7 @@ static u64 read_value(struct oa_cursor *c, u32 encoding)
 
 static u64 read_pointer(const struct parser *p, struct oa_cursor *c, u32 encoding)
 {
-	u64 place = p->section->addr + (u64)(c->at - p->begin);
+	u64 place = p->section->addr + p->base + (u64)(c->at - p->begin);
 
 	if ((encoding & 0x70) == DW_EH_PE_aligned) {
 		oa_skip(c, -place & 7);
@@ -182,13 +191,13 @@ static inline int open_entry(struct oa_cursor *c, struct oa_cursor *body, int *i
 	return !c->bad;
 }
 
-static struct oa_cfi_cie *read_cie(struct parser *p, struct oa_cfi_cie *cie, u64 offset)
+static struct oa_cfi_cie *read_cie(struct parser *p, struct oa_cfi_cie *cie, u64 offset,
+				   struct oa_cursor c)
 {
-	struct oa_cursor c = {p->begin, p->end, 0}, body;
+	struct oa_cursor body;
 	int is_64;
 	u64 id;
 
-	oa_skip(&c, offset);
 	if (!open_entry(&c, &body, &is_64))
 		return NULL;
 	id = oa_fixed(&body, is_64 && p->section->debug_frame ? 8 : 4);
@@ -201,12 +210,33 @@ static struct oa_cfi_cie *read_cie(struct parser *p, struct oa_cfi_cie *cie, u64
 	return cie;
 }
 
+/* Read a CIE that is not known: mostly it stands a little before, in the same piece. */
+static struct oa_cfi_cie *load_cie(struct parser *p, struct oa_cfi_cie *cie, u64 offset)
+{
+	const u8 *begin = p->begin, *end = p->end;
+	struct oa_cfi_cie *found = NULL;
+	u64 base = p->base, left;
+
+	if (offset >= base && offset - base <= (u64)(end - begin))
+		found = read_cie(p, cie, offset,
+				 (struct oa_cursor){begin + (offset - base), end, 0});
+	if (found || p->view.fd < 0)
+		return found;
+	p->begin = oa_look(&p->cie_view, offset, CIE_BYTES, &left);
+	p->base = offset;
+	if (p->begin)
+		found = read_cie(p, cie, offset, (struct oa_cursor){p->begin, p->begin + left, 0});
+	p->begin = begin;
+	p->base = base;
+	return found;
+}
+
 /* The CIE at an offset of the section, from the cache or read now; NULL: none there. */
 static inline struct oa_cfi_cie *find_cie(struct parser *p, u64 offset)
 {
 	struct oa_cfi_cie *cie = &p->cies[(offset / 4 + offset / 1024) % CIE_SLOTS];
 
-	return cie->known && cie->offset == offset ? cie : read_cie(p, cie, offset);
+	return cie->known && cie->offset == offset ? cie : load_cie(p, cie, offset);
 }
 
 /* Read an FDE's addresses; nearly all have the form that is tried first. */
@@ -217,7 +247,7 @@ static inline void read_range(const struct parser *p, struct oa_cursor *c, u32 e
 
 	if (encoding == (DW_EH_PE_pcrel | DW_EH_PE_sdata4) && oa_left(c) >= sizeof(values)) {
 		memcpy(values, c->at, sizeof(values));
-		*start = p->section->addr + (u64)(c->at - p->begin) + (u64)(s64)values[0];
+		*start = p->section->addr + p->base + (u64)(c->at - p->begin) + (u64)(s64)values[0];
 		*size = (u64)(s64)values[1];
 		c->at += sizeof(values);
 		return;
@@ -270,13 +300,86 @@ static int parse_fde(struct parser *p, struct oa_cursor c, u64 cie_offset)
 	return wanted;
 }
 
+enum { ENDED = 1 };
+
+/* Go through the entries of the piece. Returns ENDED at a zero length that ends the section,
+ * 0 where the piece does, or an error; `stats->end` is the first entry not done.
+ */
+static int parse_piece(struct parser *p)
+{
+	const struct oa_cfi_section *section = p->section;
+	struct oa_cursor c = {p->begin, p->end, 0}, body;
+	int is_64, err;
+	u64 id, at;
+
+	while (oa_left(&c) >= 4) {
+		if (!open_entry(&c, &body, &is_64))
+			return 0;
+		if (body.at == body.end) {
+			if (section->to_zero)
+				return ENDED;
+			p->stats->end = p->base + (u64)(c.at - p->begin);
+			continue;
+		}
+		at = p->base + (u64)(body.at - p->begin);
+		id = oa_fixed(&body, is_64 && section->debug_frame ? 8 : 4);
+		if (body.bad) {
+			;
+		} else if (section->debug_frame ? id == (is_64 ? ~0ull : 0xffffffffull) : !id) {
+			p->stats->cies++;
+		} else {
+			/* .eh_frame: the distance back from the field; .debug_frame: an offset */
+			err = parse_fde(p, body, section->debug_frame ? id : at - id);
+			if (err < 0)
+				return err;
+		}
+		p->stats->end = p->base + (u64)(c.at - p->begin);
+	}
+	return 0;
+}
+
+/* How many bytes the entry at `stats->end` has with its length; ~0: it cannot be told. */
+static u64 entry_bytes(struct parser *p)
+{
+	u64 left, length;
+	const u8 *begin = oa_look(&p->view, p->stats->end, 12, &left);
+	struct oa_cursor c = {begin, begin + (begin ? left : 0), 0};
+
+	if (!begin)
+		return ~0ull;
+	length = oa_fixed(&c, 4);
+	if (length == 0xffffffff)
+		length = oa_fixed(&c, 8);
+	return c.bad || length > ~0ull - 12 ? ~0ull : length + (u64)(c.at - begin);
+}
+
+/* Go through the section piece by piece; each begins with an entry. */
+static int parse_pieces(struct parser *p)
+{
+	u64 left, wanted = 12, size = p->section->size;
+	int status;
+
+	while (size) {
+		p->base = p->stats->end;
+		p->begin = oa_look(&p->view, p->base, wanted, &left);
+		if (!p->begin)
+			return -EIO;
+		p->end = p->begin + left;
+		status = parse_piece(p);
+		if (status || p->base + left == size)
+			return status < 0 ? status : 0;
+		wanted = entry_bytes(p);
+		if (wanted > size - p->stats->end) /* damaged: it does not fit */
+			break;
+	}
+	return 0;
+}
+
 int oa_cfi_parse(struct oa_rows *rows, const struct oa_cfi_section *section,
 		 struct oa_cfi_stats *stats)
 {
 	struct parser p = {.section = section, .rows = rows, .stats = stats};
-	struct oa_cursor c = {section->data, section->data + section->size, 0}, body;
-	u64 id, at;
-	int is_64, err;
+	int err;
 
 	_Static_assert(sizeof(stats->reasons) == OA_REASON_COUNT * sizeof(u64), "one per reason");
 	memset(stats, 0, sizeof(*stats));
@@ -286,30 +389,12 @@ int oa_cfi_parse(struct oa_rows *rows, const struct oa_cfi_section *section,
 	p.program.rows = rows;
 	p.program.reasons = stats->reasons;
 	oa_cfi_set_machine(&p.program, section->machine);
-	p.begin = c.at;
-	p.end = c.end;
-	while (oa_left(&c) >= 4) {
-		stats->end = (u64)(c.at - p.begin);
-		if (!open_entry(&c, &body, &is_64))
-			return 0;
-		if (body.at == body.end) {
-			if (section->to_zero)
-				break;
-			continue;
-		}
-		at = (u64)(body.at - p.begin);
-		id = oa_fixed(&body, is_64 && section->debug_frame ? 8 : 4);
-		if (body.bad)
-			continue;
-		if (section->debug_frame ? id == (is_64 ? ~0ull : 0xffffffffull) : !id) {
-			stats->cies++;
-			continue;
-		}
-		/* .eh_frame: the distance back from the field; .debug_frame: an offset */
-		err = parse_fde(&p, body, section->debug_frame ? id : at - id);
-		if (err < 0)
-			return err;
-	}
-	stats->end = (u64)(c.at - p.begin);
-	return 0;
+	oa_open_view(&p.view, section->data, section->size, section->fd, section->offset,
+		     PIECE_BYTES);
+	oa_open_view(&p.cie_view, section->data, section->size, section->fd, section->offset,
+		     CIE_BYTES);
+	err = parse_pieces(&p);
+	oa_close_view(&p.view);
+	oa_close_view(&p.cie_view);
+	return err;
 }

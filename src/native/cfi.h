@@ -14,9 +14,12 @@ enum oa_cfi_machine {
 };
 
 struct oa_cfi_section {
-	const u8 *data;
+	const u8 *data; /* NULL: it is read from `fd`, at `offset` */
 	u64 size;
-	u64 addr; /* ELF address of data[0], for pc-relative pointers */
+	u64 offset;
+	s32 fd;
+	u32 pad;
+	u64 addr; /* ELF address of its first byte, for pc-relative pointers */
 	u64 text; /* base of DW_EH_PE_textrel */
 	u64 got; /* base of DW_EH_PE_datarel */
 	u32 machine; /* enum oa_cfi_machine */
@@ -40,7 +43,9 @@ struct oa_cfi_stats {
 	struct oa_range eh_return[16]; /* x86-64: functions that end by __builtin_eh_return */
 };
 
-/* Add the rows of a section. Returns 0, -EINVAL (machine) or -ENOMEM. Any bytes are safe. */
+/* Add the rows of a section. Returns 0, -EINVAL (machine), -EIO (the file could not be read,
+ * or not all of it) or -ENOMEM. Any bytes are safe.
+ */
 int oa_cfi_parse(struct oa_rows *rows, const struct oa_cfi_section *section,
 		 struct oa_cfi_stats *stats);
 

@@ -38,7 +38,7 @@ def compile_file(source: Path, arch: str) -> Path:
     headers = [header for place in places for header in place.glob("*.h")]
     if not recipe.is_newer(target, source, *headers):
         includes = [f"-I{place}" for place in (recipe.NATIVE, recipe.EBPF, HERE)]
-        defines = [f"-D__TARGET_ARCH_{arch}"]
+        defines = [f"-D__TARGET_ARCH_{arch}", "-DPIECE_BYTES=96"]
         recipe.run("cc", *FLAGS, *defines, *includes, "-c", source, "-o", target)
     return target
 

@@ -8,13 +8,14 @@ section table), and `.debug_frame`, which may be compressed.
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otelagent._native import ffi, lib
 from otelagent.errors import BadElf
-from otelagent.formats.elf import PT_GNU_EH_FRAME
+from otelagent.formats.elf import PT_GNU_EH_FRAME, SHF_COMPRESSED
 from otelagent.unwind.landing import add_landings
 from otelagent.unwind.rows import RowBuilder, check_memory
 
@@ -41,15 +42,19 @@ _REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class CfiSection:
-    """Bytes of a section with call frame information.
+    """A section with call frame information.
 
-    `addr` is its ELF address; `to_zero` means that its size is not known and
-    the first entry of length zero ends it.
+    Attributes:
+        data: Its bytes; None: they are in the file, at `offset`, and the C core reads them.
+        addr: Its ELF address.
+        to_zero: Its size is not known: the first entry of length zero ends it.
     """
 
     name: str
-    data: bytes
+    data: bytes | None
     addr: int
+    size: int
+    offset: int = 0
     is_debug_frame: bool = False
     to_zero: bool = False
 
@@ -62,7 +67,11 @@ def find_eh_frame(elf: ElfFile) -> CfiSection | None:
     """
     section = elf.section(".eh_frame")
     if section is not None and section.addr:
-        return CfiSection(".eh_frame", elf.section_data(section), section.addr)
+        if section.flags & SHF_COMPRESSED:
+            data = elf.section_data(section)
+            return CfiSection(".eh_frame", data, section.addr, len(data))
+        data_or_none = _read(elf, section.offset, section.size)
+        return CfiSection(".eh_frame", data_or_none, section.addr, section.size, section.offset)
     header = next((s for s in elf.segments if s.type == PT_GNU_EH_FRAME), None)
     if header is None:
         return None
@@ -70,8 +79,25 @@ def find_eh_frame(elf: ElfFile) -> CfiSection | None:
     load = next((s for s in elf.loads() if s.vaddr <= addr < s.vaddr + s.filesz), None)
     if load is None:
         raise BadElf("PT_GNU_EH_FRAME points outside of the file")
-    data = elf.read(addr - load.vaddr + load.offset, load.vaddr + load.filesz - addr)
-    return CfiSection("PT_GNU_EH_FRAME", data, addr, to_zero=True)
+    offset, size = addr - load.vaddr + load.offset, load.vaddr + load.filesz - addr
+    data_or_none = _read(elf, offset, size)
+    return CfiSection("PT_GNU_EH_FRAME", data_or_none, addr, size, offset, to_zero=True)
+
+
+def _read(elf: ElfFile, offset: int, size: int) -> bytes | None:
+    """Read a part of the file, unless the C core can do so: None then.
+
+    Raises:
+        BadElf: It lies outside of the file.
+    """
+    elf.read(offset + size, 0)
+    elf.read(offset, min(size, 4))  # opens it again if it was given back
+    return elf.read(offset, size) if _descriptor(elf) < 0 else None
+
+
+def _descriptor(elf: ElfFile) -> int:
+    """Give the file's descriptor, -1 if it is none. Another thread must not close it meanwhile."""
+    return int(getattr(elf.source, "fd", -1))
 
 
 def _eh_frame_address(elf: ElfFile, offset: int, vaddr: int) -> int:
@@ -93,18 +119,21 @@ def find_debug_frame(elf: ElfFile) -> CfiSection | None:
     section = elf.section(".debug_frame")
     if section is None:
         return None
-    return CfiSection(".debug_frame", elf.section_data(section), 0, is_debug_frame=True)
+    data = elf.section_data(section)
+    return CfiSection(".debug_frame", data, 0, len(data), is_debug_frame=True)
 
 
 def add_cfi(builder: RowBuilder, elf: ElfFile, section: CfiSection, where: str = "") -> str:
     """Add the rows of a section. Returns one line about it, for people."""
     text, got = elf.section(".text"), elf.section(".got.plt") or elf.section(".got")
-    data = ffi.from_buffer("uint8_t[]", section.data)
+    data = ffi.NULL if section.data is None else ffi.from_buffer("uint8_t[]", section.data)
     described = ffi.new(
         "struct oa_cfi_section *",
         {
             "data": data,
-            "size": len(section.data),
+            "size": section.size,
+            "fd": _descriptor(elf),
+            "offset": section.offset,
             "addr": section.addr,
             "text": text.addr if text else 0,
             "got": got.addr if got else 0,
@@ -116,8 +145,10 @@ def add_cfi(builder: RowBuilder, elf: ElfFile, section: CfiSection, where: str =
     )
     stats = ffi.new("struct oa_cfi_stats *")
     status = lib.oa_cfi_parse(builder.raw, described, stats)
-    if status == -22:
+    if status == -errno.EINVAL:
         raise BadElf(f"machine {elf.machine} is not supported")
+    if status == -errno.EIO:
+        raise BadElf("the file was cut while it was read")
     check_memory(status)
     line = f"{section.name}{where}: {stats.fdes} functions"
     problems = [
@@ -129,7 +160,7 @@ def add_cfi(builder: RowBuilder, elf: ElfFile, section: CfiSection, where: str =
         problems.append(f"{stats.bad_fdes} entries not readable")
     if stats.outside:
         problems.append(f"{stats.outside} entries outside of the code")
-    if stats.end < len(section.data) and not section.to_zero:
+    if stats.end < section.size and not section.to_zero:
         problems.append(f"damaged at offset {stats.end:#x}")
     functions = [(each.start, each.end) for each in stats.eh_return[0 : stats.eh_returns]]
     if landings := add_landings(builder, elf, functions):
