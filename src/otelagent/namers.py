@@ -1,6 +1,10 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Joins what knows files and processes with what names their frames."""
+"""Joins what knows files and processes with what names their frames.
+
+What names native and JIT code is a third of all imports and is not needed before
+the first of them is to be named, mostly at the end: sampling begins without it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,6 @@ from typing import TYPE_CHECKING
 
 from otelagent.formats.gnu_hash import may_export
 from otelagent.interpreters import registry
-from otelagent.symbolize.jit import JitProcesses
-from otelagent.symbolize.native import NativeSymbols
 from otelagent.symbolize.result import Named, unresolved
 from otelagent.unwind.cache import default_directory
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from otelagent.interpreters.registry import Detected
     from otelagent.model import Executable
     from otelagent.processes.executables import Loaded
+    from otelagent.symbolize.jit import JitProcesses
+    from otelagent.symbolize.native import NativeSymbols
 
 MARKERS = ("_PyEval_EvalFrameDefault",)
 """Exported symbols, one of which every interpreter that is known has."""
@@ -52,7 +56,7 @@ class Namers:
     debuginfod: str
     by_key: dict[int, Loaded] = field(default_factory=dict)
     _files: dict[int, NativeSymbols | NoSymbols] = field(default_factory=dict)
-    _jit: JitProcesses = field(default_factory=JitProcesses)
+    _jit: JitProcesses | None = None
 
     def file(self, key: int) -> tuple[Executable, NativeSymbols | NoSymbols] | None:
         """Find the file that BPF knows by `key`, with what names its addresses."""
@@ -64,6 +68,8 @@ class Namers:
             path = loaded.executable.path
             symbols = NoSymbols()
             if self.symbols:
+                from otelagent.symbolize.native import NativeSymbols  # noqa: PLC0415
+
                 url = self.debuginfod or None
                 symbols = NativeSymbols.open(
                     loaded.source, path, debuginfod=url, cache_dir=default_directory()
@@ -73,4 +79,8 @@ class Namers:
 
     def anonymous(self, generation: Generation, addr: int) -> Named | None:
         """Name code in memory without a file, from what its JIT wrote about it."""
+        if self._jit is None:
+            from otelagent.symbolize.jit import JitProcesses  # noqa: PLC0415
+
+            self._jit = JitProcesses()
         return self._jit.name(generation.pid, generation, addr, is_return_address=False)

@@ -38,6 +38,14 @@ def test_help_fits_80_columns_and_cuts_no_option(name):
     assert "\x1b" not in done.stdout
 
 
+def test_sampling_begins_before_what_names_frames_is_imported():
+    code = "import sys, otelagent.cli.recorder, otelagent.profiler; print(sorted(sys.modules))"
+    modules = subprocess.check_output([sys.executable, "-c", code], text=True)
+    for late in ("symbolize.native", "symbolize.jit", "symbolize.symcache", "profile.top"):
+        assert f"'otelagent.{late}'" not in modules
+    assert "'otelagent.processes.table'" in modules
+
+
 def test_help_imports_nothing_heavy():
     code = "import sys, otelagent.cli.main; print(sorted(sys.modules))"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True)

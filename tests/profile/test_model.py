@@ -56,6 +56,21 @@ def test_a_known_trace_is_not_hashed_again(monkeypatch):
     assert profile.samples == 2
 
 
+def test_a_frame_that_many_traces_share_is_hashed_once(monkeypatch):
+    profile = Profile()
+    shared, other = trace(1).frames[0], trace(2).frames[0]
+    profile.add(Trace((shared, other)), PROCESS, THREAD, 1, 1)
+
+    def refuse(_self):
+        pytest.fail("hashed")
+
+    monkeypatch.setattr(Frame, "__hash__", refuse)
+    for frames in ((shared,), (other, shared), (shared, other)):
+        profile.add(Trace(frames), PROCESS, THREAD, 1, 1)
+
+    assert [group.count for *_, group in profile] == [2, 1, 1]
+
+
 def test_many_short_lived_traces_keep_their_counts():
     """An identity that Python gives away again must not count for the old trace."""
     profile = Profile()

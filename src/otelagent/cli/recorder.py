@@ -41,6 +41,8 @@ def run(request: Request) -> None:
     capabilities.require()
     check_output(output, force=request.force)
     with session:
+        # What was made by now stays: nothing is gained by looking through it again and again.
+        gc.freeze()
         talk.say(intention(request, session.seconds, f"stops and writes {shown}"))
         session.release()
         while not session.wait(STATUS_SECONDS if talk.is_live else IDLE_SECONDS):
@@ -48,6 +50,7 @@ def run(request: Request) -> None:
                 talk.status(status_line(session.profiler, session.elapsed))
         talk.status("naming what was sampled")
         failure = session.stop()
+        gc.disable()  # much is made from here on, and nothing in cycles, before we are gone
         with talk.patience(f"writing {shown}"):
             _write(session.profiler, talk, request, target, output)
     if failure is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from otelagent.errors import OutputError
 from otelagent.host.command import ENDING
-from otelagent.profile.table import printable
+from otelagent.profile.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,8 @@ from otelagent.cli.talk import Talk, is_terminal
 from otelagent.cli.topcounts import Counts
 from otelagent.kernel import capabilities
 from otelagent.profile.output import print_output
-from otelagent.profile.table import print_top, printable
+from otelagent.profile.printable import printable
+from otelagent.profile.table import print_top
 
 if TYPE_CHECKING:
     from typing import TextIO

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 from otelagent.model import Pid, Process, Thread
 from otelagent.profile.formats.payload import Packer, Payload
 from otelagent.profile.label import Label, base_name, label_process, place_of
-from otelagent.profile.table import STYLES, name_and_module, printable, write_lines
+from otelagent.profile.printable import printable
+from otelagent.profile.table import STYLES, name_and_module, write_lines
 from otelagent.profile.top import top_functions
 
 if TYPE_CHECKING:

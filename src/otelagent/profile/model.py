@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The merged profile: samples grouped by trace, process and thread.
 
-A trace is hashed once, when it is first seen: `add` knows it again by its
-identity, and groups are kept by the trace's number. Two traces are merged only
-when they are equal in everything, names, lines, addresses and fault included.
+Traces and frames are known again by their identity and kept by their numbers: a
+frame is hashed once, when it is first seen, however many traces share it. Two
+traces are merged only when they are equal in everything, names, lines, addresses
+and fault included.
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ from otelagent.model import ProfileInfo, SampleGroup
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from otelagent.model import Process, Thread, Trace
+    from otelagent.model import Frame, Process, Thread, Trace
 
     Entry = tuple[Trace, Process, Thread, SampleGroup]
 
 MAX_ALIASES = 65_536
-"""How many equal but not identical traces are remembered by identity."""
+"""How many equal but not identical traces, or frames, are remembered by identity."""
 
 
 @dataclass(slots=True, eq=False)
 class Profile(ProfileInfo):
     """Samples and what holds for all of them; owned by one thread."""
 
-    _numbers: dict[Trace, int] = field(default_factory=dict, init=False, repr=False)
+    _numbers: dict[tuple[tuple[int, ...], str], int] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _traces: list[Trace] = field(default_factory=list, init=False, repr=False)
     _aliases: dict[int, tuple[Trace, int]] = field(default_factory=dict, init=False, repr=False)
+    _frame_numbers: dict[Frame, int] = field(default_factory=dict, init=False, repr=False)
+    _frame_aliases: dict[int, tuple[Frame, int]] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _groups: dict[tuple[int, Process, Thread], SampleGroup] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -68,16 +75,30 @@ class Profile(ProfileInfo):
         group.value += count if self.counts_samples else value
 
     def _number(self, trace: Trace) -> int:
-        known = self._aliases.get(id(trace))
-        if known is not None:
-            return known[1]
-        number = self._numbers.setdefault(trace, len(self._traces))
+        found = self._aliases.get(id(trace))
+        if found is not None:
+            return found[1]
+        aliases = self._frame_aliases
+        frames = tuple(
+            [
+                known[1] if (known := aliases.get(id(frame))) else self._frame_number(frame)
+                for frame in trace.frames
+            ]
+        )
+        number = self._numbers.setdefault((frames, trace.fault), len(self._traces))
         if number == len(self._traces):
             self._traces.append(trace)
         if len(self._aliases) >= MAX_ALIASES:
             self._aliases.clear()
         # The trace is held too, so that its identity is not used again.
         self._aliases[id(trace)] = (trace, number)
+        return number
+
+    def _frame_number(self, frame: Frame) -> int:
+        number = self._frame_numbers.setdefault(frame, len(self._frame_numbers))
+        if len(self._frame_aliases) >= MAX_ALIASES:
+            self._frame_aliases.clear()
+        self._frame_aliases[id(frame)] = (frame, number)
         return number
 
     @property

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, TextIO
 
 from otelagent.model import FrameType
 from otelagent.profile.label import NAMELESS_CODE, place_of
+from otelagent.profile.printable import printable
 from otelagent.profile.top import top_functions
 
 if TYPE_CHECKING:
@@ -26,12 +26,6 @@ STYLES = {
     FrameType.JIT: "magenta",
     FrameType.NATIVE: "green",
 }
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """Replace control characters: a function's name must not steer the terminal."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def name_and_module(label: Label) -> str:

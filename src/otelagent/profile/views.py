@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from otelagent.profile.label import Labels, base_name, label_process, label_thread, place_of
-from otelagent.profile.table import printable
+from otelagent.profile.printable import printable
 from otelagent.profile.top import as_function, top_functions
 
 if TYPE_CHECKING:

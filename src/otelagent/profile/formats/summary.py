@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from otelagent.profile.figures import figure
 from otelagent.profile.formats.collapsed import stack_lines
 from otelagent.profile.label import label_process
-from otelagent.profile.table import printable
+from otelagent.profile.printable import printable
 from otelagent.profile.top import top_functions
 
 if TYPE_CHECKING:
