@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ig
 RUNNERS := bench/run.py tests/fuzz/run.py
 ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(notdir $(patsubst %/,%,$(dir $(runner))))))
 
-.PHONY: build demo test check integration accuracy legal qemu help clean
+.PHONY: build demo test check integration accuracy legal qemu qemu-all help clean
 
 build: .venv/.installed ## install what is missing and build into .venv/ (the default)
 	@$(PY) build.py
@@ -65,9 +65,13 @@ oracle: build ## compare unwind rows of every system file with readelf's (long)
 legal: build ## licences of all dependencies; writes build/deps.otelagent.csv
 	@$(PY) tools/legal.py
 
-qemu: build ## boot kernel 6.1 and the newest one and run integration/ in them (root)
+qemu: build ## boot the kernels that must work and run integration/ in them (root)
 	@.ci/packages qemu
-	@$(PY) qemu/smoke.py
+	@$(PY) qemu/matrix.py
+
+qemu-all: build ## the same with every kernel that can be had
+	@.ci/packages qemu
+	@$(PY) qemu/matrix.py --all
 
 help: ## print this list
 	@awk -F ':.*## ' -v absent=' $(ABSENT) ' '/^[a-z]+:.*## / && !index(absent, " "$$1" ") \

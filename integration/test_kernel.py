@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.conftest import expected
 from otelagent.bpf.btf import VMLINUX, btf_available
 from otelagent.bpf.object import object_path
 from otelagent.bpf.sideband import EventKind, Sideband
@@ -87,11 +88,13 @@ def test_where_btf_is_masked_a_search_takes_its_place(monkeypatch):
     assert (found.source, found.again) == (BY_SYSCALLS[0].name, BY_TICKS.name)
 
 
-def test_features_are_consistent():
+def test_features_are_those_of_the_table_of_kernels():
     features = asdict(probe_features())
 
     assert features["bpf"]
     assert features["ring_buffer"], "Linux 5.8 has it: nothing older is supported"
+    assert [name for name in expected("OTELAGENT_FEATURES") if not features[name]] == []
+    assert [name for name in expected("OTELAGENT_LACKS") if features[name]] == []
 
 
 @pytest.fixture

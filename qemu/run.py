@@ -21,6 +21,8 @@ def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kernel", default="newest", help="a series, `newest`, or an image's path")
+    parser.add_argument("--modules", type=Path, help="lib/modules/RELEASE of an image")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB")
     parser.add_argument("--timeout", type=float, default=180, metavar="SECONDS")
@@ -35,7 +37,7 @@ def main() -> int:
     image = Path(arguments.kernel)
     try:
         if image.is_file():
-            kernel = fetch.Kernel(image.parent.name, image, None)
+            kernel = fetch.Kernel(image.parent.name, image, arguments.modules)
         else:
             kernel = fetch.fetch(arguments.kernel)
     except fetch.NoKernel as error:
@@ -45,6 +47,7 @@ def main() -> int:
         memory_mib=arguments.memory,
         timeout_s=arguments.timeout,
         out=arguments.out,
+        environment=dict(pair.split("=", 1) for pair in arguments.env),
     )
     return vm.run(kernel, arguments.command, options)
 

@@ -1,0 +1,182 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Boot the kernels of kernels.toml and run the tests in them that are marked `guest`.
+
+    python qemu/matrix.py [--all] [NAME...]
+
+The table at the end has one line a kernel; the status is 1 if any of them failed. Guests
+run side by side where cores and memory allow (`OTELAGENT_QEMU_JOBS` says otherwise).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import fetch
+import special
+import vm
+
+KERNELS = Path(__file__).with_name("kernels.toml")
+LOGS = vm.ROOT / "build" / "qemu"
+MEMORY_MIB = 2048
+TIMEOUT_S = float(os.environ.get("OTELAGENT_QEMU_TIMEOUT", "170"))
+CLOSING_LINE = re.compile(r"\d+ (?:passed|failed|error|skipped).* in [\d.]+s")
+PANIC = "the guest ended early"
+# The root is read-only there, /tmp is not.
+COMMAND = (".ci/pytest", "--color=no", "-o", "cache_dir=/tmp/pytest-cache", "-m", "guest")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A kernel of the matrix: features that it must have, and such that it cannot have."""
+
+    name: str
+    always: bool
+    is_special: bool
+    features: tuple[str, ...]
+    lacks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One line of the table."""
+
+    name: str
+    release: str
+    status: int
+    seconds: float
+    last_line: str
+
+
+def parse_kernels(text: str) -> list[Wanted]:
+    """Read kernels.toml."""
+    table = tomllib.loads(text)
+    every = table["every"]["features"]
+    return [
+        Wanted(
+            row["name"],
+            row.get("always", False),
+            row.get("fragment", False),
+            (*every, *row["features"]),
+            tuple(row.get("lacks", ())),
+        )
+        for row in table["kernel"]
+    ]
+
+
+def guest_command(kernel: fetch.Kernel, wanted: Wanted) -> list[str]:
+    """Build the command that boots one kernel and runs the tests in it."""
+    run = [sys.executable, str(Path(__file__).with_name("run.py")), "--kernel", str(kernel.image)]
+    if kernel.modules:
+        run += ["--modules", str(kernel.modules)]
+    run += ["--memory", str(MEMORY_MIB), "--timeout", str(TIMEOUT_S)]
+    run += ["--env", f"OTELAGENT_FEATURES={','.join(wanted.features)}"]
+    run += ["--env", f"OTELAGENT_LACKS={','.join(wanted.lacks)}"]
+    return [*run, "--", *COMMAND, "integration"]
+
+
+class Matrix:
+    """Boots kernels, several at a time, and ends what it started."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+
+    def boot(self, wanted: Wanted) -> Outcome:
+        """Fetch a kernel, run the tests in it, and keep the line that sums them up."""
+        start = time.monotonic()
+        try:
+            kernel = (special.find if wanted.is_special else fetch.fetch)(wanted.name)
+        except fetch.NoKernel as error:
+            print(f"== kernel {wanted.name} SKIPPED: {error}", flush=True)
+            return Outcome(wanted.name, "-", 0, 0, f"SKIPPED: {error}")
+        status, lines = self._run(kernel, wanted)
+        if any(PANIC in line for line in lines[-3:]):
+            # Emulated processors that patch code under one another now and then panic.
+            print(f"== kernel {wanted.name} ended early and is booted once more", flush=True)
+            status, lines = self._run(kernel, wanted)
+        closing = [line for line in lines if CLOSING_LINE.search(line)] or lines or [""]
+        spent = time.monotonic() - start
+        return Outcome(wanted.name, kernel.release, status, spent, closing[-1].strip("= \n"))
+
+    def _run(self, kernel: fetch.Kernel, wanted: Wanted) -> tuple[int, list[str]]:
+        log = LOGS / f"{wanted.name}.log"
+        print(f"== kernel {wanted.name} ({kernel.release}), log {log}", flush=True)
+        pipe = subprocess.PIPE
+        command = guest_command(kernel, wanted)
+        with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True) as guest:
+            self._running.add(guest)
+            assert guest.stdout is not None
+            lines = list(guest.stdout)
+        self._running.discard(guest)
+        log.write_text("".join(lines))
+        if guest.returncode:
+            print("".join(f"{wanted.name}: {line}" for line in lines), flush=True)
+        return guest.returncode, [line for line in lines if line.strip()]
+
+    def end(self) -> None:
+        """End all guests that still run."""
+        for guest in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                guest.terminate()
+
+
+def jobs() -> int:
+    """Count the guests that may run side by side: two CPUs each, but one of ours suffices."""
+    if text := os.environ.get("OTELAGENT_QEMU_JOBS", ""):
+        return int(text)
+    free_mib = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return max(1, min(os.cpu_count() or 1, free_mib // (MEMORY_MIB + 1024)))
+
+
+def choose(kernels: list[Wanted], names: list[str], *, every: bool) -> list[Wanted]:
+    """Pick the kernels to boot.
+
+    Raises:
+        SystemExit: There is no such kernel in the table.
+    """
+    known = {kernel.name for kernel in kernels}
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"qemu/matrix.py: {KERNELS.name} does not have {', '.join(unknown)}")
+    if names:
+        return [kernel for kernel in kernels if kernel.name in names]
+    return [kernel for kernel in kernels if every or kernel.always]
+
+
+def main() -> int:
+    """Boot them all and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    arguments = parser.parse_args()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    chosen = choose(parse_kernels(KERNELS.read_text()), arguments.names, every=arguments.all)
+    matrix = Matrix()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with ThreadPoolExecutor(jobs()) as pool:
+        try:
+            outcomes = list(pool.map(matrix.boot, chosen))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            matrix.end()
+            raise
+    print()
+    for row in outcomes:
+        verdict = "-" if row.release == "-" else "ok" if row.status == 0 else f"FAILED {row.status}"
+        print(f"{row.name:17} {row.release:28} {verdict:10} {row.seconds:5.0f} s  {row.last_line}")
+    nothing = all(row.release == "-" for row in outcomes)
+    return int(nothing or any(row.status for row in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The table of kernels, and what is booted with which words."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import fetch
+import matrix
+import pytest
+import special
+
+from otelagent.kernel.features import KernelFeatures
+
+KERNELS = matrix.parse_kernels(matrix.KERNELS.read_text())
+
+
+def test_the_table_names_features_that_are_probed():
+    known = {field.name for field in fields(KernelFeatures)}
+
+    for kernel in KERNELS:
+        assert set(kernel.features) | set(kernel.lacks) <= known, kernel.name
+        assert not set(kernel.features) & set(kernel.lacks), kernel.name
+    assert len({kernel.name for kernel in KERNELS}) == len(KERNELS)
+
+
+def test_each_special_kernel_has_its_fragment():
+    named = {kernel.name for kernel in KERNELS if kernel.is_special}
+
+    assert named == {path.stem for path in special.FRAGMENTS.glob("*.config")} - {"common"}
+
+
+def test_the_usual_set_is_that_of_the_oldest_and_newest_and_the_special_ones():
+    chosen = [kernel.name for kernel in matrix.choose(KERNELS, [], every=False)]
+
+    assert chosen[:4] == ["5.10", "6.1", "6.12", "newest"]
+    assert len(chosen) == 7
+    assert len(matrix.choose(KERNELS, [], every=True)) == len(KERNELS)
+    assert [k.name for k in matrix.choose(KERNELS, ["6.1"], every=False)] == ["6.1"]
+    with pytest.raises(SystemExit, match=r"does not have 2\.4"):
+        matrix.choose(KERNELS, ["2.4"], every=False)
+
+
+def test_the_guest_learns_what_it_must_have():
+    (wanted,) = matrix.choose(KERNELS, ["5.10"], every=False)
+    kernel = fetch.Kernel("5.10.0", Path("/k/vmlinuz"), Path("/k/modules"))
+
+    command = matrix.guest_command(kernel, wanted)
+
+    before = command[: command.index("--")]
+    assert before[2:6] == ["--kernel", "/k/vmlinuz", "--modules", "/k/modules"]
+    words = dict(word.split("=", 1) for word in before if "=" in word)
+    assert "ring_buffer" in words["OTELAGENT_FEATURES"].split(",")
+    assert words["OTELAGENT_LACKS"] == "bpf_loop"
+    assert command[-3:] == ["-m", "guest", "integration"]
+
+
+def test_special_kernels_come_from_the_folder_or_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(special, "build", lambda name, target: (name, target))
+    monkeypatch.setenv("OTELAGENT_KERNELS", str(tmp_path / "given"))
+    assert special.find("x") == ("x", tmp_path / "cache" / "special" / "x")
+
+    for place in ("cache/special", "given"):
+        (tmp_path / place / "x").mkdir(parents=True)
+        (tmp_path / place / "x" / "bzImage").touch()
+        assert special.find("x").image == tmp_path / place / "x" / "bzImage"
+
+
+def test_a_kernel_that_cannot_be_had_is_skipped_loudly(monkeypatch, capsys):
+    def refuse(name):
+        raise fetch.NoKernel(f"no kernel {name}")
+
+    monkeypatch.setattr(fetch, "fetch", refuse)
+
+    outcome = matrix.Matrix().boot(KERNELS[0])
+
+    assert (outcome.status, outcome.release) == (0, "-")
+    assert "SKIPPED: no kernel 5.10" in capsys.readouterr().out
+    monkeypatch.setattr(matrix.sys, "argv", ["matrix.py", "5.10"])
+    monkeypatch.setattr(matrix, "LOGS", Path("/tmp"))
+    assert matrix.main() == 1, "nothing was tested"
+
+
+def test_a_guest_that_panicked_is_booted_once_more(monkeypatch):
+    answers = [(97, ["vm: the guest ended early\n"]), (0, ["5 passed in 3.00s\n"])]
+    monkeypatch.setattr(fetch, "fetch", lambda name: fetch.Kernel("r", Path("i"), None))
+    monkeypatch.setattr(matrix.Matrix, "_run", lambda *_: answers.pop(0))
+
+    outcome = matrix.Matrix().boot(KERNELS[0])
+
+    assert (outcome.status, outcome.last_line) == (0, "5 passed in 3.00s")
+    assert answers == []
+
+
+def test_jobs_may_be_set(monkeypatch):
+    monkeypatch.setenv("OTELAGENT_QEMU_JOBS", "3")
+    assert matrix.jobs() == 3
+    monkeypatch.delenv("OTELAGENT_QEMU_JOBS")
+    assert matrix.jobs() >= 1
