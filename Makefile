@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ig
 RUNNERS := bench/run.py tests/fuzz/run.py
 ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(notdir $(patsubst %/,%,$(dir $(runner))))))
 
-.PHONY: build demo test check integration accuracy legal qemu qemu-all help clean
+.PHONY: build demo test check integration accuracy legal qemu qemu-all verifier-report help clean
 
 build: .venv/.installed ## install what is missing and build into .venv/ (the default)
 	@$(PY) build.py
@@ -73,9 +73,13 @@ qemu-all: build ## the same with every kernel that can be had
 	@.ci/packages qemu
 	@$(PY) qemu/matrix.py --all
 
+verifier-report: build ## what verifying each program takes on each kernel (root)
+	@.ci/packages qemu
+	@$(PY) qemu/matrix.py --verifier
+
 help: ## print this list
-	@awk -F ':.*## ' -v absent=' $(ABSENT) ' '/^[a-z]+:.*## / && !index(absent, " "$$1" ") \
-		{ printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' -v absent=' $(ABSENT) ' '/^[a-z-]+:.*## / && !index(absent, " "$$1" ") \
+		{ printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean: ## remove everything that was built, .venv/ too
 	@rm -rf build .venv src/*.egg-info src/otelagent/_native*.so src/otelagent/abi/_generated.py

@@ -34,7 +34,9 @@ TIMEOUT_S = float(os.environ.get("OTELAGENT_QEMU_TIMEOUT", "170"))
 CLOSING_LINE = re.compile(r"\d+ (?:passed|failed|error|skipped).* in [\d.]+s")
 PANIC = "the guest ended early"
 # The root is read-only there, /tmp is not.
-COMMAND = (".ci/pytest", "--color=no", "-o", "cache_dir=/tmp/pytest-cache", "-m", "guest")
+_CACHE = ("--color=no", "-o", "cache_dir=/tmp/pytest-cache")
+TESTS = (".ci/pytest", *_CACHE, "-m", "guest", "integration")
+VERIFIER = (".venv/bin/python", "tools/verifier.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +77,24 @@ def parse_kernels(text: str) -> list[Wanted]:
     ]
 
 
-def guest_command(kernel: fetch.Kernel, wanted: Wanted) -> list[str]:
-    """Build the command that boots one kernel and runs the tests in it."""
+def guest_command(
+    kernel: fetch.Kernel, wanted: Wanted, command: tuple[str, ...] = TESTS
+) -> list[str]:
+    """Build the command that boots one kernel and runs a command in it."""
     run = [sys.executable, str(Path(__file__).with_name("run.py")), "--kernel", str(kernel.image)]
     if kernel.modules:
         run += ["--modules", str(kernel.modules)]
     run += ["--memory", str(MEMORY_MIB), "--timeout", str(TIMEOUT_S)]
     run += ["--env", f"OTELAGENT_FEATURES={','.join(wanted.features)}"]
     run += ["--env", f"OTELAGENT_LACKS={','.join(wanted.lacks)}"]
-    return [*run, "--", *COMMAND, "integration"]
+    return [*run, "--", *command]
 
 
 class Matrix:
     """Boots kernels, several at a time, and ends what it started."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: tuple[str, ...] = TESTS) -> None:
+        self._command = command
         self._running: set[subprocess.Popen[str]] = set()
 
     def boot(self, wanted: Wanted) -> Outcome:
@@ -113,14 +118,14 @@ class Matrix:
         log = LOGS / f"{wanted.name}.log"
         print(f"== kernel {wanted.name} ({kernel.release}), log {log}", flush=True)
         pipe = subprocess.PIPE
-        command = guest_command(kernel, wanted)
+        command = guest_command(kernel, wanted, self._command)
         with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True) as guest:
             self._running.add(guest)
             assert guest.stdout is not None
             lines = list(guest.stdout)
         self._running.discard(guest)
         log.write_text("".join(lines))
-        if guest.returncode:
+        if guest.returncode or self._command is VERIFIER:
             print("".join(f"{wanted.name}: {line}" for line in lines), flush=True)
         return guest.returncode, [line for line in lines if line.strip()]
 
@@ -157,11 +162,12 @@ def main() -> int:
     """Boot them all and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--verifier", action="store_true", help="tools/verifier.py, not tests")
     parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
     chosen = choose(parse_kernels(KERNELS.read_text()), arguments.names, every=arguments.all)
-    matrix = Matrix()
+    matrix = Matrix(VERIFIER if arguments.verifier else TESTS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with ThreadPoolExecutor(jobs()) as pool:
         try:

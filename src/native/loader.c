@@ -19,6 +19,7 @@ struct oa_object {
 	struct bpf_object *bpf;
 	char *log;
 	size_t log_bytes;
+	int wants_statistics;
 };
 
 /* libbpf has one print function for the whole process and tells it nothing of the object. */
@@ -48,7 +49,10 @@ static int capture(enum libbpf_print_level level, const char *format, va_list ar
 	char *text = NULL;
 	int bytes;
 
-	if (!talking || level == LIBBPF_DEBUG)
+	if (!talking)
+		return 0;
+	if (level == LIBBPF_DEBUG &&
+	    !(talking->wants_statistics && strstr(format, "-- BEGIN PROG LOAD LOG --")))
 		return 0;
 	bytes = vasprintf(&text, format, args);
 	if (bytes < 0)
@@ -98,6 +102,16 @@ void oa_object_close(struct oa_object *object)
 const char *oa_object_log(const struct oa_object *object)
 {
 	return object->log ? object->log : "";
+}
+
+void oa_object_want_statistics(struct oa_object *object)
+{
+	struct bpf_program *program;
+
+	object->wants_statistics = 1;
+	bpf_object__for_each_program(program, object->bpf)
+		/* BPF_LOG_STATS, include/linux/bpf_verifier.h */
+		bpf_program__set_log_level(program, 4);
 }
 
 /* Find a global variable: which section's map it is in, where, and how large. */

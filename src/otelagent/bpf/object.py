@@ -155,6 +155,10 @@ class BpfObject:
         """What libbpf and the verifier said so far (at most 256 KiB)."""
         return str(ffi.string(lib.oa_object_log(self.handle)).decode(errors="replace"))
 
+    def want_statistics(self) -> None:
+        """Let the log tell, after `load`, what verifying each program took."""
+        lib.oa_object_want_statistics(self.handle)
+
     def set_variable(self, name: str, value: bytes) -> None:
         """Set a global variable before the object is loaded; `value` has exactly its size.
 

@@ -25,6 +25,12 @@ _STATISTICS = re.compile(
 )
 _INSTRUCTION = re.compile(r"^\d+: (\([0-9a-f]{2}\)|R\d)")
 _KEEP_LINES = 6
+_LOAD_LOG = re.compile(
+    r"prog '([^']+)': -- BEGIN PROG LOAD LOG --\n(.*?)-- END PROG LOAD LOG --", re.DOTALL
+)
+_PROCESSED = re.compile(r"^processed (\d+) insns \(limit (\d+)\)", re.MULTILINE)
+_TIME = re.compile(r"^verification time (\d+) usec", re.MULTILINE)
+_STACK = re.compile(r"^stack depth ([\d+]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,32 @@ class LoadLog:
     program: str
     map_name: str
     lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What verifying one program took: instructions processed, of at most `limit`; µs; stack."""
+
+    program: str
+    instructions: int
+    limit: int
+    microseconds: int
+    stack_bytes: int
+
+
+def parse_statistics(log: str) -> list[Statistics]:
+    """Read the statistics of each loaded program; those of functions it calls are added up."""
+    found = []
+    for match in _LOAD_LOG.finditer(log):
+        processed = _PROCESSED.search(match[2])
+        if not processed:
+            continue
+        took = _TIME.search(match[2])
+        stack = _STACK.search(match[2])
+        depth = sum(map(int, stack[1].split("+"))) if stack else 0
+        counts = (int(processed[1]), int(processed[2]), int(took[1]) if took else 0, depth)
+        found.append(Statistics(match[1], *counts))
+    return found
 
 
 def parse_log(log: str) -> LoadLog:

@@ -116,7 +116,9 @@ def attach_events(bpf: BpfObject) -> list[Link]:
     return links
 
 
-def load(wish: Wish, offsets: KernelOffsets, *, has_loop: bool) -> BpfObject:
+def load(
+    wish: Wish, offsets: KernelOffsets, *, has_loop: bool, statistics: bool = False
+) -> BpfObject:
     """Open, configure and load the profiler, and fill its tail-call table.
 
     Raises:
@@ -124,6 +126,8 @@ def load(wish: Wish, offsets: KernelOffsets, *, has_loop: bool) -> BpfObject:
     """
     bpf = BpfObject.open(object_path("profiler"))
     try:
+        if statistics:
+            bpf.want_statistics()
         bpf.set_variable("config", make_config(wish, offsets))
         for name in _UNWINDERS.values():
             bpf.set_autoload(name, not has_loop)

@@ -1,0 +1,23 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+from otelagent.bpf.verifier import Statistics, parse_statistics
+
+LOG = """libbpf: prog 'unwind_native': -- BEGIN PROG LOAD LOG --
+verification time 1684 usec
+stack depth 240+72
+processed 135883 insns (limit 1000000) max_states_per_insn 25 total_states 9
+-- END PROG LOAD LOG --
+libbpf: prog 'on_fork': -- BEGIN PROG LOAD LOG --
+processed 79 insns (limit 1000000) max_states_per_insn 0
+-- END PROG LOAD LOG --
+libbpf: prog 'cut': -- BEGIN PROG LOAD LOG --
+-- END PROG LOAD LOG --
+"""
+
+
+def test_each_program_has_its_counts():
+    assert parse_statistics(LOG) == [
+        Statistics("unwind_native", 135883, 1_000_000, 1684, 312),
+        Statistics("on_fork", 79, 1_000_000, 0, 0),
+    ]
+    assert parse_statistics("") == []

@@ -1,0 +1,57 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What verifying the profiler's programs takes on this kernel, against its limit.
+
+Fails when a program comes within 20 % of the limit. Needs root; `make verifier-report`
+runs it on every kernel of the matrix.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from otelagent.bpf.verifier import Statistics, parse_statistics
+from otelagent.kernel.features import has_feature
+from otelagent.kernel.offsets import find_offsets
+from otelagent.kernel.plan import Wish, load
+
+MOST = 0.8
+
+
+def measure(*, has_loop: bool) -> tuple[list[Statistics], float]:
+    """Load one flavour; returns what each program took, and seconds for all."""
+    offsets = find_offsets()
+    wish = Wish(frequency_hz=99, everything=True, max_frames=128)
+    began = time.monotonic()
+    bpf = load(wish, offsets, has_loop=has_loop, statistics=True)
+    seconds = time.monotonic() - began
+    found = parse_statistics(bpf.log)
+    bpf.close()
+    return found, seconds
+
+
+def main() -> int:
+    """Print a line for each program; the status is 1 if one is too near to the limit."""
+    flavours = [False, True] if has_feature("bpf_loop") else [False]
+    rows: dict[str, Statistics] = {}
+    for has_loop in flavours:
+        found, seconds = measure(has_loop=has_loop)
+        rows |= {row.program: row for row in found}
+        name = "with bpf_loop" if has_loop else "bounded"
+        print(f"{os.uname().release}: {name}: {len(found)} programs loaded in {seconds:.2f} s")
+    for row in sorted(rows.values(), key=lambda row: -row.instructions):
+        share = 100 * row.instructions / row.limit
+        print(
+            f"{row.program:24} {row.instructions:8} instructions, {share:5.1f} % of the limit, "
+            f"{row.microseconds / 1000:8.1f} ms, {row.stack_bytes:4} bytes of stack"
+        )
+    high = [row.program for row in rows.values() if row.instructions >= MOST * row.limit]
+    if high:
+        print(f"too near to the limit: {', '.join(high)}")
+    return int(bool(high) or not rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
