@@ -126,7 +126,7 @@ struct {
 	__type(value, u64);
 } counters SEC(".maps");
 
-/* CPython: what python.h must know of a process, and each thread's states. */
+/* CPython: what python.h must know of an address space, and each thread's states. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);

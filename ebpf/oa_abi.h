@@ -99,6 +99,8 @@ enum oa_fault {
 	OA_FAULT_PY_NO_THREAD, /* no CPython thread state was found for this thread */
 	OA_FAULT_PY_READ, /* a CPython object could not be read */
 	OA_FAULT_PY_CHAIN, /* the CPython frame chain does not end where it should */
+	OA_FAULT_PY_NOT_ATTACHED, /* sampled before its CPython was known: C frames of the eval
+				   * loop are there, its Python frames are not */
 	OA_FAULT_COUNT, /* how many there are */
 };
 
@@ -118,6 +120,8 @@ enum oa_counter {
 	OA_COUNTER_KERNEL_ONLY, /* samples of threads without user memory */
 	OA_COUNTER_GUESSED, /* frames found by the frame pointer, and ends told by it */
 	OA_COUNTER_TARGETS_FULL, /* children not followed: the target map is full */
+	OA_COUNTER_FORKS_FULL, /* children that do not begin with what is known of their parent: a
+				* map is full */
 	OA_COUNTER_FRAMES, /* user frames pushed */
 	OA_COUNTER_STEPS, /* unwinding steps */
 	OA_COUNTER_LOOKUPS, /* map look-ups of the unwinders */
@@ -168,6 +172,8 @@ struct oa_trace {
 	u16 user_frames;
 	u16 fault; /* enum oa_fault */
 	u16 steps; /* unwinding steps taken */
+	u32 space; /* address space that it was walked with; 0: deferred */
+	u32 pad;
 };
 
 struct oa_regs {
@@ -292,13 +298,20 @@ struct oa_mapping {
 	u32 flags; /* enum oa_mapping_flag */
 };
 
+/* Flags of a process, as bit numbers. */
+enum oa_process_flag {
+	OA_PROCESS_FORKED_BIT, /* BPF made the entry at the fork; user space is told at the first
+				  sample */
+};
+
 /* Value of `processes` (key: u32 pid). An entry with another generation is stale; one with
- * start_ns 0 was read before the first sample, and BPF fills it in.
+ * start_ns 0 was read before the first sample, and BPF fills it in. A child begins with its
+ * parent's.
  */
 struct oa_process {
 	struct oa_generation generation;
 	u32 space; /* number of its address space in `mappings` */
-	u32 flags;
+	u32 flags; /* enum oa_process_flag */
 };
 
 /* Value of `limits`, slots shared by processes whose pids are equal modulo their number. */
@@ -322,7 +335,7 @@ enum oa_python_match {
 	OA_PY_MATCH_TID, /* PyThreadState.native_thread_id: the thread id */
 };
 
-/* Value of `python_procs` (key: u32 pid): where a CPython process keeps what
+/* Value of `python_procs` (key: u32 address space): where its CPython keeps what
  * python.h reads. Offsets in bytes, from interpreters/python/layout.py.
  */
 struct oa_python_proc {

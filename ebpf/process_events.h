@@ -20,8 +20,9 @@ static __always_inline struct oa_limit_slot *limit_slot(u32 pid)
 	return slot;
 }
 
-/* Report the process of the sample, at most once in config.report_interval_ms. */
-static __always_inline void report(struct oa_state *s, enum oa_report_reason reason, u64 addr)
+/* Report the process of the sample, at most once in config.report_interval_ms; false if it was not.
+ */
+static __always_inline bool report(struct oa_state *s, enum oa_report_reason reason, u64 addr)
 {
 	u64 now = s->trace.sample.time_ns;
 	struct oa_limit_slot *slot = limit_slot(s->trace.sample.pid);
@@ -37,15 +38,16 @@ static __always_inline void report(struct oa_state *s, enum oa_report_reason rea
 	if (slot && slot->report_ns &&
 	    now - slot->report_ns < config.report_interval_ms * 1000000ULL) {
 		count(OA_COUNTER_REPORTS_LIMITED, 1);
-		return;
+		return false;
 	}
 	if (bpf_ringbuf_output(&events, &message, sizeof(message), BPF_RB_FORCE_WAKEUP)) {
 		count(OA_COUNTER_LOST_REPORT, 1);
-		return;
+		return false;
 	}
 	if (slot)
 		slot->report_ns = now;
 	count(OA_COUNTER_REPORTS, 1);
+	return true;
 }
 
 /* One more deferred stack of this process in this second, if it may have it. */
@@ -97,20 +99,82 @@ static __always_inline u32 read_task_u32(u64 task, u32 offset)
 	return value;
 }
 
-/* Runs in the parent before the child does: a target's child is one from its first instruction. */
+static __always_inline u64 read_task_u64(u64 task, u32 offset)
+{
+	u64 value = 0;
+
+	read_kernel(&value, sizeof(value), task + offset);
+	return value;
+}
+
+/* Tell whether an entry is of the image that the current process has. */
+static __always_inline bool is_current(const struct oa_process *process)
+{
+	u64 task = bpf_get_current_task();
+	u64 leader = read_task_u64(task, config.task_group_leader);
+
+	if (!process->generation.start_ns)
+		return true; /* read before the first sample */
+	return process->generation.start_ns == read_task_u64(leader, config.task_start_boottime) &&
+	       process->generation.exec_id == read_task_u32(task, config.task_self_exec_id);
+}
+
+/* The child's only thread has the CPython thread state of the one that forked: memory is
+ * equal, and so is the TLS base. On arm64 the thread id tells states, and CPython renews it.
+ */
+static __always_inline void inherit_python(u64 child, u32 parent, u32 pid)
+{
+	struct oa_python_thread_key key = {
+		.thread = read_task_u64(child, config.task_tls),
+		.pid = parent,
+	};
+	struct oa_python_thread *found = bpf_map_lookup_elem(&python_threads, &key);
+	struct oa_python_thread thread;
+
+	if (!found)
+		return;
+	thread = *found;
+	key.pid = pid;
+	if (bpf_map_update_elem(&python_threads, &key, &thread, BPF_ANY))
+		count(OA_COUNTER_FORKS_FULL, 1);
+}
+
+/* What is known of the parent's code holds for the child until one of them maps other code. */
+static __always_inline void inherit(u64 child, u32 parent, u32 pid)
+{
+	const struct oa_process *known = bpf_map_lookup_elem(&processes, &parent);
+	struct oa_process process = {.flags = 1 << OA_PROCESS_FORKED_BIT};
+
+	if (!known || !is_current(known))
+		return;
+	process.generation.start_ns = read_task_u64(child, config.task_start_boottime);
+	process.generation.exec_id = read_task_u32(child, config.task_self_exec_id);
+	process.generation.pid = pid;
+	process.space = known->space;
+	if (bpf_map_update_elem(&processes, &pid, &process, BPF_ANY))
+		count(OA_COUNTER_FORKS_FULL, 1);
+	else
+		inherit_python(child, parent, pid);
+}
+
+/* Runs in the parent before the child does: a target's child is one from its first instruction,
+ * and its code is known.
+ */
 SEC("raw_tracepoint/sched_process_fork")
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 parent = bpf_get_current_pid_tgid() >> 32;
 	u64 child = ctx->args[1];
 	u32 *target = bpf_map_lookup_elem(&targets, &parent);
-	u32 pid, mode;
+	u32 pid = read_task_u32(child, config.task_pid);
+	u32 mode;
 
-	if (!target || (*target != OA_TARGET_FOLLOW && *target != OA_TARGET_NEVER))
-		return 0;
-	pid = read_task_u32(child, config.task_pid);
 	if (pid != read_task_u32(child, config.task_tgid))
 		return 0; /* a thread */
+	if (!target || *target != OA_TARGET_ALONE)
+		inherit(child, parent, pid);
+	if (!target || (*target != OA_TARGET_FOLLOW && *target != OA_TARGET_NEVER))
+		return 0;
 	mode = *target;
 	if (bpf_map_update_elem(&targets, &pid, &mode, BPF_ANY))
 		count(OA_COUNTER_TARGETS_FULL, 1);
@@ -135,9 +199,19 @@ int on_free(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
 	u32 pid = read_task_u32(task, config.task_pid);
+	struct oa_python_thread_key key = {.pid = pid};
+	const struct oa_process *process;
 
-	if (pid == read_task_u32(task, config.task_tgid))
-		bpf_map_delete_elem(&targets, &pid);
+	if (pid != read_task_u32(task, config.task_tgid))
+		return 0;
+	bpf_map_delete_elem(&targets, &pid);
+	process = bpf_map_lookup_elem(&processes, &pid);
+	if (!process ||
+	    process->generation.start_ns != read_task_u64(task, config.task_start_boottime))
+		return 0;
+	key.thread = read_task_u64(task, config.task_tls);
+	bpf_map_delete_elem(&python_threads, &key);
+	bpf_map_delete_elem(&processes, &pid);
 	return 0;
 }
 

@@ -162,20 +162,17 @@ static __always_inline void py_forget(struct oa_python_state *p)
 static __always_inline void py_start(struct oa_state *s)
 {
 	struct oa_python_state *p = &s->python;
-	u32 pid = s->trace.sample.pid;
-	struct oa_python_thread_key key = {.pid = pid};
-	const struct oa_python_proc *proc = bpf_map_lookup_elem(&python_procs, &pid);
+	u32 space = s->space;
+	struct oa_python_thread_key key = {.pid = s->trace.sample.pid};
+	const struct oa_python_proc *proc = bpf_map_lookup_elem(&python_procs, &space);
 	const struct oa_python_thread *thread;
 
 	py_forget(p);
 	s->lookups += 2;
 	if (!proc || !proc->minor) {
-		/* Not looked at yet, or refused: the eval loop's own frames have to do. */
-#ifndef OA_HOST
-		if (!proc)
-			report(s, OA_REPORT_PY_THREAD, 0);
-#endif
-		py_give_up(p, OA_FAULT_NONE);
+		/* There was no room for it, or it is refused: the eval loop's own frames have to
+		 * do. */
+		py_give_up(p, proc ? OA_FAULT_NONE : OA_FAULT_PY_NOT_ATTACHED);
 		return;
 	}
 	p->proc = *proc;

@@ -8,14 +8,6 @@
 #include "native.h"
 #include "process_events.h"
 
-static __always_inline u64 read_task_u64(u64 task, u32 offset)
-{
-	u64 value = 0;
-
-	read_kernel(&value, sizeof(value), task + offset);
-	return value;
-}
-
 static __always_inline void read_generation(struct oa_state *s, u64 task, u32 pid)
 {
 	u64 leader = read_task_u64(task, config.task_group_leader);
@@ -70,9 +62,11 @@ static __always_inline bool find_space(struct oa_state *s, u32 pid)
 	}
 	if (!is_same_life(&process->generation, now))
 		return false;
+	if (process->flags && report(s, OA_REPORT_NEW, 0))
+		process->flags = 0;
 	s->space = process->space;
 	/* A process may leave its cgroup, and nobody tells. */
-	if (!config.cgroups)
+	if (!config.cgroups && !process->flags)
 		s->last = *process;
 	return true;
 }
@@ -173,6 +167,7 @@ static __always_inline void begin(struct oa_state *s, u32 pid, u32 tid)
 	t->sample.cpu = bpf_get_smp_processor_id();
 	t->sample.flags = 0;
 	bpf_get_current_comm(t->sample.comm, sizeof(t->sample.comm));
+	s->space = 0;
 	begin_walk(s);
 }
 

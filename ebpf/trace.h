@@ -81,6 +81,7 @@ static __always_inline void seal(struct oa_state *s)
 	struct oa_sample *sample = &s->trace.sample;
 
 	s->trace.steps = s->steps;
+	s->trace.space = s->space;
 	if (s->guessed)
 		sample->flags |= 1 << OA_SAMPLE_GUESSED_BIT;
 	if (s->trace.fault)

@@ -19,6 +19,7 @@ import pytest
 
 from integration.pythons import MINORS, find_pythons
 from integration.workloads.python.graph import CALLS
+from otelagent.abi._generated import SampleFlag
 from otelagent.model import FrameType
 from otelagent.options import Options
 from otelagent.profiler import Profiler
@@ -58,6 +59,16 @@ def running(python, program, kind, *options):
 
 def profile(pid, *, until, frequency_hz=299, bounded=False):
     """Profile a process until enough samples have Python frames; (trace, count) pairs."""
+    groups = collect(pid, until=until, frequency_hz=frequency_hz, bounded=bounded)
+    counts, traces = Counter(), {}
+    for key, trace, count in groups:
+        counts[key.hash] += count
+        traces[key.hash] = trace
+    return [(traces[hash_], count) for hash_, count in counts.items()]
+
+
+def collect(pid, *, until, frequency_hz=299, bounded=False):
+    """Profile a process and its children: (group, trace, count) where there is user code."""
     options = Options(frequency_hz, pids=(pid,), bounded=bounded, max_frames=1024)
     profiler = Profiler(options)
     profiler.start()
@@ -66,10 +77,11 @@ def profile(pid, *, until, frequency_hz=299, bounded=False):
         time.sleep(0.05)
     profiler.stop()
     collector = profiler.collector
-    counts = Counter()
-    for key, total in collector.groups.items():
-        counts[key.hash] += total.count
-    found = [(profiler.handler.finish(collector.traces[h]), n) for h, n in counts.items()]
+    found = [
+        (key, profiler.handler.finish(collector.traces[key.hash]), total.count)
+        for key, total in collector.groups.items()
+        if collector.traces[key.hash].flags >> SampleFlag.USER_BIT & 1
+    ]
     profiler.close()
     return found
 
@@ -248,6 +260,26 @@ def test_moving_stacks_are_possible(python, kind):
             wrong[find_wrong_call(lines) or trace.fault] += count
     assert wrong[""] >= 100
     assert wrong[""] >= 0.99 * wrong.total(), wrong
+
+
+@EVERY
+def test_children_that_live_for_20_ms_are_whole(python):
+    """From its first sample on a forked child has Python frames, with names, and no eval loop."""
+    with running(python, "graph.py", "quick_forks") as child:
+        groups = collect(child.pid, until=300, frequency_hz=999)
+
+    found = Counter()
+    for key, trace, count in groups:
+        if key.pid == child.pid:
+            continue
+        lines = python_lines(trace)
+        names = [f.lines[-1].function.name for f in trace.frames if f.lines]
+        is_loop = "_PyEval_EvalFrameDefault" in names
+        is_whole = lines and lines[-1][0] == "<module>" and not trace.fault and not is_loop
+        wrong = "" if is_whole else f"{trace.fault} {lines[-1:]} {names[-9:]}"
+        found[wrong or find_wrong_call(lines) or "right"] += count
+    assert len({key.pid for key, _, _ in groups}) > 10
+    assert found["right"] >= 0.99 * found.total(), found
 
 
 @pytest.mark.parametrize("kind", ["recursion", "generators", "methods", "switches"])

@@ -96,16 +96,21 @@ static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
 	host->cut = 0;
 }
 
-/* As dispatch.h: Python's unwinder also walks the native frames between. */
+/* As dispatch.h: Python's unwinder also walks the native frames between. Without it (the
+ * interpreter's memory is not that of the sample any more) what is missing is said.
+ */
 static void walk(struct oa_host *host, struct oa_state *s)
 {
-	bool python = false;
+	bool python = false, missed = false;
 
 	settle(s);
 	while (!s->done && s->steps < LOOP_STEPS) {
 		if (s->mapping.unwinder == OA_UNWINDER_STOP && !python)
 			break;
-		python |= host->interpreters && s->mapping.unwinder == OA_UNWINDER_PYTHON;
+		if (s->mapping.unwinder == OA_UNWINDER_PYTHON) {
+			python |= host->interpreters;
+			missed |= !host->interpreters;
+		}
 		s->steps++;
 		if (python)
 			python_step(s);
@@ -114,6 +119,8 @@ static void walk(struct oa_host *host, struct oa_state *s)
 	}
 	if (s->steps >= LOOP_STEPS)
 		stop(s, OA_FAULT_MAX_STEPS);
+	if (missed && !s->trace.fault)
+		s->trace.fault = OA_FAULT_PY_NOT_ATTACHED;
 }
 
 /* The copy is full, and what stopped the walk lies behind it. */

@@ -101,12 +101,13 @@ class Profiler:
         self.sideband = Sideband()
         self.table = ProcessTable(
             HashMap.of(bpf, "processes"),
-            Spaces(mappings, self.executables, self.epoch.advance),
+            Spaces(mappings, self.executables, self.epoch.advance, self.runtimes),
             self.executables,
             open_mapped,
             procfs.read_maps,
             procfs.read_vdso,
             wants_all=self.options.everything or bool(self.options.cgroups),
+            on_fork=self.runtimes.forked,
             on_gone=self.runtimes.gone,
             on_end=self._drop_target,
             on_wanted=self.sideband.want,

@@ -23,6 +23,7 @@ def make_trace(kernel, user):
     header.fault_pc = 14
     header.fault = 2
     header.steps = 15
+    header.space = 16
     header.kernel_frames = len(kernel)
     header.user_frames = len(user)
     words = [*kernel, *(word for frame in user for word in frame)]
@@ -37,7 +38,7 @@ def test_trace_comes_back_field_by_field():
     assert trace[:7] == (7, 8, 9, 10, 11, 3, 5)
     assert trace.comm.rstrip(b"\0") == b"name"
     assert Generation(12, 13, 10) == trace.generation
-    assert (trace.fault_pc, trace.fault, trace.steps) == (14, 2, 15)
+    assert (trace.fault_pc, trace.fault, trace.steps, trace.space) == (14, 2, 15, 16)
     assert trace.kernel == (0xFFFFFFFF81000000,)
     first, second = trace.frames()
     assert first[:5] == (1, 0x1234, FrameKind.PYTHON, True, True)

@@ -12,7 +12,7 @@ from otelagent.bpf.ring import Ring
 
 BUSY, DISCARD = 1 << 31, 1 << 30
 SAMPLE = struct.Struct("=QQQIIHHI16s")
-TRACE_TAIL = struct.Struct("=QIIQHHHH")
+TRACE_TAIL = struct.Struct("=QIIQHHHHII")
 
 
 def sample(hash_, time_ns=1, pid=7, tid=8, comm=b"work", weight=10, flags=0, kind=1):
@@ -22,7 +22,7 @@ def sample(hash_, time_ns=1, pid=7, tid=8, comm=b"work", weight=10, flags=0, kin
 def trace(hash_, kernel=(), user=(), **fields):
     words = [*kernel, *(word for frame in user for word in frame)]
     head = sample(hash_, kind=RecordKind.TRACE, **fields)
-    tail = TRACE_TAIL.pack(0, 0, 7, 0, len(kernel), len(user), 0, 0)
+    tail = TRACE_TAIL.pack(0, 0, 7, 0, len(kernel), len(user), 0, 0, 0, 0)
     return head + tail + struct.pack(f"={len(words)}Q", *words)
 
 

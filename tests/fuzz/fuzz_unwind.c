@@ -122,7 +122,7 @@ static void make_python(struct choices *c, struct oa_host *host)
 	struct oa_python_proc proc;
 	struct oa_python_thread_key key = {.thread = PID, .pid = PID};
 	struct oa_python_thread thread;
-	u32 pid = PID;
+	u32 space = SPACE;
 	u16 *field = &proc.thread_next;
 
 	memset(&proc, 0, sizeof(proc));
@@ -139,7 +139,7 @@ static void make_python(struct choices *c, struct oa_host *host)
 	proc.minor = choose_below(c, 16);
 	for (u32 i = 0; i < OA_PY_STATES; i++)
 		thread.states[i] = usually(c, 4) ? 0 : HEAP + choose_below(c, HEAP_BYTES / 8) * 8;
-	oa_host_update(host, OA_HOST_PYTHON_PROCS, &pid, sizeof(pid), &proc, sizeof(proc));
+	oa_host_update(host, OA_HOST_PYTHON_PROCS, &space, sizeof(space), &proc, sizeof(proc));
 	oa_host_update(host, OA_HOST_PYTHON_THREADS, &key, sizeof(key), &thread, sizeof(thread));
 }
 

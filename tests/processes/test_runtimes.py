@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from otelagent.errors import MemoryFault, ProcessGone
+from otelagent.errors import KernelError, MemoryFault, ProcessGone, UnsupportedRuntime
+from otelagent.interpreters.python.frames import CodeObject
 from otelagent.interpreters.python.process import PythonProcess
+from otelagent.model import Function
 from otelagent.processes import runtimes
 from otelagent.processes.runtimes import REFRESH_NS, Runtimes
-from otelagent.processes.spaces import Mapping, Space
-from tests.processes.fakes import FakeMap, generation
+from otelagent.processes.spaces import Mapping, Spaces
+from tests.processes.fakes import FakeMap, FakeTrie, generation
 
 VALUE_BYTES = 72
 
@@ -35,7 +37,7 @@ class FakePython(PythonProcess):
     def __init__(self, world):
         object.__setattr__(self, "world", world)
 
-    layout = None
+    layout = SimpleNamespace(lasti_scale=1, lines=None)
 
     def value(self):
         return b"\1" * VALUE_BYTES
@@ -47,24 +49,53 @@ class FakePython(PythonProcess):
         return [Thread(number) for number in self.world.threads]
 
 
-class World:
-    def __init__(self, monkeypatch):
-        self.threads, self.reads, self.attached = [1, 2], 0, []
-        self.procs, self.thread_map = FakeMap(4, VALUE_BYTES), FakeMap(16, 32)
-        self.runtimes = Runtimes(self.procs, self.thread_map)
-        monkeypatch.setattr(runtimes.registry, "attach", self._attach)
-        monkeypatch.setattr(runtimes, "PythonFrames", lambda *_: SimpleNamespace())
+class Files:
+    """Where mappings count what they hold."""
 
-    def _attach(self, detected, bias, memory):
-        self.attached.append((detected, bias, memory.pid))
+    def acquire(self, loaded):
+        pass
+
+    release = acquire
+
+
+class World:
+    def __init__(self, monkeypatch, most=1 << 30):
+        self.threads, self.reads, self.attached = [1, 2], 0, []
+        self.procs, self.thread_map = FakeMap(4, VALUE_BYTES, most), FakeMap(16, 32)
+        self.runtimes = Runtimes(self.procs, self.thread_map)
+        self.spaces = Spaces(FakeTrie(), Files(), interpreters=self.runtimes)
+        self.space = self.spaces.make()
+        self.refusal = None
+        monkeypatch.setattr(runtimes.registry, "attach", self._attach)
+
+    def _attach(self, detected, bias, _memory):
+        if self.refusal:
+            raise self.refusal
+        self.attached.append((detected, bias))
         return FakePython(self)
+
+    def map(self, space=None, loaded=None, bias=9):
+        self.spaces.add(space or self.space, Mapping(4096, 8192, bias, loaded or PYTHON))
+
+    def meet(self, pid=10, now_ns=0, **generations):
+        self.runtimes.met(generation(pid, **generations), self.space, now_ns)
 
     @property
     def keys(self):
         return sorted(struct.unpack("=QII", key)[:2] for key in self.thread_map)
 
 
-SPACE = Space(1, [Mapping(0, 1, 7, None), Mapping(1, 2, 9, SimpleNamespace(interpreter="3.11"))])
+@dataclass(eq=False)
+class File:
+    interpreter: str | None
+    key = 7
+    eval_loop = ()
+    elf = None
+    executable = SimpleNamespace(path="python")
+
+
+PYTHON = File("3.11")
+ATTACHED = b"\1" * VALUE_BYTES
 
 
 @pytest.fixture
@@ -72,94 +103,167 @@ def world(monkeypatch):
     return World(monkeypatch)
 
 
-def pid_key(pid):
-    return struct.pack("=I", pid)
+def space_key(space):
+    return struct.pack("=I", space.number)
 
 
-def test_interpreter_is_attached_once_and_its_threads_are_known(world):
-    world.runtimes.met(generation(10), SPACE, 0)
-    world.runtimes.met(generation(10), SPACE, 1)
+def test_interpreter_is_known_as_soon_as_it_is_mapped(world):
+    """Before BPF can see its code: no report and no memory of the process is needed."""
+    world.map()
 
-    assert world.attached == [("3.11", 9, 10)]
-    assert world.procs == {pid_key(10): b"\1" * VALUE_BYTES}
+    assert world.attached == [("3.11", 9)]
+    assert world.procs == {space_key(world.space): ATTACHED}
+
+
+def test_file_without_an_interpreter_is_left_alone(world):
+    world.map(loaded=File(None))
+    world.meet()
+
+    assert not world.procs
+    assert not world.keys
+    assert world.runtimes.namer(generation(10), world.space.number) is None
+
+
+def test_first_interpreter_of_a_space_counts_until_it_is_unmapped(world):
+    world.map()
+    world.spaces.add(world.space, Mapping(1 << 20, 2 << 20, 5, File("3.12")))
+    assert world.attached == [("3.11", 9)]
+
+    world.spaces.replace(world.space, [])
+    world.spaces.add(world.space, Mapping(1 << 20, 2 << 20, 5, File("3.12")))
+
+    assert world.attached == [("3.11", 9), ("3.12", 5)]
+
+
+def test_process_that_gets_a_space_of_its_own_keeps_its_interpreter(world):
+    world.map()
+
+    own = world.spaces.own(world.spaces.share(world.space))
+
+    assert world.procs == {space_key(world.space): ATTACHED, space_key(own): ATTACHED}
+    assert len(world.attached) == 1
+
+
+def test_space_that_nobody_has_leaves_the_map_and_its_names_stay(world):
+    world.map()
+
+    world.spaces.release(world.space)
+
+    assert not world.procs
+    assert world.runtimes.namer(generation(10), world.space.number)
+
+
+def test_freed_spaces_are_forgotten_at_last(world, monkeypatch):
+    monkeypatch.setattr(runtimes, "MAX_FREED", 2)
+    spaces = [world.spaces.make() for _ in range(3)]
+    for space in spaces:
+        world.map(space)
+        world.spaces.release(space)
+
+    named = [world.runtimes.namer(generation(n), s.number) for n, s in enumerate(spaces)]
+
+    assert [bool(namer) for namer in named] == [False, True, True]
+
+
+def test_interpreter_that_cannot_be_unwound_is_known_and_empty(world):
+    """So BPF tells it from one that there was no room for."""
+    world.refusal = UnsupportedRuntime("of another kind")
+
+    world.map()
+    world.meet()
+
+    assert world.procs == {space_key(world.space): bytes(VALUE_BYTES)}
+    assert world.reads == 0
+    assert world.runtimes.namer(generation(10), world.space.number) is None
+
+
+def test_full_map_costs_only_the_interpreter(monkeypatch):
+    world = World(monkeypatch, most=0)
+
+    world.map()
+
+    assert not world.procs
+    assert world.space.find(5000)
+
+
+def test_threads_are_read_when_a_process_is_met(world):
+    world.map()
+
+    world.meet()
+    world.meet(now_ns=1)
+
+    assert world.reads == 1
     assert world.keys == [(1, 10), (2, 10)]
-    assert world.runtimes.namer(generation(10))
 
 
 def test_threads_are_read_again_at_most_every_20_ms(world):
+    world.map()
+
     for at in range(0, 3 * REFRESH_NS, REFRESH_NS // 10):
-        world.runtimes.met(generation(10), SPACE, at)
+        world.meet(now_ns=at)
 
     assert world.reads == 3
 
 
 def test_thread_that_ended_leaves_the_map(world):
-    world.runtimes.met(generation(10), SPACE, 0)
+    world.map()
+    world.meet()
     world.threads = [2, 3]
 
-    world.runtimes.met(generation(10), SPACE, REFRESH_NS)
+    world.meet(now_ns=REFRESH_NS)
 
     assert world.keys == [(2, 10), (3, 10)]
 
 
-def test_next_image_is_attached_anew(world):
-    world.runtimes.met(generation(10), SPACE, 0)
+def test_threads_of_the_next_image_take_the_place_of_the_old_ones(world):
+    world.map()
+    world.meet()
     world.threads = [5]
 
-    world.runtimes.met(generation(10, exec_id=2), SPACE, 1)
+    world.meet(exec_id=2, now_ns=1)
 
-    assert len(world.attached) == 2
     assert world.keys == [(5, 10)]
 
 
-def test_process_that_ended_leaves_the_maps_and_its_names_stay(world):
-    world.runtimes.met(generation(10), SPACE, 0)
+def test_process_that_ended_takes_its_threads_with_it(world):
+    world.map()
+    world.meet()
 
     world.runtimes.gone(10)
     world.runtimes.gone(10)
 
-    assert not world.procs
     assert not world.thread_map
-    assert world.runtimes.namer(generation(10))
 
 
-def test_process_without_an_interpreter_is_left_alone(world):
-    world.runtimes.met(generation(10), Space(1), 0)
-
-    assert not world.procs
-    assert world.runtimes.namer(generation(10)) is None
-
-
-def test_threads_that_change_while_they_are_read_are_read_again(world):
-    """One such moment is no reason to give the process up."""
-    world.threads = MemoryFault(0x1000, 8)
-    world.runtimes.met(generation(10), SPACE, 0)
-    assert world.procs == {pid_key(10): b"\1" * VALUE_BYTES}
-
+@pytest.mark.parametrize("error", [MemoryFault(0x1000, 8), ProcessGone("gone"), KernelError("no")])
+def test_threads_that_cannot_be_read_are_read_again(world, error):
+    """They may change while they are read: one such moment is no reason to give up."""
+    world.map()
+    world.threads = error
+    world.meet()
+    assert not world.keys
     world.threads = [1]
-    world.runtimes.met(generation(10), SPACE, REFRESH_NS)
+
+    world.meet(now_ns=REFRESH_NS)
 
     assert world.keys == [(1, 10)]
 
 
-def test_interpreter_that_cannot_be_read_is_known_and_empty_until_it_ends(world, monkeypatch):
-    """So BPF does not ask for it again and again, but for the next one with this number."""
+def test_child_that_ended_too_soon_is_named_by_its_family(world, monkeypatch):
+    """What no child could tell, the one that forked them can: it has the same code."""
+    code = CodeObject(Function("f", file="f.py", start_line=1))
+    asked = []
 
-    def refuse(*_):
-        raise MemoryFault(0x1000, 8)
+    def read(namer, _raw):
+        asked.append(namer._memory.pid)
+        return code if namer._memory.pid == 10 else CodeObject(None, problem="gone")
 
-    monkeypatch.setattr(runtimes.registry, "attach", refuse)
-    world.runtimes.met(generation(10), SPACE, 0)
-    assert world.procs == {pid_key(10): bytes(VALUE_BYTES)}
+    monkeypatch.setattr(runtimes.PythonFrames, "read", read)
+    monkeypatch.setattr("otelagent.interpreters.python.frames.find_line", lambda *_: 1)
+    world.map()
+    world.runtimes.forked(10, world.space)
 
-    world.runtimes.gone(10)
+    frame = world.runtimes.namer(generation(11), world.space.number).name(0x7000, 5)
 
-    assert not world.procs
-
-
-def test_process_that_ends_while_it_is_read_is_no_failure(world):
-    world.threads = ProcessGone("gone")
-
-    world.runtimes.met(generation(10), SPACE, 0)
-
-    assert world.procs == {pid_key(10): b"\1" * VALUE_BYTES}
+    assert [line.function.name for line in frame.lines] == ["f"]
+    assert asked == [11, 10]

@@ -56,7 +56,8 @@ class World:
         self.asked.append(("kernel", addr, is_return_address))
         return named(f"k{addr:x}")
 
-    def _python(self, generation):
+    def _python(self, generation, space):
+        self.asked.append(("python", generation, space))
         if not self.has_namer:
             return None
         return SimpleNamespace(name=lambda *_: Frame(FrameType.PYTHON, lines=self.python_lines))

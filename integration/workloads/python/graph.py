@@ -14,7 +14,7 @@ import time
 
 CALLS = {
     "main": ["<module>"],
-    "calls": ["main", "run_thread", "forks", "threads"],
+    "calls": ["main", "run_thread", "forks", "quick_forks", "threads"],
     "fib": ["fib", "calls"],
     "by_sort": ["calls"],
     "key": ["by_sort"],
@@ -27,6 +27,7 @@ CALLS = {
     "run_thread": [],
     "churn": ["main"],
     "forks": ["main"],
+    "quick_forks": ["main"],
     "subinterpreters": ["main"],
     "inner": ["<module>"],
     "deepest": ["inner"],
@@ -115,6 +116,20 @@ def forks():
         pid = os.fork()
         if not pid:
             calls(0.2)
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+
+def quick_forks():
+    """Children that live for 20 ms, beside threads of the parent."""
+    import os
+
+    for _ in range(20):
+        threading.Thread(target=time.sleep, args=(1e6,), daemon=True).start()
+    while True:
+        pid = os.fork()
+        if not pid:
+            calls(0.02)
             os._exit(0)
         os.waitpid(pid, 0)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # struct oa_sample, struct oa_generation, and the rest of struct oa_trace
-_TRACE = struct.Struct("=QQQIIHHI16sQIIQHHHH")
+_TRACE = struct.Struct("=QQQIIHHI16sQIIQHHHHII")
 _REPORT = struct.Struct("=QQQIIHHI")
 _ADDRESS = (1 << 48) - 1
 
@@ -56,7 +56,10 @@ class RawFrame(NamedTuple):
 
 
 class RawTrace(NamedTuple):
-    """`struct oa_trace` with its words: a stack as BPF made it, newest frame first."""
+    """`struct oa_trace` with its words: a stack as BPF made it, newest frame first.
+
+    `space` is the number of the address space that it was walked with.
+    """
 
     hash: int
     time_ns: int
@@ -72,6 +75,7 @@ class RawTrace(NamedTuple):
     steps: int
     kernel: tuple[int, ...]
     user: bytes
+    space: int = 0
 
     def frames(self) -> Iterator[RawFrame]:
         """Take the user frames apart."""
@@ -109,7 +113,7 @@ def decode_trace(data: bytes | memoryview) -> RawTrace:
         raise ValueError("a trace record is too short")
     row = _TRACE.unpack_from(data)
     hash_, time_ns, weight, pid, tid, _, cpu, flags, comm = row[:9]
-    start_ns, exec_id, owner, fault_pc, kernel_frames, user_frames, fault, steps = row[9:]
+    start_ns, exec_id, owner, fault_pc, kernel_frames, user_frames, fault, steps = row[9:17]
     user_at = _TRACE.size + 8 * kernel_frames
     end = user_at + 16 * user_frames
     if end > len(data):
@@ -119,7 +123,7 @@ def decode_trace(data: bytes | memoryview) -> RawTrace:
     user = bytes(data[user_at:end])
     return RawTrace(
         *(hash_, time_ns, weight, pid, tid, cpu, flags, comm, generation),
-        *(fault_pc, fault, steps, kernel, user),
+        *(fault_pc, fault, steps, kernel, user, row[17]),
     )
 
 

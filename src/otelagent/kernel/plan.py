@@ -141,6 +141,7 @@ def load(
             "known_traces": wish.known_sets,
             "targets": wish.processes,
             "processes": wish.processes,
+            "python_procs": wish.processes,
             "mappings": wish.mappings,
             "pages": wish.pages,
             "rules": Limit.MAX_RULES,

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Interpreters in processes: facts into the maps of their unwinders, names out.
 
-An interpreter is looked at when BPF first meets its eval loop in a process:
-when the file was mapped, it had not begun yet. Its threads are read again
+Where an interpreter keeps things follows from its file and from where that is
+mapped, so BPF knows an address space's interpreter before it can meet its
+code there, and forks have their parent's. The threads of a process are read
 whenever BPF meets one whose state is not known.
 """
 
@@ -12,40 +13,73 @@ from __future__ import annotations
 import logging
 import struct
 import threading
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from otelagent import metrics
+from otelagent import log, metrics
 from otelagent.abi.codec import Generation
-from otelagent.errors import AgentError, ProcessGone, TargetError
+from otelagent.errors import AgentError, BadElf, MemoryFault, ProcessGone, TargetError
 from otelagent.host.memory import ProcessMemory
 from otelagent.interpreters import registry
-from otelagent.interpreters.python.frames import PythonFrames
+from otelagent.interpreters.python.frames import Family, PythonFrames
 from otelagent.interpreters.python.process import PythonProcess
 from otelagent.log import fields
 
 if TYPE_CHECKING:
     from otelagent.bpf.maps import HashMap
+    from otelagent.formats.elf import ElfFile
+    from otelagent.processes.executables import Loaded
     from otelagent.processes.spaces import Mapping, Space
 
 logger = logging.getLogger(__name__)
-_PID = struct.Struct("=I")
+_U32 = struct.Struct("=I")
 REFRESH_NS = 20_000_000
 """Threads of one process are read again at most this often."""
 MAX_PROCESSES = 4096
+MAX_FREED = 4096
+"""Spaces that are kept for the names of what was sampled in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileMemory:
+    """The memory of a process as its file fills it (`protocols.Memory`)."""
+
+    elf: ElfFile
+    bias: int
+
+    def read(self, addr: int, size: int) -> bytes:
+        """Read what the file has at an address of the process; MemoryFault where it has nothing."""
+        try:
+            return self.elf.read_address(addr - self.bias, size)
+        except BadElf as err:
+            raise MemoryFault(addr, size) from err
 
 
 @dataclass(slots=True)
-class _Attached:
+class _Image:
+    """The interpreter of an address space; `runtime` is None if it cannot be unwound."""
+
+    loaded: Loaded
+    bias: int
+    runtime: PythonProcess | None
+    family: Family = field(default_factory=Family)
+    elder_pid: int = 0
+
+    def is_mapping(self, mapping: Mapping) -> bool:
+        return mapping.loaded is self.loaded and mapping.bias == self.bias
+
+
+@dataclass(slots=True)
+class _Threads:
     generation: Generation
-    runtime: PythonProcess
     memory: ProcessMemory
-    keys: set[bytes]
+    keys: set[bytes] = field(default_factory=set)
     next_refresh_ns: int = 0
 
 
 class Runtimes:
-    """The only writer of `python_procs` and `python_threads`.
+    """The only writer of `python_procs`, and with BPF of `python_threads`.
 
     `namer` may be called from any thread, the rest by the processes thread.
     """
@@ -53,93 +87,123 @@ class Runtimes:
     def __init__(self, procs: HashMap, threads: HashMap) -> None:
         self._procs = procs
         self._threads = threads
-        self._by_pid: dict[int, _Attached] = {}
+        self._images: dict[int, _Image] = {}
+        self._freed: deque[int] = deque()
+        self._by_pid: dict[int, _Threads] = {}
         self._namers: dict[Generation, PythonFrames] = {}
-        self._refused: set[int] = set()
         self._lock = threading.Lock()
 
+    def mapped(self, space: Space, mapping: Mapping) -> None:
+        """An interpreter's file is about to be mapped: the first one of a space counts."""
+        image = self._images.get(space.number)
+        if image and (image.is_mapping(mapping) or any(map(image.is_mapping, space.mappings))):
+            return
+        assert mapping.loaded is not None  # noqa: S101 (anonymous memory is no interpreter)
+        self._enter(space.number, _Image(mapping.loaded, mapping.bias, _attach(mapping)))
+
+    def copied(self, old: int, new: int) -> None:
+        """A process that shared a space gets its own."""
+        if image := self._images.get(old):
+            self._enter(new, image)
+
+    def _enter(self, space: int, image: _Image) -> None:
+        self._images[space] = image
+        # Known and empty where it cannot be unwound.
+        value = image.runtime.value() if image.runtime else bytes(self._procs.info.value_size)
+        try:
+            self._procs[_U32.pack(space)] = value
+        except AgentError as err:
+            metrics.process_failed.add(reason="no room for its interpreter")
+            log.once(logger, "python_procs", "a Python process is not unwound as one", error=err)
+
+    def freed(self, space: int) -> None:
+        """No process has this space any more; names of what was sampled in it stay."""
+        if space not in self._images:
+            return
+        self._procs.delete(_U32.pack(space))
+        self._freed.append(space)
+        if len(self._freed) > MAX_FREED:
+            self._images.pop(self._freed.popleft(), None)
+
+    def forked(self, pid: int, space: Space) -> None:
+        """A process has a child that shares its space: it can tell what the child's code is."""
+        image = self._images.get(space.number)
+        if image and image.runtime and image.elder_pid != pid:
+            image.elder_pid = pid
+            image.family.elder = PythonFrames(image.runtime.layout, ProcessMemory(pid))
+
     def prepare(self, pid: int, space: Space, now_ns: int) -> None:
-        """Attach before the first sample, which will tell which life of the process this is."""
+        """Read threads before the first sample, which will tell which life this is."""
         self.met(Generation(0, 0, pid), space, now_ns)
 
     def met(self, generation: Generation, space: Space, now_ns: int) -> None:
-        """BPF met an eval loop, or a thread of it, that it knows nothing of."""
+        """BPF met a process, or a thread of it, that it knows nothing of: read its threads."""
+        image = self._images.get(space.number)
+        if image is None or image.runtime is None:
+            return
+        known = self._by_pid.get(generation.pid)
+        if known is not None and not known.generation.start_ns:
+            known.generation = generation
+        if known is None or known.generation != generation:
+            self.gone(generation.pid)  # it has read of the image before
+            known = _Threads(generation, ProcessMemory(generation.pid))
+            self._by_pid[generation.pid] = known
+        if now_ns < known.next_refresh_ns:
+            return
+        known.next_refresh_ns = now_ns + REFRESH_NS
         try:
-            attached = self._by_pid.get(generation.pid)
-            if attached is not None and not attached.generation.start_ns:
-                attached.generation = generation
-            if attached is None or attached.generation != generation:
-                attached = self._attach(generation, space)
-            if attached is not None and now_ns >= attached.next_refresh_ns:
-                attached.next_refresh_ns = now_ns + REFRESH_NS
-                self._refresh(attached)
+            self._refresh(known, image.runtime)
         except ProcessGone:
             return
         except AgentError as err:
-            attached = self._by_pid.get(generation.pid)
-            if attached is None or attached.generation != generation:
-                self.gone(generation.pid)
-                # Known and empty: BPF need not ask again.
-                self._procs[_PID.pack(generation.pid)] = bytes(self._procs.info.value_size)
-                self._refused.add(generation.pid)
             metrics.process_failed.add(reason=type(err).__name__)
-            logger.info("%s", fields("interpreter skipped", pid=generation.pid, error=err))
+            logger.info("%s", fields("threads not read", pid=generation.pid, error=err))
 
-    def _attach(self, generation: Generation, space: Space) -> _Attached | None:
-        mapping = _interpreter_of(space)
-        if mapping is None or mapping.loaded is None or mapping.loaded.interpreter is None:
-            return None
-        memory = ProcessMemory(generation.pid)
-        runtime = registry.attach(mapping.loaded.interpreter, mapping.bias, memory)
-        if not isinstance(runtime, PythonProcess):
-            raise TargetError(f"no unwinder for {type(runtime).__name__}")
-        self.gone(generation.pid)  # it has read of the image before
-        attached = _Attached(generation, runtime, memory, set())
-        self._by_pid[generation.pid] = attached
-        with self._lock:
-            # A reader of its own: names are read by another thread.
-            memory = ProcessMemory(generation.pid)
-            self._namers[generation] = PythonFrames(runtime.layout, memory)
-            if len(self._namers) > MAX_PROCESSES:
-                del self._namers[next(iter(self._namers))]
-        self._procs[_PID.pack(generation.pid)] = runtime.value()
-        return attached
-
-    def _refresh(self, attached: _Attached) -> None:
-        pid = attached.generation.pid
-        fresh = {t.key_for(pid): t.value() for t in attached.runtime.read_threads(attached.memory)}
-        for key in attached.keys - fresh.keys():
+    def _refresh(self, known: _Threads, runtime: PythonProcess) -> None:
+        pid = known.generation.pid
+        fresh = {t.key_for(pid): t.value() for t in runtime.read_threads(known.memory)}
+        for key in known.keys - fresh.keys():
             self._threads.delete(key)
-        attached.keys = set(fresh)
+        known.keys = set(fresh)
         if fresh:
             self._threads.update_many(b"".join(fresh), b"".join(fresh.values()))
 
     def gone(self, pid: int) -> None:
-        """Forget a process that ended or execed; its names stay."""
-        if pid in self._refused:
-            self._refused.remove(pid)
-            self._procs.delete(_PID.pack(pid))
-        attached = self._by_pid.pop(pid, None)
-        if attached is None:
+        """Forget the threads of a process that ended or execed; its names stay."""
+        known = self._by_pid.pop(pid, None)
+        if known is None:
             return
-        attached.memory.close()
-        with self._lock:
-            self._namers.pop(Generation(0, 0, pid), None)
-        self._procs.delete(_PID.pack(pid))
-        for key in attached.keys:
+        known.memory.close()
+        for key in known.keys:
             self._threads.delete(key)
 
-    def namer(self, generation: Generation) -> PythonFrames | None:
-        """Find what names the Python frames of a process."""
+    def namer(self, generation: Generation, space: int) -> PythonFrames | None:
+        """Find what names the Python frames of a process that ran in an address space."""
         with self._lock:
             found = self._namers.get(generation)
-            if found is None and (found := self._namers.pop(generation.before, None)):
+            image = self._images.get(space)
+            if found is None and image is not None and image.runtime is not None:
+                # A reader of its own: threads are read by another thread.
+                memory = ProcessMemory(generation.pid)
+                found = PythonFrames(image.runtime.layout, memory, image.family)
                 self._namers[generation] = found
+                if len(self._namers) > MAX_PROCESSES:
+                    del self._namers[next(iter(self._namers))]
             return found
 
 
-def _interpreter_of(space: Space) -> Mapping | None:
-    for mapping in space.mappings:
-        if mapping.loaded is not None and mapping.loaded.interpreter is not None:
-            return mapping
-    return None
+def _attach(mapping: Mapping) -> PythonProcess | None:
+    """Learn how to unwind an interpreter, from its file; None if that is not possible."""
+    assert mapping.loaded is not None and mapping.loaded.interpreter is not None  # noqa: S101, PT018 (asked before)
+    memory = FileMemory(mapping.loaded.elf, mapping.bias)
+    try:
+        runtime = registry.attach(mapping.loaded.interpreter, mapping.bias, memory)
+        if not isinstance(runtime, PythonProcess):
+            raise TargetError(f"no unwinder for {type(runtime).__name__}")
+    except AgentError as err:
+        metrics.process_failed.add(reason=type(err).__name__)
+        logger.info(
+            "%s", fields("interpreter skipped", file=mapping.loaded.executable.path, error=err)
+        )
+        return None
+    return runtime

@@ -12,7 +12,7 @@ import bisect
 import logging
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from otelagent import log, metrics
 from otelagent.abi._generated import MappingFlag, Unwinder
@@ -101,6 +101,22 @@ class Space:
         return bisect.bisect_left(self.mappings, mapping.start, key=lambda each: each.start)
 
 
+class Interpreters(Protocol):
+    """Must know of an interpreter before BPF sees its code in a space."""
+
+    def mapped(self, space: Space, mapping: Mapping) -> None:
+        """Take note that an interpreter's file is about to be mapped into a space."""
+        ...
+
+    def copied(self, old: int, new: int) -> None:
+        """Take note that space `new` begins as a copy of `old`."""
+        ...
+
+    def freed(self, space: int) -> None:
+        """Forget a space: its number is never used again."""
+        ...
+
+
 class Spaces:
     """Makes, changes and frees spaces; the only writer of the map `mappings`.
 
@@ -112,10 +128,12 @@ class Spaces:
         trie: LpmTrie,
         executables: Executables,
         on_taken: Callable[[], None] = lambda: None,
+        interpreters: Interpreters | None = None,
     ) -> None:
         self.on_taken = on_taken
         self._trie = trie
         self._executables = executables
+        self._interpreters = interpreters
         self._next = 1
 
     def make(self) -> Space:
@@ -142,6 +160,8 @@ class Spaces:
             return
         if mapping.loaded:
             self._executables.acquire(mapping.loaded)
+            if self._interpreters and mapping.loaded.interpreter:
+                self._interpreters.mapped(space, mapping)
         pairs = list(mapping.entries(space.number))
         keys = b"".join(key for key, _ in pairs)
         try:
@@ -183,6 +203,8 @@ class Spaces:
             return space
         space.users -= 1
         copy = self.make()
+        if self._interpreters:
+            self._interpreters.copied(space.number, copy.number)
         for mapping in space.mappings:
             self._insert(copy, mapping)
         return copy
@@ -198,3 +220,5 @@ class Spaces:
         if space.users == 0:
             for mapping in list(space.mappings):
                 self._remove(space, mapping)
+            if self._interpreters:
+                self._interpreters.freed(space.number)

@@ -102,6 +102,7 @@ class ProcessTable:
             of those that are in, and what BPF reports.
         open_mapped: Opens the file behind a mapping of a pid.
         read_maps: Reads /proc/PID/maps.
+        on_fork: Told of each process that forks, and of the space that its child has, too.
         on_gone: Told of each pid whose image is gone: by its end, exec, or for another process.
         on_end: Told of each pid that is forgotten, since the process has ended.
         on_wanted: Told of each pid whose events are wanted from now on, or (False) no more;
@@ -117,6 +118,7 @@ class ProcessTable:
     vdso: Callable[[], bytes]
     wants_all: bool = False
     on_gone: Callable[[int], None] = lambda _pid: None
+    on_fork: Callable[[int, Space], None] = lambda _pid, _space: None
     on_end: Callable[[int], None] = lambda _pid: None
     on_wanted: Callable[[int, bool], None] = lambda _pid, _on: None
     on_child: Callable[[int, int], None] = lambda _parent, _child: None
@@ -201,6 +203,7 @@ class ProcessTable:
         child = Life(
             event.time_ns, self.spaces.share(life.space), life.is_complete, None, life.path
         )
+        self.on_fork(event.ppid, life.space)
         if old:
             old.lives.append(child)
             old.exited_ns = 0

@@ -52,7 +52,8 @@ class TraceHandler:
     Args:
         file: FileID's first 64 bits → the executable and its symbols; None if unknown.
         kernel: Names kernel addresses.
-        python: Names the Python frames of a process; None where that is not possible.
+        python: Names the Python frames of a process in an address space; None where that is
+            not possible.
         anonymous: Names code in memory without a file (JIT), by process and address.
     """
 
@@ -60,7 +61,7 @@ class TraceHandler:
         self,
         file: Callable[[int], tuple[Executable, NamesAddresses] | None],
         kernel: NamesKernel,
-        python: Callable[[Generation], PythonNamer | None],
+        python: Callable[[Generation, int], PythonNamer | None],
         anonymous: Callable[[Generation, int], Named | None],
     ) -> None:
         self._file = file
@@ -86,7 +87,7 @@ class TraceHandler:
                 # Most are known: neither the lock nor the frame taken apart is worth it then.
                 known = named.get((generation, first, word))
                 if known is None or not known.lines:
-                    self._python_frame(generation, RawFrame.of(first, word))
+                    self._python_frame(raw, RawFrame.of(first, word))
             elif kind == FrameKind.ANON:
                 self._anonymous_frame(generation, RawFrame.of(first, word))
 
@@ -98,8 +99,7 @@ class TraceHandler:
         kernel = [self._kernel_frame(addr, at > 0) for at, addr in enumerate(raw.kernel)]
         native = self._native_frames
         user = [
-            native.get(words) or self._user_frame(raw.generation, RawFrame.of(*words))
-            for words in raw.words()
+            native.get(words) or self._user_frame(raw, RawFrame.of(*words)) for words in raw.words()
         ]
         fault = ""
         if raw.fault:
@@ -129,11 +129,11 @@ class TraceHandler:
             module = self._modules[name] = Executable(FileId(bytes(16)), name)
         return module
 
-    def _user_frame(self, generation: Generation, raw: RawFrame) -> Frame:
+    def _user_frame(self, trace: RawTrace, raw: RawFrame) -> Frame:
         if raw.kind == FrameKind.PYTHON:
-            return self._python_frame(generation, raw)
+            return self._python_frame(trace, raw)
         if raw.kind == FrameKind.ANON:
-            return _counted(self._anonymous_frame(generation, raw))
+            return _counted(self._anonymous_frame(trace.generation, raw))
         frame = self._native_frames.get((raw.file_or_object, raw.word))
         if frame is None:
             frame = _counted(self._native_frame(raw))
@@ -166,13 +166,13 @@ class TraceHandler:
             self._jit_frames[key] = frame
             return frame
 
-    def _python_frame(self, generation: Generation, raw: RawFrame) -> Frame:
-        key = (generation, raw.file_or_object, raw.word)
+    def _python_frame(self, trace: RawTrace, raw: RawFrame) -> Frame:
+        key = (trace.generation, raw.file_or_object, raw.word)
         with self._lock:
             known = self._python_frames.get(key)
             if known is not None and known.lines:
                 return known
-            namer = self._python(generation)
+            namer = self._python(trace.generation, trace.space)
             if namer is None:
                 frame = Frame(FrameType.PYTHON, reason="the process was gone before it was read")
             else:

@@ -109,7 +109,7 @@ def test_cache_is_bounded(monkeypatch):
         check = code_check(layout, memory.read(addr + layout.code_block, 32))
         assert namer.name(*RawFrame(addr, check, 0).encode()).lines
 
-    assert len(namer._codes) == 3
+    assert len(namer._codes._kept) == 3
 
 
 @pytest.mark.parametrize(

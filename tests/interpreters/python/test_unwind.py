@@ -103,11 +103,20 @@ def test_thread_without_a_state_stays_native_and_says_so(minor):
 
 
 @EVERY
-def test_process_that_is_not_attached_stays_native(minor):
+def test_process_that_is_not_attached_stays_native_and_says_so(minor):
     world = PythonWorld(minor, [C, *runs(minor, "leaf"), C])
     world.is_attached = False
 
-    assert world.walk() == ([C, "eval", C, C], Fault.NONE)
+    assert world.walk() == ([C, "eval", C, C], Fault.PY_NOT_ATTACHED)
+
+
+@pytest.mark.parametrize("frames", [[C, *runs(11, "leaf"), C], [C]])
+def test_stack_whose_interpreter_is_another_by_now_says_what_it_lacks(frames):
+    """A deferred one: only where it passed the eval loop."""
+    walked, fault = PythonWorld(11, frames).walk(interpreters=False)
+
+    assert walked == [*("eval" if each != C else C for each in frames), C]
+    assert fault == (Fault.PY_NOT_ATTACHED if "eval" in walked else Fault.NONE)
 
 
 @EVERY

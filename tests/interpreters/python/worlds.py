@@ -176,15 +176,15 @@ class PythonWorld:
         build = PythonBuild(self.layout.minor, 0, (), EM_X86_64)
         process = PythonProcess(build, self.layout, self.runtime)
         if self.is_attached:
-            pid = struct.pack("<I", PID)
-            tables.update(lib.OA_HOST_PYTHON_PROCS, pid, process.value())
+            space = struct.pack("<I", SPACE)
+            tables.update(lib.OA_HOST_PYTHON_PROCS, space, process.value())
         if self.known:
             states = (*self.known, 0, 0, 0, 0)[:4]
             key, value = struct.pack("<QII", TID, PID, 0), struct.pack("<4Q", *states)
             tables.update(lib.OA_HOST_PYTHON_THREADS, key, value)
         return tables
 
-    def walk(self) -> tuple[list[str], Fault]:
+    def walk(self, *, interpreters: bool = True) -> tuple[list[str], Fault]:
         """Unwind; Python frames by name, `c` for native ones, `eval` for the loop's own."""
         places = self._bottoms()
         pcs = [TEXT + 0x100 if item == C else EVAL + 0x100 for item, _, _ in places]
@@ -192,7 +192,7 @@ class PythonWorld:
             self._stack_word(end - 8, caller)
         words = list(struct.unpack(f"<{len(self.c_stack) // 8}Q", self.c_stack))
         world = World(stack=words, pc=pcs[0], return_address=True, valid_all=False)
-        unwinder = HostUnwinder(self.tables(), max_user_frames=1024, interpreters=True)
+        unwinder = HostUnwinder(self.tables(), max_user_frames=1024, interpreters=interpreters)
         record = unwinder.unwind(world.deferred())
         assert record is not None
         trace = ffi.cast("struct oa_trace *", ffi.from_buffer(record))

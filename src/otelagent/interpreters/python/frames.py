@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otelagent.errors import MemoryFault, ProcessGone
@@ -79,13 +79,59 @@ def code_check(layout: Layout, block: bytes) -> int:
     return total & 0xFFFFFFFF
 
 
+class Codes:
+    """Code objects that were read, by (address, check): the ones used last."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int], CodeObject] = OrderedDict()
+
+    def find(self, raw: RawFrame) -> CodeObject | None:
+        """Find the one of a frame."""
+        key = (raw.code, raw.check)
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
+
+    def keep(self, raw: RawFrame, code: CodeObject) -> None:
+        """Keep one; the one that was not used for longest leaves."""
+        self._kept[raw.code, raw.check] = code
+        if len(self._kept) > MAX_CODE_OBJECTS:
+            self._kept.popitem(last=False)
+
+
+@dataclass(slots=True)
+class Family:
+    """Processes that began as forks of one another: their memory was equal once.
+
+    Where one ended before its code was read, a relative has most likely the same object
+    at the same address; the check that each frame carries tells if not.
+
+    Attributes:
+        codes: What was read in any of them.
+        elder: Names frames from the memory of one that others were forked from.
+    """
+
+    codes: Codes = field(default_factory=Codes)
+    elder: PythonFrames | None = None
+
+    def find(self, raw: RawFrame) -> CodeObject | None:
+        """Find a code object that a member could not give."""
+        found = self.codes.find(raw)
+        if found is None and self.elder is not None:
+            read = self.elder.read(raw)
+            found = read if read.function is not None else None
+        return found
+
+
 class PythonFrames:
     """Names frames of one process. Used by one thread at a time."""
 
-    def __init__(self, layout: Layout, memory: Memory) -> None:
+    def __init__(self, layout: Layout, memory: Memory, family: Family | None = None) -> None:
         self._layout = layout
         self._memory = memory
-        self._codes: OrderedDict[tuple[int, int], CodeObject] = OrderedDict()
+        self._family = family
+        self._codes = Codes()
 
     def name(self, file_or_object: int, addr: int) -> Frame:
         """Turn the two words of a raw frame into a frame; it has a `reason` if it has no name."""
@@ -99,19 +145,21 @@ class PythonFrames:
         return Frame(FrameType.PYTHON, lines=(Line(code.function, line),), reason=code.problem)
 
     def _find(self, raw: RawFrame) -> CodeObject:
-        key = (raw.code, raw.check)
-        found = self._codes.get(key)
+        found = self._codes.find(raw)
         if found is not None:
-            self._codes.move_to_end(key)
             return found
-        found = self._read(raw)
+        found = self.read(raw)
+        if self._family is not None:
+            if found.function is not None:
+                self._family.codes.keep(raw, found)
+            else:
+                found = self._family.find(raw) or found
         if found.function is not None:  # a fault may pass; what was read does not change
-            self._codes[key] = found
-            if len(self._codes) > MAX_CODE_OBJECTS:
-                self._codes.popitem(last=False)
+            self._codes.keep(raw, found)
         return found
 
-    def _read(self, raw: RawFrame) -> CodeObject:
+    def read(self, raw: RawFrame) -> CodeObject:
+        """Read the code object of a frame from the process, as it is now."""
         try:
             return self._read_code(raw)
         except ProcessGone:
