@@ -181,6 +181,27 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* Tell user space of a new image at once: its first sample finds its code known. */
+static __always_inline void report_exec(u32 pid)
+{
+	u64 task = bpf_get_current_task();
+	struct oa_report message = {
+		.time_ns = bpf_ktime_get_ns(),
+		.tid = (u32)bpf_get_current_pid_tgid(),
+		.kind = OA_RECORD_REPORT,
+		.reason = OA_REPORT_NEW,
+	};
+
+	message.generation.pid = pid;
+	message.generation.start_ns = read_task_u64(read_task_u64(task, config.task_group_leader),
+						    config.task_start_boottime);
+	message.generation.exec_id = read_task_u32(task, config.task_self_exec_id);
+	if (bpf_ringbuf_output(&events, &message, sizeof(message), BPF_RB_FORCE_WAKEUP))
+		count(OA_COUNTER_LOST_REPORT, 1);
+	else
+		count(OA_COUNTER_REPORTS, 1);
+}
+
 /* A command that was held is a target from its first instruction on, and not before. */
 SEC("raw_tracepoint/sched_process_exec")
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
@@ -188,8 +209,12 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	u32 *target = bpf_map_lookup_elem(&targets, &pid);
 
-	if (target && *target == OA_TARGET_AT_EXEC)
+	if (!target)
+		return 0;
+	if (*target == OA_TARGET_AT_EXEC)
 		*target = OA_TARGET_FOLLOW;
+	if (*target == OA_TARGET_FOLLOW)
+		report_exec(pid);
 	return 0;
 }
 

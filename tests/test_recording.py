@@ -54,6 +54,12 @@ def test_a_stack_cut_at_max_frames_has_a_way_out():
     assert "--max-frames" in told
 
 
+def test_stacks_without_their_python_functions_are_told():
+    [told] = remarks(profiler(samples=9, user=9, faults={"PY_NOT_ATTACHED": 3}), Losses())
+
+    assert told == "3 stacks from before their Python was known lack its functions"
+
+
 def test_details_explain_each_counter_fault_and_reason():
     metrics.unresolved.add(7, reason="no symbol table")
     losses = Losses({"TICKS": 12, "LOST_SAMPLE": 3})

@@ -29,6 +29,7 @@ from otelagent.namers import Namers, detect
 from otelagent.processes.executables import Executables
 from otelagent.processes.files import open_mapped
 from otelagent.processes.finisher import DeferredFinisher
+from otelagent.processes.forecast import preload
 from otelagent.processes.rowstore import RowStore
 from otelagent.processes.runtimes import Runtimes
 from otelagent.processes.spaces import Spaces
@@ -139,6 +140,7 @@ class Profiler:
             self._prepare(pid)
             self.add_target(pid)
         if self.options.held_pid:
+            preload(self.executables, self.options.held_program)
             mode = Target.AT_EXEC if self.links else Target.FOLLOW
             self.add_target(self.options.held_pid, mode)
         self.ring = Ring.open(bpf.map_info("events"))

@@ -13,6 +13,7 @@ from otelagent.abi._generated import Fault, ReportReason
 from otelagent.abi.codec import Report
 from otelagent.bpf.sideband import EventKind
 from otelagent.processes.worker import (
+    IDLE_COMPANY_MS,
     MAX_POSTED_REPORTS,
     MAX_WAITING,
     MAX_WAITING_BYTES,
@@ -96,6 +97,17 @@ def deferred(pid=10, time_ns=50):
 
 def report(pid=10, time_ns=50, reason=ReportReason.NEW, addr=0):
     return Report(time_ns, addr, generation(pid), pid, reason)
+
+
+@pytest.mark.parametrize(("wants_all", "waits_ms"), [(False, 1), (True, IDLE_COMPANY_MS)])
+def test_events_that_follow_a_report_wait_less_where_targets_are_few(world, wants_all, waits_ms):
+    """Who has just begun an image maps its code now; the whole system always has such."""
+    world.machine.table.wants_all = wants_all
+    world.thread.post(report())
+
+    world.round()
+
+    assert world.thread._company_ms() == waits_ms
 
 
 def test_what_happened_before_a_report_is_applied_before_it(world):

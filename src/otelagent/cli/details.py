@@ -49,6 +49,8 @@ def remarks(profiler: Profiler, losses: Losses) -> Iterator[str]:
         yield f"{count} samples of 32-bit code have kernel frames only: it cannot be unwound"
     if count := faults.get(Fault.MAX_FRAMES.name, 0):
         yield f"{count} stacks have more user frames than were kept: --max-frames keeps more"
+    if count := faults.get(Fault.PY_NOT_ATTACHED.name, 0):
+        yield f"{count} stacks from before their Python was known lack its functions"
     if losses.counters.get(Counter.TARGETS_FULL.name, 0):
         yield "some children were not followed: there were too many processes"
 

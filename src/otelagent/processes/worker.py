@@ -41,6 +41,8 @@ COMPANY_MS = 5
 """How long an event of the kernel waits for others; what BPF reports ends the wait."""
 IDLE_COMPANY_MS = 50
 """The same where the last ones were not wanted: the machine is busy with something else."""
+HASTE_MS, HASTE_ROUNDS = 1, 8
+"""The same so often after a report, where targets are few: what has just begun maps its code."""
 REFRESH_SECONDS = 1.0
 _TOO_MANY = "too many wait"
 PATIENCE_ROUNDS = 5
@@ -93,6 +95,7 @@ class ProcessesThread(threading.Thread):
         self._ending = threading.Event()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_lively = True
+        self._haste = 0
         sideband.watch(self._wake_fd)
         self.error: BaseException | None = None
         self.cpu_ns = 0
@@ -139,10 +142,16 @@ class ProcessesThread(threading.Thread):
 
     def _sleep(self) -> None:
         """Wait for something to do; events that we want are often followed by others soon."""
-        company_ms = COMPANY_MS if self._is_lively else IDLE_COMPANY_MS
-        self._sideband.wait(20 if self._waiting else int(REFRESH_SECONDS * 1000), company_ms)
+        patience_ms = 20 if self._waiting else int(REFRESH_SECONDS * 1000)
+        self._sideband.wait(patience_ms, self._company_ms())
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake_fd)
+
+    def _company_ms(self) -> int:
+        if self._haste:
+            self._haste -= 1
+            return HASTE_MS
+        return COMPANY_MS if self._is_lively else IDLE_COMPANY_MS
 
     def _refresh(self) -> None:
         """Follow CPUs that come and go, and forget what ended."""
@@ -169,6 +178,7 @@ class ProcessesThread(threading.Thread):
     def _report(self, report: Report) -> None:
         if report.reason != ReportReason.PY_THREAD:
             self._table.reported(report.generation, report.addr, report.time_ns)
+            self._haste = 0 if self._table.wants_all else HASTE_ROUNDS
         # Also for a process that is new: its first Python frames come with its first mappings.
         self._on_python(report)
 
