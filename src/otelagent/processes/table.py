@@ -203,6 +203,7 @@ class ProcessTable:
         child = Life(
             event.time_ns, self.spaces.share(life.space), life.is_complete, None, life.path
         )
+        child.published = life.published  # by BPF, at the fork
         self.on_fork(event.ppid, life.space)
         if old:
             old.lives.append(child)
