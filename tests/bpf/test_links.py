@@ -1,6 +1,7 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
 import errno
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,3 +103,48 @@ def test_nothing_stays_attached_when_one_cpu_is_refused(machine):
 
     assert program.attached == []
     assert machine.closed == [66]
+
+
+def test_a_cpu_that_came_and_is_refused_does_not_end_the_recording(machine):
+    program = FakeProgram()
+    events = SamplingEvents(program, Rate(frequency_hz=99))
+    events.attach()
+    machine.online = [0, 1, 66]
+
+    events.refresh()
+    events.refresh()
+
+    assert program.attached == [0, 1]
+    assert machine.closed == [66, 66]
+
+
+def test_what_cannot_be_switched_off_does_not_end_the_recording(machine, monkeypatch):
+    refusing = SimpleNamespace(oa_perf_enable=lambda _fd, _on: -errno.EBADF)
+    events = SamplingEvents(FakeProgram(), Rate(frequency_hz=99))
+    events.attach()
+    monkeypatch.setattr(links, "lib", refusing)
+
+    events.disable()
+    with pytest.raises(AttachFailed):
+        events.enable()
+
+
+@pytest.mark.parametrize("is_hardware", [False, True])
+def test_a_frequency_that_the_kernel_refuses_is_asked_for_as_a_period(monkeypatch, is_hardware):
+    """A busy kernel lowers kernel.perf_event_max_sample_rate, which holds for frequencies only."""
+    asked = []
+
+    def opened(_source, _cpu, _pid, frequency, period):
+        asked.append((frequency, period))
+        return -errno.EINVAL if frequency else 7
+
+    fake = SimpleNamespace(oa_perf_open_sampling=opened, OA_PERF_CYCLES=1, OA_PERF_CPU_CLOCK=0)
+    monkeypatch.setattr(links, "lib", fake)
+    rate = Rate(frequency_hz=199, is_hardware=is_hardware)
+
+    if is_hardware:
+        with pytest.raises(AttachFailed, match="cycles"):
+            links.open_sampling(rate, 0)
+    else:
+        assert links.open_sampling(rate, 0) == 7
+        assert asked == [(199, 0), (0, 1_000_000_000 // 199)]

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import platform
 import struct
+from types import SimpleNamespace
 
 import pytest
 
 from otelagent._native import ffi
+from otelagent.abi._generated import Limit
 from otelagent.errors import MissingFeature
 from otelagent.kernel import calibration
 from otelagent.kernel.calibration import (
@@ -74,3 +76,39 @@ def test_an_offset_outside_the_copy_is_no_answer():
 
 def test_slots_are_those_of_the_program():
     assert calibration.Limit.CALIBRATION_SLOTS == 8
+
+
+def test_ticks_that_all_met_the_kernel_are_waited_out(monkeypatch):
+    """On a loaded machine the first ones may come while we are in a system call."""
+    slots = {"calibration_ticks": [bytes(4)], "calibrations": [b""] * Limit.CALIBRATION_SLOTS}
+    rounds = []
+
+    def spin(_ms):
+        rounds.append(1)
+        slots["calibration_ticks"][0] = Limit.CALIBRATION_SLOTS.to_bytes(4, "little")
+
+    seen = SimpleNamespace
+    monkeypatch.setattr(calibration, "spin", spin)
+    monkeypatch.setattr(calibration, "open_sampling", lambda *_, **__: 3)
+    monkeypatch.setattr(calibration.ArrayMap, "of", lambda _owner, name: slots[name])
+    monkeypatch.setattr(calibration.BpfObject, "open", lambda _path: FakeObject())
+    monkeypatch.setattr(calibration, "parse_tick", lambda _: seen(is_user=len(rounds) > 3))
+
+    assert len(calibration.read_ticks()) == Limit.CALIBRATION_SLOTS
+    assert len(rounds) == 4
+
+
+class FakeObject:
+    """An object whose program can be attached."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def load(self):
+        return None
+
+    def program(self, _name):
+        return SimpleNamespace(attach_perf_event=lambda _fd: FakeObject())

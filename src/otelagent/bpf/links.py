@@ -9,19 +9,21 @@ be called about once a second. Used by one thread.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otelagent import log
 from otelagent._native import lib
 from otelagent.bpf.reasons import describe, refusal_hint
-from otelagent.errors import AttachFailed, MissingFeature, NotPermitted
+from otelagent.errors import AttachFailed, KernelError, MissingFeature, NotPermitted
 
 if TYPE_CHECKING:
     from otelagent.bpf.object import Link, Program
-    from otelagent.errors import KernelError
 
+_logger = logging.getLogger(__name__)
 _ONLINE = Path("/sys/devices/system/cpu/online")
 _PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 _NO_PERF = "this kernel has no perf events (CONFIG_PERF_EVENTS), or a seccomp filter denies them"
@@ -126,6 +128,11 @@ def open_sampling(rate: Rate, cpu: int, pid: int = -1) -> int:
         OSError: ENODEV (the CPU is offline) or ESRCH (there is no such process).
     """
     fd = int(lib.oa_perf_open_sampling(rate.source, cpu, pid, rate.frequency_hz, rate.period))
+    if fd == -errno.EINVAL and rate.frequency_hz and not rate.is_hardware:
+        # Above kernel.perf_event_max_sample_rate, which the kernel lowers when it is busy;
+        # that holds for frequencies only.
+        period = 1_000_000_000 // rate.frequency_hz
+        fd = int(lib.oa_perf_open_sampling(rate.source, cpu, pid, 0, period))
     if fd in {-errno.ENODEV, -errno.ESRCH}:
         raise OSError(-fd, describe(fd))
     if fd < 0:
@@ -174,7 +181,7 @@ class SamplingEvents:
     def attach(self) -> None:
         """Sample on every CPU that is online; on failure nothing stays attached."""
         try:
-            self.refresh()
+            self._refresh()
         except BaseException:
             self.close()
             raise
@@ -185,7 +192,13 @@ class SamplingEvents:
         return sorted(self._links)
 
     def refresh(self) -> None:
-        """Follow CPUs that came or went since the last call."""
+        """Follow CPUs that came or went since the last call; one that cannot be is told once."""
+        try:
+            self._refresh()
+        except KernelError as err:
+            log.once(_logger, "refresh", "a CPU that came is not sampled", error=err)
+
+    def _refresh(self) -> None:
         online = set(online_cpus())
         for cpu in self._links.keys() - online:
             self._links.pop(cpu)[1].close()
@@ -217,8 +230,11 @@ class SamplingEvents:
                 raise AttachFailed(f"cannot switch a perf event: {describe(error)}")
 
     def disable(self) -> None:
-        """Switch sampling off; the events stay."""
-        self.enable(on=False)
+        """Switch sampling off; the events stay. What cannot be switched ends with `close`."""
+        try:
+            self.enable(on=False)
+        except AttachFailed as err:
+            log.once(_logger, "disable", "sampling goes on until it is closed", error=err)
 
     def close(self) -> None:
         """Detach everywhere."""

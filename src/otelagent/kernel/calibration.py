@@ -96,7 +96,10 @@ def read_ticks(pid: int = 0) -> list[Tick]:
             for _ in range(_ROUNDS):
                 time.sleep(_SPIN_MS / 1000) if pid else spin(_SPIN_MS)
                 if count_ticks(owner) >= Limit.CALIBRATION_SLOTS:
-                    break
+                    if any(tick.is_user for tick in take_ticks(owner)):
+                        break
+                    # On a loaded machine they may all have met us in the kernel.
+                    ArrayMap.of(owner, "calibration_ticks")[0] = bytes(4)
         return [tick for tick in take_ticks(owner) if tick.is_user]
 
 
