@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from otelagent.kernel.scan import Look
 
 _log = logging.getLogger(__name__)
+ATTEMPTS = 3
 _TLS = {"x86_64": ("thread.fsbase",), "aarch64": ("thread.uw.tp_value", "thread.tp_value")}
 _FIELDS = {
     "task_stack": ("stack",),
@@ -122,7 +123,10 @@ def find_offsets(btf_path: Path | None = None) -> KernelOffsets:
     ticks: list[Tick] = []
 
     def look() -> list[Tick]:
-        ticks.extend(read_ticks())
+        for _ in range(ATTEMPTS):  # on a busy machine we may not have run at all
+            ticks.extend(read_ticks())
+            if ticks:
+                break
         return ticks
 
     passed: list[str] = []
