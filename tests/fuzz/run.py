@@ -1,11 +1,12 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Fuzz the C core under ASan and UBSan: `run.py [--inputs N] [--seconds S] [DRIVER…]`.
+"""Fuzz the parsers: `run.py [--inputs N] [--seconds S] [DRIVER…]`.
 
-Every `fuzz_<name>.c` beside this file is a driver (see `fuzz.h`); the files in
-`seeds/<name>/` are mutated where there are any. Drivers take turns until each
-has run its share of N inputs. An input that crashes, hangs for a second or
-needs more than 64 MiB at once is kept in `build/fuzz/`, and the run fails.
+Every `fuzz_<name>.c` beside this file is a driver (see `fuzz.h`) that runs under
+ASan and UBSan; `parsers.py` has those in Python. What `seeds.py` makes is mutated.
+Drivers take turns until each has run its share of N inputs. An input that
+crashes, hangs for a second or needs more than 64 MiB is kept in `build/fuzz/`,
+and the run fails.
 """
 
 from __future__ import annotations
@@ -17,18 +18,29 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 import build as recipe
+from tests.fuzz.parsers import PARSERS
+from tests.fuzz.seeds import write_seeds
 
 OUT = ROOT / "build" / "fuzz"
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"]
 FLAGS = ["-std=gnu11", "-Wall", "-Wextra", *recipe.FFI_FLAGS, *SANITIZE]
 LIMITS = "max_allocation_size_mb=64:hard_rss_limit_mb=160:quarantine_size_mb=16"
 TURN_SECONDS = 5
+
+
+class Driver(NamedTuple):
+    """What takes SECONDS SEED SAVE [FILE…], and which inputs it gets."""
+
+    label: str
+    name: str
+    command: tuple[str, ...]
 
 
 def compile_file(source: Path, arch: str) -> Path:
@@ -43,7 +55,7 @@ def compile_file(source: Path, arch: str) -> Path:
     return target
 
 
-def build_driver(name: str, arch: str) -> Path:
+def build_driver(name: str, arch: str) -> Driver:
     """Link a driver with the whole C core, its unwinders compiled for `arch`."""
     sources = [HERE / "main.c", HERE / f"fuzz_{name}.c", *recipe.native_sources()]
     with ThreadPoolExecutor(2) as pool:
@@ -51,24 +63,23 @@ def build_driver(name: str, arch: str) -> Path:
     target = OUT / f"{name}-{arch}"
     libraries = [f"-l{library}" for library in recipe.LIBRARIES]
     recipe.run("cc", *SANITIZE, *objects, *libraries, "-o", target)
-    return target
+    return Driver(target.name, name, (str(target),))
 
 
-def take_turn(driver: Path, seconds: float, seed: int) -> int:
+def take_turn(driver: Driver, seconds: float, seed: int) -> int:
     """Run a driver for some seconds; returns how many inputs it had, or ends the run."""
-    name = driver.name.split("-")[0]
-    seeds = sorted((HERE / "seeds" / name).glob("*"))
-    saved = OUT / f"{driver.name}.input"
+    seeds = write_seeds(driver.name, OUT / "seeds")
+    saved = OUT / f"{driver.label}.input"
     saved.unlink(missing_ok=True)
     environment = os.environ | {"ASAN_OPTIONS": LIMITS, "UBSAN_OPTIONS": "print_stacktrace=1"}
-    command = [driver, str(seconds), str(seed), saved, *seeds]
+    command = [*driver.command, str(seconds), str(seed), saved, *seeds]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
-        sys.exit(f"{result.stderr[-6000:]}\n{driver.name}: failed; its input is {saved}")
+        sys.exit(f"{result.stderr[-6000:]}\n{driver.label}: failed; its input is {saved}")
     return int(result.stdout)
 
 
-def fuzz(drivers: list[Path], inputs: int, seconds: float) -> None:
+def fuzz(drivers: list[Driver], inputs: int, seconds: float) -> None:
     """Let the drivers take turns until they have run their share, or the time is over."""
     share = -(-inputs // len(drivers))
     done = dict.fromkeys(drivers, 0)
@@ -81,7 +92,7 @@ def fuzz(drivers: list[Path], inputs: int, seconds: float) -> None:
             done[driver] += take_turn(driver, turn, seed)
             print(
                 f"fuzz: {sum(done.values())} inputs, no crash: "
-                + ", ".join(f"{driver.name} {count}" for driver, count in done.items()),
+                + ", ".join(f"{driver.label} {count}" for driver, count in done.items()),
                 flush=True,
             )
 
@@ -89,17 +100,24 @@ def fuzz(drivers: list[Path], inputs: int, seconds: float) -> None:
 def main() -> None:
     """Build and run the drivers that were asked for, or all."""
     names = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
-    parser = argparse.ArgumentParser(description="Fuzz the C core under ASan and UBSan.")
+    parser = argparse.ArgumentParser(description="Fuzz the parsers.")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="all drivers together")
     parser.add_argument("--seconds", type=float, default=3600, help="at most")
-    parser.add_argument("drivers", nargs="*", metavar="DRIVER", help=", ".join(names))
+    every = [*names, *PARSERS]
+    parser.add_argument("drivers", nargs="*", metavar="DRIVER", help=", ".join(every))
     asked = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     own, other = recipe.BPF_ARCHES[os.uname().machine], "arm64"
     # The unwinders are C: those for arm64 run here as well.
-    wanted = [(name, own) for name in asked.drivers or names]
+    chosen = asked.drivers or every
+    wanted = [(name, own) for name in chosen if name in names]
     wanted += [(name, other) for name, _ in wanted if name == "unwind" and own != other]
-    fuzz([build_driver(*driver) for driver in wanted], asked.inputs, asked.seconds)
+    python = str(HERE / "parsers.py")
+    drivers = [build_driver(*driver) for driver in wanted]
+    drivers += [
+        Driver(name, name, (sys.executable, python, name)) for name in chosen if name in PARSERS
+    ]
+    fuzz(drivers, asked.inputs, asked.seconds)
 
 
 if __name__ == "__main__":

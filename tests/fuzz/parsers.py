@@ -1,0 +1,164 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Feeds the parsers that are Python mutated inputs: `parsers.py PARSER SECONDS SEED SAVE [FILE…]`.
+
+As `main.c` does for those in C. A parser may refuse an input by its own error and by
+no other, takes at most a second of CPU for it, and memory may grow by 64 MiB in all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otelagent.errors import BadElf, FormatError
+from otelagent.formats.code_object import ITERATORS, find_line
+from otelagent.formats.elf import BytesSource, ElfFile
+from otelagent.formats.gnu_hash import may_export
+from otelagent.formats.gopclntab import GoTable
+from otelagent.formats.jitdump import JitDump, parse_header
+from otelagent.formats.kallsyms import Kallsyms
+from otelagent.formats.perf_map import CodeMap, parse_perf_map
+from otelagent.formats.proc_maps import parse_executable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_INPUT = 1 << 16
+MAX_GROWTH_KIB = 64 << 10
+CPU_SECONDS = 1.0
+EDGES = (b"\0" * 8, b"\xff" * 8, b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x80", b"\x7f", b"\n", b" ")
+
+
+def parse_elf(data: bytes) -> None:
+    """Ask an ELF file for everything that it can tell."""
+    with contextlib.suppress(BadElf):
+        elf = ElfFile(BytesSource(data))
+        for ask in (
+            lambda: [elf.section_data(section) for section in elf.sections],
+            lambda: (elf.segments, elf.executable_loads(), elf.offset_of(0x1000)),
+            lambda: (elf.notes, elf.build_id, elf.go_build_id),
+            lambda: (elf.dynamic, elf.soname),
+            lambda: elf.find_symbols("main", "_start"),
+            lambda: may_export(elf, "main"),
+            lambda: GoTable(elf).find(0x1000),
+        ):
+            with contextlib.suppress(BadElf):
+                ask()
+
+
+def parse_map(data: bytes) -> None:
+    """Read a perf map in two pieces, and look addresses up."""
+    code = CodeMap()
+    used = parse_perf_map(data[: len(data) // 2], code)
+    parse_perf_map(data[used:], code, used)
+    for addr in (0, 0x1000, 0x2008, (1 << 64) - 1):
+        code.find(addr)
+
+
+def parse_jitdump(data: bytes) -> None:
+    """Read a jitdump."""
+    with contextlib.suppress(FormatError):
+        state = JitDump()
+        state.feed(data[parse_header(data) :])
+        state.find(0x1008)
+
+
+def parse_code(data: bytes) -> None:
+    """Look lines up in a table of a code object, as if it were of each kind."""
+    for kind in ITERATORS:
+        for offset in (-1, 0, 7, 1 << 20):
+            find_line(kind, data, 1, offset)
+
+
+def parse_kallsyms(data: bytes) -> None:
+    """Read kallsyms."""
+    table = Kallsyms(data)
+    table.find(0x1008)
+    table.module_of(0x1008)
+
+
+PARSERS: dict[str, Callable[[bytes], object]] = {
+    "elf": parse_elf,
+    "perf_map": parse_map,
+    "jitdump": parse_jitdump,
+    "code_object": parse_code,
+    "kallsyms": parse_kallsyms,
+    "proc_maps": lambda data: list(parse_executable(data)),
+}
+
+
+def change(data: bytearray, chance: random.Random, others: list[bytes]) -> None:
+    """Make one small change."""
+    at = chance.randrange(len(data) + 1)
+    kind = chance.randrange(7)
+    if kind == 0 and at < len(data):
+        data[at] ^= 1 << chance.randrange(8)
+    elif kind == 1 and at < len(data):
+        data[at] = chance.randrange(256)
+    elif kind == 2:
+        edge = chance.choice(EDGES)
+        data[at : at + len(edge)] = edge
+    elif kind == 3:
+        del data[at : at + chance.randrange(16)]
+    elif kind == 4:
+        data[at:at] = data[at : at + chance.randrange(16)]
+    elif kind == 5:
+        other = chance.choice(others)
+        start = chance.randrange(len(other) + 1)
+        data[at : at + 32] = other[start : start + 32]
+    elif chance.randrange(4) == 0:
+        del data[at:]
+    del data[MAX_INPUT:]
+
+
+def check_growth(before_kib: int) -> None:
+    """End the run if memory has grown."""
+    if resident_kib() - before_kib > MAX_GROWTH_KIB:
+        raise MemoryError(f"memory grew by more than {MAX_GROWTH_KIB} KiB")
+
+
+def resident_kib() -> int:
+    """Tell the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def on_cpu_time(_number: int, _frame: object) -> None:
+    """End the run: an input takes too long."""
+    raise TimeoutError(f"an input takes longer than {CPU_SECONDS} s of CPU")
+
+
+def main(name: str, seconds: float, seed: int, save: Path, files: list[Path]) -> int:
+    """Run mutated inputs for some seconds; prints how many."""
+    parse, chance = PARSERS[name], random.Random(seed)
+    seeds = [path.read_bytes() for path in files] or [bytes(64)]
+    signal.signal(signal.SIGPROF, on_cpu_time)
+    for data in seeds:
+        parse(data)
+    before, count, end = resident_kib(), 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        data = bytearray(chance.choice(seeds))
+        for _ in range(chance.randrange(1, 17)):
+            change(data, chance, seeds)
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        try:
+            parse(bytes(data))
+            check_growth(before)
+        except BaseException:
+            save.write_bytes(data)
+            raise
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        count += 1
+    sys.stdout.write(f"{count}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    what, how_long, number, where, *inputs = sys.argv[1:]
+    sys.exit(main(what, float(how_long), int(number), Path(where), [Path(each) for each in inputs]))
