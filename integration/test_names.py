@@ -8,6 +8,7 @@ import bisect
 import math
 import re
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from integration.oracles import record_enough
 from integration.programs import SOURCES, WORKLOADS
+from integration.runs import otelagent
 from otelagent.model import FrameType
 
 pytestmark = pytest.mark.any_kernel
@@ -125,3 +127,27 @@ def test_python_lines_are_those_that_run():
     assert {line for name, line in seen if name == "fib"} <= {
         at for at, text in enumerate(source, 1) if "fib(n" in text
     }
+
+
+@pytest.mark.needs("tool:cc", "tool:objcopy", "tool:chroot")
+def test_debug_file_in_the_root_of_the_process(tmp_path):
+    """Outside of its root there is no debug file of that name."""
+    program, debug = tmp_path / "bin/prog", tmp_path / "bin/.debug/prog.debug"
+    debug.parent.mkdir(parents=True)
+    source = '__attribute__((noinline)) void only_in_debug(void) { for (;;) __asm__(""); }'
+    command = ["cc", "-static", "-g", "-O1", "-Wl,--build-id=none", "-xc", "-", "-o", program]
+    source += " int main(void) { only_in_debug(); return 0; }"
+    subprocess.run(command, input=source, text=True, check=True)
+    subprocess.run(["objcopy", "--only-keep-debug", program, debug], check=True)
+    subprocess.run(["objcopy", "-S", f"--add-gnu-debuglink={debug}", program], check=True)
+    with subprocess.Popen(["chroot", tmp_path, "/bin/prog"]) as process:
+        try:
+            time.sleep(0.3)
+            output = tmp_path / "out.folded"
+            arguments = ("-p", process.pid, "-F", 199, "-d", 1, "-o", output)
+            status, _, said = otelagent("record", *arguments)
+        finally:
+            process.kill()
+
+    assert status == 0, said
+    assert "only_in_debug" in output.read_text()

@@ -4,10 +4,11 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
-from integration.runs import Running, Terminal, otelagent, wait_until, workload
+from integration.runs import OTELAGENT, Running, Terminal, otelagent, wait_until, workload
 
 TO_NULL = ("-f", "collapsed", "-o", "/dev/null")
 
@@ -24,6 +25,19 @@ def test_a_signal_that_ended_the_command_is_told_as_a_shell_does(number):
     code = f"import os; os.kill(os.getpid(), {int(number)})"
 
     assert otelagent("record", *TO_NULL, "--", "python3", "-c", code)[0] == 128 + number
+
+
+@pytest.mark.needs("tool:unshare")
+def test_a_pid_namespace_of_our_own_is_refused_in_one_line_with_the_way_out():
+    """Processes have other numbers there than in the kernel's programs."""
+    command = [*OTELAGENT, "record", *TO_NULL, "--", "true"]
+    done = subprocess.run(
+        ["unshare", "-pf", "--mount-proc", *command], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 69
+    assert "pid namespace of its own" in done.stderr
+    assert "--pid=host" in done.stderr
 
 
 def test_a_command_that_is_not_found_is_127(tmp_path):

@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from otelagent.errors import TargetError
 from otelagent.formats.gnu_hash import may_export
+from otelagent.host.files import FileSource, open_target
 from otelagent.interpreters import registry
 from otelagent.symbolize.result import Named, unresolved
 from otelagent.unwind.cache import default_directory
@@ -48,6 +50,22 @@ class NoSymbols:
         return unresolved("--no-symbols")
 
 
+def _root_of(loaded: Loaded) -> str:
+    """Find the root directory where a file's debug files may lie beside it.
+
+    The process may have ended, and its number be another's: only a root where the path
+    leads to this very file will do. Empty: ours.
+    """
+    source, root = loaded.source, f"/proc/{loaded.pid}/root"
+    if not loaded.pid or not isinstance(source, FileSource):
+        return ""
+    try:
+        with open_target(root, loaded.executable.path) as found:
+            return root if found.key == source.key else ""
+    except TargetError:
+        return ""
+
+
 @dataclass(slots=True)
 class Namers:
     """What names frames, by file and by process."""
@@ -71,8 +89,9 @@ class Namers:
                 from otelagent.symbolize.native import NativeSymbols  # noqa: PLC0415
 
                 url = self.debuginfod or None
+                cache = default_directory()
                 symbols = NativeSymbols.open(
-                    loaded.source, path, debuginfod=url, cache_dir=default_directory()
+                    loaded.source, path, root=_root_of(loaded), debuginfod=url, cache_dir=cache
                 )
             self._files[key] = symbols
         return loaded.executable, symbols

@@ -12,7 +12,7 @@ from otelagent.cli.request import Request, intention
 from otelagent.cli.session import Session
 from otelagent.cli.talk import Talk
 from otelagent.errors import AgentError
-from otelagent.kernel import capabilities
+from otelagent.kernel import capabilities, namespace
 from otelagent.profile.formats import registry
 from otelagent.profile.output import STDOUT, check_output, default_name, print_output, write_output
 
@@ -39,6 +39,7 @@ def run(request: Request) -> None:
     talk = Talk(quiet=request.quiet)
     session = Session(request, talk)
     capabilities.require()
+    namespace.require_first()
     check_output(output, force=request.force)
     with session:
         # What was made by now stays: nothing is gained by looking through it again and again.

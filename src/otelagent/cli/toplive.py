@@ -14,7 +14,7 @@ from otelagent.cli.request import Request, intention
 from otelagent.cli.session import Session
 from otelagent.cli.talk import Talk, is_terminal
 from otelagent.cli.topcounts import Counts
-from otelagent.kernel import capabilities
+from otelagent.kernel import capabilities, namespace
 from otelagent.profile.output import print_output
 from otelagent.profile.printable import printable
 from otelagent.profile.table import print_top
@@ -38,6 +38,7 @@ def run(request: Request, interval: float | None) -> None:
     """
     request.check()
     capabilities.require()
+    namespace.require_first()
     is_live = is_terminal(sys.stdout)
     talk = Talk(quiet=request.quiet)
     with Session(request, talk, is_silent=is_live) as session:

@@ -71,6 +71,7 @@ class Loaded:
         interpreter: What interpreter it is, if it is one that can be unwound.
         eval_loop: Ranges of its eval loop (ELF addresses), which its unwinder owns.
         reason: Why it has no rows; empty if it has.
+        pid: A process that mapped it; it may have ended.
     """
 
     key: int
@@ -84,6 +85,7 @@ class Loaded:
     interpreter: Detected | None = None
     eval_loop: tuple[tuple[int, int], ...] = ()
     reason: str = ""
+    pid: int = 0
 
     def bias_of(self, start: int, offset: int) -> int:
         """Address minus ELF address of a mapping that begins at `start` with file `offset`.

@@ -270,7 +270,9 @@ class ProcessTable:
             if known is None:
                 raise
             return known
-        return self.executables.add(identity, mapped.path, opened.source, opened.stamp)
+        loaded = self.executables.add(identity, mapped.path, opened.source, opened.stamp)
+        loaded.pid = pid
+        return loaded
 
     def is_ready(self, generation: Generation, time_ns: int) -> bool:
         """Tell whether all code of a process at a time is known."""

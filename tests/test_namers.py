@@ -1,0 +1,62 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Debug files are looked for beside the file itself, in the root of a process that has it."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from otelagent.host.kept import KeptFile
+from otelagent.namers import Namers
+from otelagent.symbolize import native
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Notes the roots that symbols were opened with."""
+    roots = []
+
+    class Symbols:
+        closed = 0
+
+        @classmethod
+        def open(cls, _source, _path, *, root, debuginfod, cache_dir):
+            assert (debuginfod, cache_dir is not None) == (None, True)
+            roots.append(root)
+            return cls()
+
+        def close(self):
+            Symbols.closed += 1
+
+    monkeypatch.setattr(native, "NativeSymbols", Symbols)
+    return SimpleNamespace(roots=roots, symbols=Symbols)
+
+
+def loaded(path, pid, shown=None):
+    executable = SimpleNamespace(path=str(shown or path))
+    return SimpleNamespace(source=KeptFile.open(str(path)), executable=executable, pid=pid)
+
+
+def test_root_of_a_process_that_has_this_very_file(opened, tmp_path):
+    path, other = tmp_path / "prog", tmp_path / "other"
+    path.write_bytes(b"x")
+    other.write_bytes(b"y")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    files = {
+        1: loaded(path, os.getpid()),
+        2: loaded(path, os.getpid(), other),  # another file is there by now
+        3: loaded(path, child.pid),
+        4: loaded(path, 0),
+    }
+    known = Namers(symbols=True, debuginfod="", by_key=files)
+    for key in files:
+        assert known.file(key)
+        assert known.file(key)  # opened once
+
+    assert opened.roots == [f"/proc/{os.getpid()}/root", "", "", ""]
+    for each in files.values():
+        each.source.close()
