@@ -7,6 +7,7 @@
  * the frame pointer.
  */
 
+#include "leaf.h"
 #include "lookup.h"
 
 /* Go to the caller's frame. The stack grows down, so its end is above. */
@@ -241,14 +242,7 @@ static __always_inline u32 leaf_slot(struct oa_state *s)
 	/* The byte before the pc, and four from it on. */
 	if (read_user(code, sizeof(code), s->regs.pc - 1))
 		return 0;
-	if (code[1] == 0x55 || code[1] == 0xc3 || (code[1] == 0xf3 && code[2] == 0xc3))
-		return 1; /* push %rbp, ret, rep ret */
-	if (code[1] == 0xf3 && code[2] == 0x0f && code[3] == 0x1e && code[4] == 0xfa)
-		return 1; /* endbr64 */
-	if (code[0] == 0x55 && code[1] == 0x48 &&
-	    ((code[2] == 0x89 && code[3] == 0xe5) || (code[2] == 0x8b && code[3] == 0xec)))
-		return 2; /* mov %rsp,%rbp in both encodings */
-	return 0;
+	return oa_leaf_slot(code);
 }
 
 /* Tell whether a call instruction ends right before `pc`: e8 rel32 to known code, or
@@ -300,12 +294,13 @@ static __always_inline bool follows_call(struct oa_state *s, u64 pc)
 }
 #endif
 
-/* No rule covers the pc: follow the frame pointer if it looks like one.
+/* Follow the frame pointer if it looks like one: no rule covers the pc, or `known`
+ * says that this code keeps one, and that it is not flagged as a guess.
  *
  * Guards: it rises within OA_FP_WINDOW_BYTES of the stack, and the return address
- * follows a call in a known executable mapping. The caller's frame is flagged.
+ * follows a call in a known executable mapping.
  */
-static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
+static __always_inline void step_guess(struct oa_state *s, enum oa_fault why, bool known)
 {
 	u64 sp = s->regs.gp[REG_SP], fp = s->regs.gp[REG_FP];
 	u64 pair[2] = {};
@@ -316,7 +311,7 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 	if (slot)
 		at = sp + slot * 8 - 16; /* so that pair[1] is the return address */
 	else if (!fp && s->regs.return_address) {
-		s->guessed++;
+		s->guessed += !known;
 		stop(s, OA_FAULT_NONE); /* the ABI marks the first frame by a zero */
 		return;
 	} else if (fp < sp || fp - sp > OA_FP_WINDOW_BYTES) {
@@ -333,7 +328,7 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 		pair[0] = fp;
 	if (!slot && !pair[0]) {
 		if (!pair[1] || !find_mapping(s, pair[1] - 1)) {
-			s->guessed++;
+			s->guessed += !known;
 			stop(s, OA_FAULT_NONE);
 			return;
 		}
@@ -351,8 +346,8 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why)
 	}
 	s->bx_known = 0;
 	to_caller(s, pair[1], at + 16, pair[0]);
-	s->guess_next = 1;
-	s->guessed++;
+	s->guess_next = !known;
+	s->guessed += !known;
 }
 
 /* Go from s->regs to the caller's frame without pushing anything. */
@@ -370,7 +365,9 @@ static __always_inline void unwind_frame(struct oa_state *s)
 	else if (index == OA_ROW_FRAME_POINTER)
 		step_frame_pointer(s);
 	else
-		step_guess(s, index == OA_ROW_UNSUPPORTED ? OA_FAULT_UNSUPPORTED : OA_FAULT_NO_ROW);
+		step_guess(s, index == OA_ROW_UNSUPPORTED ? OA_FAULT_UNSUPPORTED : OA_FAULT_NO_ROW,
+			   index == OA_ROW_FRAME_CODE ||
+				   s->mapping.flags & (1 << OA_MAPPING_FRAMES_BIT));
 }
 
 /* After a step: check the new pc and find its mapping. */

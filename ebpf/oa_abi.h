@@ -258,6 +258,8 @@ enum oa_row {
 	OA_ROW_SIGNAL = 32770, /* a signal trampoline: registers are in the signal frame */
 	OA_ROW_FRAME_POINTER = 32771, /* CFA = frame pointer + 16, known for certain (Go) */
 	OA_ROW_UNSUPPORTED = 32772, /* covered by a rule that cannot be expressed */
+	OA_ROW_FRAME_CODE = 32773, /* code that keeps frame pointers; in the newest frame the code
+				      at the pc tells if it is set up */
 	OA_ROW_COMMAND = 32768, /* the index is a command from here on */
 };
 
@@ -286,6 +288,7 @@ struct oa_mapping_key {
 /* Flags of a mapping, as bit numbers. */
 enum oa_mapping_flag {
 	OA_MAPPING_ANON_BIT, /* no file behind it: frames carry the process's address */
+	OA_MAPPING_FRAMES_BIT, /* made by a compiler that always keeps frame pointers (V8) */
 };
 
 /* An executable range; one that is split over several keys has one and the same value in each. */

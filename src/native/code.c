@@ -11,6 +11,7 @@
 
 #include "cfi.h"
 #include "code_flow.h"
+#include "leaf.h"
 
 enum {
 	SYMBOL_BYTES = 24, /* Elf64_Sym */
@@ -19,10 +20,10 @@ enum {
 	ALIGNMENT = 16, /* of functions whose address is taken */
 	MAX_STARTS = 1 << 22,
 	ROUNDS = 2, /* in which functions learn of one another */
-	CALLED = 1, /* in a start's lowest bit: somebody calls it */
+	KNOWN_BITS = 2, /* the lowest ones of a start: enum oa_flow_start */
 };
 
-/* Where functions begin: offset << 1 | CALLED, sorted in the end. */
+/* Where functions begin: offset << KNOWN_BITS | enum oa_flow_start, sorted in the end. */
 struct starts {
 	u64 *items;
 	u64 count;
@@ -30,7 +31,7 @@ struct starts {
 	u64 capacity;
 };
 
-static int add_start(struct starts *starts, u64 offset, u32 called)
+static int add_start(struct starts *starts, u64 offset, u32 known)
 {
 	u64 capacity = starts->capacity * 2 + 1024;
 	u64 *bigger;
@@ -44,7 +45,7 @@ static int add_start(struct starts *starts, u64 offset, u32 called)
 		starts->items = bigger;
 		starts->capacity = capacity;
 	}
-	starts->items[starts->count++] = offset << 1 | called;
+	starts->items[starts->count++] = offset << KNOWN_BITS | known;
 	return 0;
 }
 
@@ -64,8 +65,8 @@ static void sort_starts(struct starts *starts)
 		return;
 	qsort(starts->items, starts->count, sizeof(*starts->items), compare);
 	for (i = 1; i < starts->count; i++)
-		if (starts->items[i] >> 1 == starts->items[n] >> 1)
-			starts->items[n] |= starts->items[i] & CALLED;
+		if (starts->items[i] >> KNOWN_BITS == starts->items[n] >> KNOWN_BITS)
+			starts->items[n] = starts->items[i]; /* the larger one: more is known */
 		else
 			starts->items[++n] = starts->items[i];
 	starts->count = starts->sorted = n + 1;
@@ -78,7 +79,7 @@ static u64 find_start(const struct starts *starts, u64 offset)
 
 	while (low < high) {
 		middle = low + (high - low) / 2;
-		if (starts->items[middle] >> 1 < offset)
+		if (starts->items[middle] >> KNOWN_BITS < offset)
 			low = middle + 1;
 		else
 			high = middle;
@@ -100,10 +101,21 @@ static int add_symbols(struct starts *starts, const struct oa_code *code)
 			continue;
 		if (value < code->addr || value - code->addr >= code->size)
 			continue;
-		if (add_start(starts, value - code->addr, 0))
+		if (add_start(starts, value - code->addr, OA_FLOW_NAMED))
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+/* Tell that an address that is taken may be a function's: it is aligned, behind padding or a
+ * return.
+ */
+static int may_begin(const struct oa_code *code, u64 offset)
+{
+	u8 before = offset ? code->data[offset - 1] : 0xcc;
+
+	return !((code->addr + offset) % ALIGNMENT) &&
+	       (before == 0xcc || before == 0x90 || before == 0xc3 || !before);
 }
 
 /* Read a gap as it comes and note what is called; decoding falls into step again
@@ -115,21 +127,22 @@ static int add_called(struct starts *starts, const struct oa_code *code, u64 at,
 	struct oa_insn insn;
 
 	while (at < end) {
-		while (i < known && starts->items[i] >> 1 <= at)
+		while (i < known && starts->items[i] >> KNOWN_BITS <= at)
 			i++;
 		oa_x86_decode(code->data + at, end - at, &insn);
-		if (i < known && at + insn.length > starts->items[i] >> 1) {
-			at = starts->items[i] >> 1;
+		if (i < known && at + insn.length > starts->items[i] >> KNOWN_BITS) {
+			at = starts->items[i] >> KNOWN_BITS;
 			continue;
 		}
 		at += insn.length;
 		target = at + (u64)(s64)insn.value;
 		if (target >= code->size)
 			continue;
-		if (insn.kind == OA_INSN_CALL && insn.value && add_start(starts, target, CALLED))
+		if (insn.kind == OA_INSN_CALL && insn.value &&
+		    add_start(starts, target, OA_FLOW_CALLED))
 			return -ENOMEM;
-		if (insn.kind == OA_INSN_ADDRESS && !((code->addr + target) % ALIGNMENT) &&
-		    add_start(starts, target, 0))
+		if (insn.kind == OA_INSN_ADDRESS && insn.value && may_begin(code, target) &&
+		    add_start(starts, target, OA_FLOW_TAKEN))
 			return -ENOMEM;
 	}
 	return 0;
@@ -144,6 +157,7 @@ struct pass {
 	struct oa_rows *rows; /* NULL: nothing is written yet */
 	u64 first; /* offset of the gap */
 	int only_calls; /* look for starts only */
+	u32 index; /* what was written last */
 	struct oa_code_stats *stats;
 };
 
@@ -176,31 +190,60 @@ static u32 rule_of(struct oa_rows *rows, const struct oa_flow_state *state)
 	return oa_rows_rule(rows, &rule);
 }
 
+/* Tell that BPF, which looks at the code at the pc, finds the state by itself. */
+static int is_frame_code(const struct oa_code *code, u64 offset, const struct oa_flow_state *state)
+{
+	if (!offset || offset + 4 > code->size)
+		return 0;
+	switch (oa_leaf_slot(code->data + offset - 1)) {
+	case 0:
+		return state->bp == 16 && state->saved == 16;
+	case 1:
+		return state->sp == 8 && !state->saved;
+	default:
+		return state->sp == 16 && state->saved == 16;
+	}
+}
+
+/* What holds at a step. */
+static u32 index_of(struct pass *pass, const struct oa_flow_step *step, u64 offset)
+{
+	const struct oa_flow *flow = &pass->flow;
+	int is_known = step->flags & OA_FLOW_REACHED && !flow->is_wrong;
+
+	if (!pass->code->frames)
+		return is_known ? rule_of(pass->rows, &step->state) : OA_ROW_NONE;
+	if (is_known)
+		return is_frame_code(pass->code, offset, &step->state)
+			       ? OA_ROW_FRAME_CODE
+			       : rule_of(pass->rows, &step->state);
+	if (flow->is_wrong)
+		return flow->has_frame ? OA_ROW_FRAME_CODE : OA_ROW_NONE;
+	return pass->index; /* padding, or a block that nothing leads to */
+}
+
 /* Write the rows of the function in steps [base, end). */
 static int emit(struct pass *pass, u32 end)
 {
 	const struct oa_flow *flow = &pass->flow;
 	struct oa_code_stats *stats = pass->stats;
-	struct oa_rows *rows = pass->rows;
-	u64 offset = flow->addr - pass->code->addr - pass->first;
-	u32 i, index = OA_ROW_NONE;
+	u64 offset = flow->addr - pass->code->addr;
+	u32 i;
 
 	stats->functions++;
 	stats->wrong += flow->is_wrong != 0;
 	for (i = flow->base; i < end; i++) {
 		const struct oa_flow_step *step = &flow->steps[i];
 
-		if (step->flags & OA_FLOW_REACHED && !flow->is_wrong)
-			index = rule_of(rows, &step->state);
-		else
-			index = OA_ROW_NONE;
+		pass->index = index_of(pass, step, offset + step->offset);
 		if (!(step->flags & OA_FLOW_REACHED) && step->insn.is_padding) {
 			stats->padding += step->insn.length;
 		} else {
 			stats->bytes += step->insn.length;
-			stats->known += index == OA_ROW_NONE ? 0 : step->insn.length;
+			stats->known += pass->index == OA_ROW_NONE ? 0 : step->insn.length;
+			stats->framed += pass->index == OA_ROW_FRAME_CODE ? step->insn.length : 0;
 		}
-		if (oa_rows_put(rows, offset + step->offset, index))
+		if (oa_rows_put(pass->rows, offset + step->offset - pass->first, pass->index))
 			return -ENOMEM;
 	}
 	return 0;
@@ -238,9 +281,9 @@ static int take_gap(struct pass *pass, u64 start, u64 end)
 	u32 known = OA_FLOW_GUESS;
 
 	while (start < end) {
-		while (i < starts->count && starts->items[i] >> 1 <= start)
-			known = starts->items[i++] & CALLED ? OA_FLOW_CALLED : OA_FLOW_NAMED;
-		stop = i < starts->count ? starts->items[i] >> 1 : end;
+		while (i < starts->count && starts->items[i] >> KNOWN_BITS <= start)
+			known = starts->items[i++] & ((1 << KNOWN_BITS) - 1);
+		stop = i < starts->count ? starts->items[i] >> KNOWN_BITS : end;
 		stop = stop < end ? stop : end;
 		if (stop - start > OA_CODE_MAX_WINDOW)
 			stop = start + OA_CODE_MAX_WINDOW;
@@ -294,7 +337,7 @@ static void learn(struct pass *pass, struct oa_flow_exit **seeds, u64 **silent)
 	*seeds = flow->exits;
 	*silent = pass->silent.items;
 	for (i = 0; i < pass->silent.count; i++)
-		pass->silent.items[i] >>= 1;
+		pass->silent.items[i] >>= KNOWN_BITS;
 	if (flow->exit_count)
 		qsort(*seeds, flow->exit_count, sizeof(**seeds), compare_exits);
 	if (pass->silent.count)
@@ -315,7 +358,7 @@ static int find_starts(struct pass *pass)
 
 	sort_starts(starts);
 	pass->only_calls = 1;
-	if (!err)
+	if (!err && !pass->code->frames)
 		err = take_gaps(pass);
 	pass->only_calls = 0;
 	sort_starts(starts);
@@ -325,7 +368,12 @@ static int find_starts(struct pass *pass)
 int oa_code_rows(struct oa_rows *rows, const struct oa_code *code, struct oa_code_stats *stats)
 {
 	struct starts starts = {0};
-	struct pass pass = {.code = code, .starts = &starts, .stats = stats};
+	struct pass pass = {
+		.code = code,
+		.starts = &starts,
+		.stats = stats,
+		.index = code->frames ? OA_ROW_FRAME_CODE : OA_ROW_NONE,
+	};
 	struct oa_flow_exit *seeds = NULL;
 	u64 *silent = NULL;
 	int err, round;
@@ -333,7 +381,7 @@ int oa_code_rows(struct oa_rows *rows, const struct oa_code *code, struct oa_cod
 	if (code->machine != OA_MACHINE_X86_64 || !code->size)
 		return 0;
 	err = find_starts(&pass);
-	for (round = 0; round < ROUNDS && !err; round++) {
+	for (round = 0; round < ROUNDS && !err && !code->frames; round++) {
 		err = take_gaps(&pass);
 		learn(&pass, &seeds, &silent);
 	}

@@ -23,6 +23,11 @@ struct oa_code {
 	u64 symbol_count;
 	u32 machine; /* enum oa_cfi_machine */
 	u32 rank; /* of its fragments */
+	/* It is much, and most of it keeps frame pointers: OA_ROW_FRAME_CODE where that says
+	 * the same, and what functions tell of one another is left out.
+	 */
+	u32 frames;
+	u32 pad;
 };
 
 struct oa_code_stats {
@@ -31,6 +36,7 @@ struct oa_code_stats {
 	u64 bytes; /* of instructions */
 	u64 known; /* of them, those with a row */
 	u64 padding;
+	u64 framed; /* of the known ones, those of OA_ROW_FRAME_CODE */
 };
 
 /* Find the ranges in [start, end) that have no row and are more than padding. Returns how many

@@ -219,7 +219,9 @@ static void jump(struct oa_flow *flow, const struct oa_flow_step *step,
 	flow->returns = 1;
 	if (target >= 0 && target < flow->size && is_part(flow, (u32)target, state))
 		flow->is_wrong = 1;
-	if (is_entry(state) || flow->exit_count >= MAX_EXITS) /* a tail call; nonsense */
+	/* A tail call, or nothing is known, or it is nonsense. */
+	if (is_entry(state) || !oa_flow_finds_cfa(state) || state->saved == OA_FLOW_UNKNOWN ||
+	    flow->exit_count >= MAX_EXITS)
 		return;
 	if (grow((void **)&flow->exits, &flow->exit_capacity, (u64)flow->exit_count + 1,
 		 sizeof(*flow->exits))) {
@@ -253,7 +255,7 @@ static int is_by_table(const struct oa_flow *flow, u32 index)
 static void table_jump(struct oa_flow *flow, u32 index, const struct oa_flow_state *state)
 {
 	if (is_entry(state) && !is_by_table(flow, index)) {
-		flow->returns = 1;
+		flow->returns = flow->has_return = 1;
 		return;
 	}
 	if (!flow->has_table) {
@@ -278,7 +280,9 @@ static void run(struct oa_flow *flow, u32 index)
 			flow->is_wrong = 1;
 			return;
 		case OA_INSN_RETURN:
-			flow->is_wrong |= !is_entry(&state);
+			/* V8 takes a number of arguments off that is not known here. */
+			flow->is_wrong |=
+				state.saved != 0 || (state.sp != 8 && state.sp != OA_FLOW_UNKNOWN);
 			flow->returns = flow->has_return = 1;
 			return;
 		case OA_INSN_STOP:
@@ -329,7 +333,7 @@ static void begin(struct oa_flow *flow)
 	u64 addr = flow->addr + first->offset;
 	const struct oa_flow_exit *seed = find_seed(flow, addr);
 
-	if (seed && flow->known != OA_FLOW_CALLED)
+	if (seed && flow->known < OA_FLOW_NAMED)
 		state = &seed->state;
 	else if (flow->known == OA_FLOW_GUESS && addr % 16 && !opens_frame(&first->insn))
 		return;

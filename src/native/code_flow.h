@@ -27,7 +27,8 @@ enum oa_flow_flag {
 /* What is known of a function's start. */
 enum oa_flow_start {
 	OA_FLOW_GUESS, /* nothing leads here */
-	OA_FLOW_NAMED, /* a symbol or an address that is taken; it may be a part of a function */
+	OA_FLOW_TAKEN, /* its address is taken; it may be a part of a function */
+	OA_FLOW_NAMED, /* a symbol says so */
 	OA_FLOW_CALLED,
 };
 
@@ -84,6 +85,8 @@ int oa_flow_open(struct oa_flow *flow, const u8 *code, u64 addr, u32 size);
 void oa_flow_free(struct oa_flow *flow);
 
 int oa_flow_is_same(const struct oa_flow_state *a, const struct oa_flow_state *b);
+/* Tell that rsp or rbp leads to the CFA. */
+int oa_flow_finds_cfa(const struct oa_flow_state *state);
 /* What holds if either of two states may: 0 if that is not enough to find the CFA. */
 int oa_flow_join(struct oa_flow_state *state, const struct oa_flow_state *other);
 /* What an instruction does to the state. */

@@ -15,15 +15,26 @@ int oa_flow_is_same(const struct oa_flow_state *a, const struct oa_flow_state *b
 	return a->sp == b->sp && a->bp == b->bp && a->saved == b->saved;
 }
 
+int oa_flow_finds_cfa(const struct oa_flow_state *state)
+{
+	return state->sp != OA_FLOW_UNKNOWN || state->bp != OA_FLOW_UNKNOWN;
+}
+
 int oa_flow_join(struct oa_flow_state *state, const struct oa_flow_state *other)
 {
 	if (state->saved != other->saved)
 		return 0;
+	if (!oa_flow_finds_cfa(other)) /* nothing is known of that path, so nothing contradicts */
+		return 1;
+	if (!oa_flow_finds_cfa(state)) {
+		*state = *other;
+		return 1;
+	}
 	if (state->sp != other->sp) /* stack of varying size */
 		state->sp = OA_FLOW_UNKNOWN;
 	if (state->bp != other->bp) /* not used as frame pointer */
 		state->bp = OA_FLOW_UNKNOWN;
-	return state->sp != OA_FLOW_UNKNOWN || state->bp != OA_FLOW_UNKNOWN;
+	return oa_flow_finds_cfa(state);
 }
 
 /* V8's handlers give their frame back piece by piece (`mov (%rbp),%rbp; add $N,%rsp;
@@ -40,9 +51,10 @@ static void anchor(const struct oa_flow *flow, u32 index, struct oa_flow_state *
 
 		if (insn->kind == OA_INSN_ADD_SP)
 			sum += insn->value;
-		else if (insn->kind == OA_INSN_JUMP_INDIRECT || insn->kind == OA_INSN_RETURN)
+		else if (insn->kind == OA_INSN_JUMP_INDIRECT || insn->kind == OA_INSN_RETURN ||
+			 insn->kind == OA_INSN_JUMP)
 			break;
-		else if (insn->kind != OA_INSN_OTHER)
+		else if (insn->kind != OA_INSN_OTHER && insn->kind != OA_INSN_ADDRESS)
 			return;
 	}
 	if (i < flow->count && i < index + ANCHOR_STEPS && sum >= 0 && sum < MAX_FRAME)
@@ -73,7 +85,7 @@ static void pop_bp(struct oa_flow_state *state)
 {
 	if (!state->saved || state->saved == OA_FLOW_UNKNOWN)
 		state->saved = OA_FLOW_UNKNOWN;
-	else if (state->sp == state->saved)
+	else if (state->sp == state->saved || !oa_flow_finds_cfa(state))
 		state->saved = 0;
 	state->bp = OA_FLOW_UNKNOWN;
 }

@@ -90,6 +90,7 @@ class File:
     interpreter: str | None
     key = 7
     eval_loop = ()
+    keeps_frames = False
     elf = None
     executable = SimpleNamespace(path="python")
 

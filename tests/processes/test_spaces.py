@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otelagent.abi._generated import Unwinder
+from otelagent.abi._generated import MappingFlag, Unwinder
 from otelagent.processes.spaces import Mapping, Spaces, prefixes
 from tests.processes.fakes import FakeTrie
 
@@ -34,6 +34,7 @@ class File:
     key: int
     eval_loop: tuple
     users: int = 0
+    keeps_frames: bool = False
 
 
 def file(key, *eval_loop):
@@ -216,3 +217,22 @@ def test_who_kept_an_answer_is_told_of_what_was_taken_away_but_not_of_ends(trie)
     spaces.add(space, Mapping(0, PAGE, 0, file(1)))
     spaces.release(space)  # its number is never used again
     assert told == [1, 1, 0]
+
+
+def test_anonymous_code_of_a_process_with_v8_keeps_frames(spaces):
+    """Whether it was mapped before V8 or after; reading the same again changes nothing."""
+    space, v8 = spaces.make(), file(1)
+    v8.keeps_frames = True
+    before, after = Mapping(PAGE, 2 * PAGE, 0, None), Mapping(4 * PAGE, 5 * PAGE, 0, None)
+    spaces.add(space, before)
+    assert not space.mappings[0].keeps_frames
+
+    spaces.add(space, Mapping(2 * PAGE, 3 * PAGE, 0, v8))
+    spaces.add(space, after)
+
+    for anonymous in (before, after):
+        found = space.find(anonymous.start)
+        assert found == anonymous
+        values = {value for _, value in found.entries(space.number)}
+        flags = {int.from_bytes(value[-4:], "little") for value in values}
+        assert flags == {1 << MappingFlag.ANON_BIT | 1 << MappingFlag.FRAMES_BIT}

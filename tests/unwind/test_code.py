@@ -9,6 +9,7 @@ import pytest
 from otelagent._native import ffi, lib
 from otelagent.abi import _generated as abi
 from otelagent.formats.elf import EM_AARCH64, EM_X86_64, BytesSource, ElfFile, Section
+from otelagent.unwind import code as code_module
 from otelagent.unwind.cache import RowCache
 from otelagent.unwind.describe import describe_row
 from otelagent.unwind.extract import extract, extract_both
@@ -215,8 +216,8 @@ def test_changed_code_is_another_cache_entry(tmp_path):
     table = extract_both(elf)[0]
     key = b"the same"
 
-    assert code_key(elf.source, elf, key, table) == code_key(elf.source, elf, key, table)
-    assert code_key(elf.source, elf, key, table) != code_key(changed.source, changed, key, table)
+    assert code_key(elf, key, table) == code_key(elf, key, table)
+    assert code_key(elf, key, table) != code_key(changed, key, table)
 
 
 def test_cache_gives_rows_of_code_too(tmp_path):
@@ -230,3 +231,15 @@ def test_cache_gives_rows_of_code_too(tmp_path):
     assert first == again == extract(elf)
     assert len(entries) == 2
     assert cache.get(rows_key(elf.source, elf)) != first
+
+
+def test_much_code_with_frame_pointers_is_told_by_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(code_module, "FRAMES_BYTES", 1024)
+    flags = ("-O2", "-fno-asynchronous-unwind-tables")
+    framed = build(tmp_path, "gcc", *flags, "-fno-omit-frame-pointer")
+    burn = framed.find_symbols("recurse")["recurse"].value
+    assert extract(framed).find(burn) in (abi.Row.FRAME_CODE, abi.Row.NONE)
+
+    bare = build(tmp_path, "gcc", *flags, "-fomit-frame-pointer")
+    burn = bare.find_symbols("recurse")["recurse"].value
+    assert extract(bare).find(burn) == abi.Row.NONE

@@ -22,6 +22,7 @@ from otelagent.formats.elf import BytesSource, ElfFile, Source
 from otelagent.log import fields
 from otelagent.model import Executable, FileId
 from otelagent.unwind.file_id import file_id
+from otelagent.unwind.jit import has_v8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,7 @@ class Loaded:
         source: The file; kept open, for names, also when it is deleted, while there is room.
         interpreter: What interpreter it is, if it is one that can be unwound.
         eval_loop: Ranges of its eval loop (ELF addresses), which its unwinder owns.
+        keeps_frames: It makes code at run time that always keeps frame pointers: V8.
         reason: Why it has no rows; empty if it has.
         pid: A process that mapped it; it may have ended.
     """
@@ -84,6 +86,7 @@ class Loaded:
     users: int = 0
     interpreter: Detected | None = None
     eval_loop: tuple[tuple[int, int], ...] = ()
+    keeps_frames: bool = False
     reason: str = ""
     pid: int = 0
 
@@ -226,6 +229,7 @@ class Executables:
 
     def _detect(self, loaded: Loaded) -> None:
         try:
+            loaded.keeps_frames = has_v8(loaded.elf)
             found = self.detect(loaded.elf)
         except TargetError as err:
             log.once(

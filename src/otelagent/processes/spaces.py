@@ -9,6 +9,7 @@ or execs; so a server's workers cost one set of entries.
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import logging
 import struct
 from dataclasses import dataclass, field
@@ -45,12 +46,16 @@ def prefixes(start: int, end: int) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A range of code in an address space; `loaded` is None for anonymous memory."""
+    """A range of code in an address space; `loaded` is None for anonymous memory.
+
+    `keeps_frames` says that what is in anonymous memory always keeps frame pointers.
+    """
 
     start: int
     end: int
     bias: int
     loaded: Loaded | None
+    keeps_frames: bool = field(default=False, compare=False)
 
     def pieces(self) -> Iterator[tuple[int, int, int]]:
         """Cut it by unwinder: (start, end, `Unwinder`)."""
@@ -70,6 +75,7 @@ class Mapping:
     def entries(self, space: int) -> Iterator[tuple[bytes, bytes]]:
         """Make its keys and values (`struct oa_mapping_key`, `struct oa_mapping`)."""
         flags = 0 if self.loaded else 1 << MappingFlag.ANON_BIT
+        flags |= self.keeps_frames << MappingFlag.FRAMES_BIT
         file_key = self.loaded.key if self.loaded else 0
         for start, end, unwinder in self.pieces():
             value = _VALUE.pack(start, end, self.bias & _WRAP, file_key, unwinder, flags)
@@ -79,11 +85,15 @@ class Mapping:
 
 @dataclass(slots=True)
 class Space:
-    """The code of one address space, by ascending address; `users` processes have it."""
+    """The code of one address space, by ascending address; `users` processes have it.
+
+    `keeps_frames` says that it has V8, whose code is in anonymous memory.
+    """
 
     number: int
     mappings: list[Mapping] = field(default_factory=list)
     users: int = 1
+    keeps_frames: bool = False
 
     def find(self, addr: int) -> Mapping | None:
         """Find the mapping that covers an address."""
@@ -162,6 +172,8 @@ class Spaces:
             self._executables.acquire(mapping.loaded)
             if self._interpreters and mapping.loaded.interpreter:
                 self._interpreters.mapped(space, mapping)
+        elif space.keeps_frames:
+            mapping = dataclasses.replace(mapping, keeps_frames=True)
         pairs = list(mapping.entries(space.number))
         keys = b"".join(key for key, _ in pairs)
         try:
@@ -174,6 +186,11 @@ class Spaces:
                 self._executables.release(mapping.loaded)
             return
         bisect.insort(space.mappings, mapping, key=lambda each: each.start)
+        if mapping.loaded and mapping.loaded.keeps_frames and not space.keeps_frames:
+            space.keeps_frames = True
+            for each in [each for each in space.mappings if not each.loaded]:
+                self._remove(space, each)
+                self._insert(space, each)
 
     def _fail(self, reason: str, about: int, error: object = "") -> None:
         metrics.mapping_failed.add(reason=reason)

@@ -10,23 +10,30 @@ rows. So what there is can be trusted like call frame information.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otelagent._native import ffi, lib
+from otelagent.abi._generated import Row
 from otelagent.formats.elf import EM_X86_64
-from otelagent.unwind.rows import PAGE_ENTRY_BYTES, RowTable, check_memory
+from otelagent.unwind.rows import PAGE_ENTRY_BYTES, RowBuilder, RowTable, check_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otelagent.formats.elf import ElfFile, Segment
-    from otelagent.unwind.rows import RowBuilder
 
 RANK_CODE = 3
-MAX_CODE_BYTES = 64 << 20
+MAX_CODE_BYTES = 1 << 30
 """Larger segments are not looked at."""
+FRAMES_BYTES = 24 << 20
+"""Of more undescribed code than this only samples are read, to see if it keeps frame pointers."""
+MIN_FRAMES_SHARE = 0.95
 MAX_GAPS = 65_536
 MIN_GAP_BYTES = 1024
 """Less is what start files have: it runs only when a program begins and ends."""
 _SYMBOL_BYTES = 24
+_SAMPLES, _SAMPLE_BYTES = 64, 32 << 10
+_PART = b".cold"
 
 
 def find_gaps(table: RowTable, start: int, end: int) -> list[tuple[int, int]]:
@@ -54,6 +61,27 @@ class Undescribed:
         """Bytes in all gaps."""
         return sum(end - start for start, end in self.gaps)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether only samples of it are read."""
+        return self.size > FRAMES_BYTES
+
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """List what of the gaps is read: all, or samples at equal distances."""
+        if not self.is_large:
+            yield from self.gaps
+            return
+        step, at = self.size // _SAMPLES, 0
+        for start, end in self.gaps:
+            for sample in range(-(-at // step) * step, at + end - start, step):
+                first = start + sample - at
+                yield first, min(first + _SAMPLE_BYTES, end)
+            at += end - start
+
+    def read(self, elf: ElfFile, start: int, end: int) -> bytes:
+        """Read its code at ELF addresses."""
+        return elf.source.read_at(start - self.segment.vaddr + self.segment.offset, end - start)
+
 
 def find_undescribed(elf: ElfFile, table: RowTable) -> list[Undescribed]:
     """List code that `table`, what all other sources gave, says nothing about; empty if little."""
@@ -80,33 +108,78 @@ def add_code(builder: RowBuilder, elf: ElfFile, found: list[Undescribed]) -> str
     stats = ffi.new("struct oa_code_stats *")
     symbols = read_symbols(elf)
     for each in found:
-        data = elf.source.read_at(each.segment.offset, _looked_at(each.segment))
-        wanted = ffi.new("struct oa_range[]", each.gaps)
-        held = [ffi.from_buffer("uint8_t[]", piece) for piece in (data, symbols)]
-        described = ffi.new(
-            "struct oa_code *",
-            {
-                "data": held[0],
-                "size": len(data),
-                "addr": each.segment.vaddr,
-                "gaps": wanted,
-                "gap_count": len(each.gaps),
-                "symbols": held[1],
-                "symbol_count": len(symbols) // _SYMBOL_BYTES,
-                "machine": elf.machine,
-                "rank": RANK_CODE,
-            },
-        )
-        check_memory(lib.oa_code_rows(builder.raw, described, stats))
+        if each.is_large:
+            return _add_frames(builder, elf, each)
+        first, last = each.segment.vaddr, each.segment.vaddr + each.segment.filesz
+        _derive(builder, (first, each.read(elf, first, last)), each.gaps, symbols, stats)
     line = f"code: {stats.functions - stats.wrong} functions by their instructions"
     return f"{line}; {stats.wrong} not understood" if stats.wrong else line
+
+
+def _derive(
+    builder: RowBuilder,
+    code: tuple[int, bytes],
+    gaps: list[tuple[int, int]],
+    symbols: bytes,
+    stats: Any,  # noqa: ANN401 (cdata)
+    *,
+    frames: bool = False,
+) -> None:
+    """Let the C core add rows for the gaps of some code at an address."""
+    addr, data = code
+    wanted = ffi.new("struct oa_range[]", gaps)
+    held = [ffi.from_buffer("uint8_t[]", piece) for piece in (data, symbols)]
+    described = ffi.new(
+        "struct oa_code *",
+        {
+            "data": held[0],
+            "size": len(data),
+            "addr": addr,
+            "gaps": wanted,
+            "gap_count": len(gaps),
+            "symbols": held[1],
+            "symbol_count": len(symbols) // _SYMBOL_BYTES,
+            "machine": EM_X86_64,
+            "rank": RANK_CODE,
+            "frames": frames,
+        },
+    )
+    check_memory(lib.oa_code_rows(builder.raw, described, stats))
+
+
+def _add_frames(builder: RowBuilder, elf: ElfFile, large: Undescribed) -> str:
+    """Look at samples of much code; say of all of it that it keeps frame pointers if they do."""
+    stats = ffi.new("struct oa_code_stats *")
+    scratch = RowBuilder([(large.segment.vaddr, large.segment.vaddr + large.segment.filesz)])
+    for start, end in large.pieces():
+        code = (start, large.read(elf, start, end))
+        _derive(scratch, code, [(start, end)], b"", stats, frames=True)
+    share = stats.framed / max(stats.known, 1)
+    if share < MIN_FRAMES_SHARE:
+        return f"code: no frame pointers in {1 - share:.1%} of its samples"
+    for start, end in large.gaps:
+        builder.add(start, end - start, RANK_CODE, Row.FRAME_CODE)
+    return f"code: frame pointers, to judge from samples ({share:.1%} of them)"
 
 
 def read_symbols(elf: ElfFile) -> bytes:
     """Read the entries of `.symtab` and `.dynsym`, one after the other.
 
+    Parts of functions that lie elsewhere (`f.cold`) are left out: no function begins there.
+
     Raises:
         BadElf: They cannot be read.
     """
-    tables = (table for table, _ in elf.symbol_tables())
-    return b"".join(table[: len(table) // _SYMBOL_BYTES * _SYMBOL_BYTES] for table in tables)
+    return b"".join(_without_parts(*table) for table in elf.symbol_tables())
+
+
+def _without_parts(symbols: bytes, strings: bytes) -> bytes:
+    whole = symbols[: len(symbols) // _SYMBOL_BYTES * _SYMBOL_BYTES]
+    if _PART + b"\0" not in strings:
+        return whole
+    kept = []
+    for at in range(0, len(whole), _SYMBOL_BYTES):
+        name = int.from_bytes(whole[at : at + 4], "little")
+        if not strings[name : strings.find(b"\0", name)].endswith(_PART):
+            kept.append(whole[at : at + _SYMBOL_BYTES])
+    return b"".join(kept)

@@ -51,7 +51,7 @@ def rows_key(source: Source, elf: ElfFile) -> bytes:
     return digest.digest()
 
 
-def code_key(source: Source, elf: ElfFile, key: bytes, described: RowTable) -> bytes:
+def code_key(elf: ElfFile, key: bytes, described: RowTable) -> bytes:
     """Make the cache's key of a file's rows with those of its undescribed code; `key` if none is.
 
     Raises:
@@ -63,11 +63,10 @@ def code_key(source: Source, elf: ElfFile, key: bytes, described: RowTable) -> b
     digest = hashlib.sha256(key + b"\0code\0")
     digest.update(read_symbols(elf))
     for each in undescribed:
-        for start, end in each.gaps:
+        for start, end in each.pieces():
             digest.update(b"%d %d\0" % (start, end))
-            offset = start - each.segment.vaddr + each.segment.offset
-            for at in range(offset, offset + end - start, _HASH_PIECE):
-                digest.update(source.read_at(at, min(_HASH_PIECE, offset + end - start - at)))
+            for at in range(start, end, _HASH_PIECE):
+                digest.update(each.read(elf, at, min(at + _HASH_PIECE, end)))
     return digest.digest()
 
 
@@ -79,7 +78,7 @@ def load_rows(source: Source, elf: ElfFile, cache: RowCache | None) -> RowTable:
     """
     key = rows_key(source, elf) if cache is not None else b""
     if cache is not None and (table := cache.get(key)) is not None:
-        full_key = code_key(source, elf, key, table)
+        full_key = code_key(elf, key, table)
         if full_key == key:
             return table
         if (table := cache.get(full_key)) is not None:
@@ -92,16 +91,14 @@ def load_rows(source: Source, elf: ElfFile, cache: RowCache | None) -> RowTable:
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            _run_child(source, elf, cache, key, result_fd)
+            _run_child(elf, cache, key, result_fd)
         status = _wait(pid)
         return _read_result(result_fd, status)
     finally:
         os.close(result_fd)
 
 
-def _run_child(
-    source: Source, elf: ElfFile, cache: RowCache | None, key: bytes, result_fd: int
-) -> None:
+def _run_child(elf: ElfFile, cache: RowCache | None, key: bytes, result_fd: int) -> None:
     """Extract, hand the result over, leave. Never returns, never raises."""
     status = _FAILED
     try:
@@ -119,7 +116,7 @@ def _run_child(
         if cache is not None:
             cache.put(key, described)
             if table is not described:
-                cache.put(code_key(source, elf, key, described), table)
+                cache.put(code_key(elf, key, described), table)
         status = _DONE
     except BadElf as err:
         with contextlib.suppress(OSError):
