@@ -12,7 +12,7 @@ import pytest
 from integration.recording import OTELAGENT
 from otelagent.kernel.features import has_feature
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("bpf", "cpu_clock")]
+pytestmark = pytest.mark.needs("bpf", "cpu_clock")
 WITHOUT = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 
 

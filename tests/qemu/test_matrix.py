@@ -93,6 +93,16 @@ def test_a_guest_that_panicked_is_booted_once_more(monkeypatch):
     assert answers == []
 
 
+def test_what_there_is_no_time_for_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(matrix, "BUDGET_S", 60)
+
+    outcome = matrix.Matrix().boot(KERNELS[0])
+
+    assert (outcome.status, outcome.release) == (0, "-")
+    assert "NOT RUN" in outcome.last_line
+    assert "5.10 NOT RUN" in capsys.readouterr().out
+
+
 def test_jobs_may_be_set(monkeypatch):
     monkeypatch.setenv("OTELAGENT_QEMU_JOBS", "3")
     assert matrix.jobs() == 3
