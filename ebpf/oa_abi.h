@@ -18,7 +18,7 @@ enum oa_limit {
 	OA_DEFAULT_USER_FRAMES = 128, /* user frames of a trace unless asked for otherwise */
 	OA_MAX_USER_FRAMES = 1024, /* the most user frames that can be asked for */
 	OA_TRACE_WORDS = 2175, /* OA_MAX_KERNEL_FRAMES + 2 * OA_MAX_USER_FRAMES */
-	OA_MAX_STACK_BYTES = 32768, /* user stack bytes in a deferred stack */
+	OA_MAX_STACK_BYTES = 32768, /* user stack bytes in a deferred stack, of one or two stacks */
 	OA_RED_ZONE_BYTES = 128, /* below the stack pointer, still valid (x86-64 psABI 3.2.2) */
 	OA_STACK_PAGE_BYTES = 1024, /* a deferred stack is read in pieces of this size */
 	OA_KNOWN_WAYS = 8, /* hashes in one set of the known-trace table: one cache line */
@@ -189,8 +189,9 @@ struct oa_deferred {
 	struct oa_regs regs;
 	u64 kernel[127];
 	u64 stack_addr; /* where `stack` begins: a red zone below the stack pointer */
-	u32 stack_bytes; /* valid bytes of `stack` */
-	u32 pad;
+	u64 other_addr; /* where another stack begins that frame pointers lead to */
+	u32 stack_bytes; /* valid bytes of `stack` at stack_addr */
+	u32 other_bytes; /* and, behind them, at other_addr */
 	u8 stack[32768];
 };
 

@@ -5,6 +5,7 @@
 
 /* The two ends of a sample: filling the record at the tick, sending it. */
 
+#include "copy.h"
 #include "native.h"
 #include "process_events.h"
 
@@ -188,12 +189,7 @@ static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_ev
 {
 	u32 cpu = bpf_get_smp_processor_id();
 	struct oa_deferred *d = bpf_map_lookup_elem(&deferred_stacks, &cpu);
-	/* verifier: 64 bits wide. As u32, clang 14 without alu32 checks a zero-extended copy
-	 * and the bound is not known of the one that is used (6.18: "invalid access to map
-	 * value"). Guard: integration/test_loader.py.
-	 */
-	u64 bytes = 0, size, chunk;
-	u64 sp;
+	u64 size;
 
 	if (!d) {
 		count(OA_COUNTER_LOST_INTERNAL, 1);
@@ -206,32 +202,8 @@ static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_ev
 	/* The walk has changed them. */
 	set_regs(s, ctx, bpf_get_current_task());
 	d->regs = s->regs;
-	sp = d->regs.gp[REG_SP];
-	/* Epilogues may still point rules at slots that were popped. Below a page's start
-	 * there may be nothing, if the stack never went there.
-	 */
-	if (!read_user(d->stack, OA_RED_ZONE_BYTES, sp - OA_RED_ZONE_BYTES)) {
-		sp -= OA_RED_ZONE_BYTES;
-		bytes = OA_RED_ZONE_BYTES;
-	}
-	d->stack_addr = sp;
 	__builtin_memcpy(d->kernel, s->words, sizeof(d->kernel));
-	/* Piece by piece, the first one up to a boundary: a stack ends at a page's end. */
-#pragma clang loop unroll(disable)
-	for (u32 i = 0; i <= OA_MAX_STACK_BYTES / OA_STACK_PAGE_BYTES; i++) {
-		chunk = OA_STACK_PAGE_BYTES - ((sp + bytes) & (OA_STACK_PAGE_BYTES - 1));
-		oa_opaque(bytes);
-		if (bytes > OA_MAX_STACK_BYTES - OA_STACK_PAGE_BYTES)
-			break;
-		oa_opaque(chunk);
-		if (chunk > OA_STACK_PAGE_BYTES)
-			break;
-		if (read_user(d->stack + bytes, chunk, sp + bytes))
-			break;
-		bytes += chunk;
-	}
-	d->stack_bytes = bytes;
-	size = sizeof(*d) - sizeof(d->stack) + bytes;
+	size = sizeof(*d) - sizeof(d->stack) + copy_stacks(d);
 	oa_opaque(size);
 	if (size > sizeof(*d)) {
 		count(OA_COUNTER_LOST_INTERNAL, 1);

@@ -57,6 +57,7 @@ struct oa_host {
 	struct oa_host_map chunks[OA_MAX_CHUNKS];
 	struct oa_host_name chunk_names[OA_MAX_CHUNKS];
 	struct oa_host_piece stack;
+	struct oa_host_piece other; /* of another stack */
 	struct oa_host_piece *pieces; /* sorted by address */
 	u32 piece_count;
 	u32 piece_capacity;

@@ -54,6 +54,8 @@ static u32 read_some(struct oa_host *host, u8 *dst, u32 size, u64 addr)
 	s64 piece = find_piece(host, addr);
 	u32 got = copy_piece(&host->stack, dst, size, addr);
 
+	if (!got)
+		got = copy_piece(&host->other, dst, size, addr);
 	if (!got && piece >= 0)
 		got = copy_piece(&host->pieces[piece], dst, size, addr);
 	if (!got && may_read_process(host, addr)) {
@@ -66,10 +68,16 @@ static u32 read_some(struct oa_host *host, u8 *dst, u32 size, u64 addr)
 	return got;
 }
 
+/* Where a copied stack would go on. */
+static bool is_behind(const struct oa_host_piece *stack, u64 addr)
+{
+	return stack->bytes && addr >= stack->addr + stack->bytes &&
+	       addr - stack->addr - stack->bytes < OA_FP_WINDOW_BYTES;
+}
+
 long oa_host_read(void *dst, u32 size, u64 addr)
 {
 	struct oa_host *host = oa_host_current;
-	u64 stack_end = host->stack.addr + host->stack.bytes;
 	u32 done = 0, got;
 
 	/* User addresses have 56 bits at most (x86-64 with 5 levels of page tables). */
@@ -81,8 +89,7 @@ long oa_host_read(void *dst, u32 size, u64 addr)
 	}
 	if (done == size)
 		return 0;
-	if (host->stack.bytes && addr + done >= stack_end &&
-	    addr + done - stack_end < OA_FP_WINDOW_BYTES)
+	if (is_behind(&host->stack, addr + done) || is_behind(&host->other, addr + done))
 		host->cut = 1;
 	memset(dst, 0, size);
 	return -EFAULT;

@@ -5,6 +5,7 @@
 /* The unwinders themselves, unchanged, and what begins and ends a sample here. */
 
 #include "host.h"
+#include "../copy.h"
 #include "../native.h"
 #include "../python.h"
 
@@ -76,6 +77,16 @@ s32 oa_host_follows_call(struct oa_host *host, u32 space, u64 pc)
 	return yes;
 }
 
+u32 oa_host_copy_stacks(struct oa_host *host, struct oa_deferred *deferred)
+{
+	u64 bytes;
+
+	oa_host_current = host;
+	bytes = copy_stacks(deferred);
+	oa_host_current = NULL;
+	return (u32)bytes;
+}
+
 /* Set the state to where BPF was before the first step. */
 static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
 {
@@ -93,6 +104,8 @@ static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
 	s->regs = d->regs;
 	host->stack.addr = d->stack_addr;
 	host->stack.bytes = d->stack_bytes;
+	host->other.addr = d->other_addr;
+	host->other.bytes = d->other_bytes;
 	host->cut = 0;
 }
 
@@ -127,8 +140,10 @@ static void walk(struct oa_host *host, struct oa_state *s)
 static void blame_copy(struct oa_host *host, struct oa_state *s)
 {
 	u32 fault = s->trace.fault;
+	/* As much as copy.h makes it if there is another stack. */
+	u32 most = host->other.bytes ? OA_MAX_STACK_BYTES / 2 : OA_MAX_STACK_BYTES;
 
-	if (!host->cut || host->stack.bytes <= OA_MAX_STACK_BYTES - OA_STACK_PAGE_BYTES)
+	if (!host->cut || host->stack.bytes + host->other.bytes <= most - OA_STACK_PAGE_BYTES)
 		return;
 	if (fault == OA_FAULT_READ_STACK || fault == OA_FAULT_NO_ROW ||
 	    fault == OA_FAULT_UNSUPPORTED)
@@ -137,9 +152,11 @@ static void blame_copy(struct oa_host *host, struct oa_state *s)
 
 static bool is_deferred(const struct oa_deferred *head, u32 bytes)
 {
+	u64 stacks = (u64)head->stack_bytes + head->other_bytes;
+
 	return head->trace.sample.kind == OA_RECORD_DEFERRED &&
-	       head->trace.kernel_frames <= OA_MAX_KERNEL_FRAMES &&
-	       head->stack_bytes <= OA_MAX_STACK_BYTES && head->stack_bytes <= bytes - HEAD_BYTES;
+	       head->trace.kernel_frames <= OA_MAX_KERNEL_FRAMES && stacks <= OA_MAX_STACK_BYTES &&
+	       stacks <= bytes - HEAD_BYTES;
 }
 
 static bool find_space(struct oa_state *s, const struct oa_generation *g)
@@ -167,6 +184,7 @@ static s32 unwind_current(struct oa_host *host, const u8 *record, u32 bytes, voi
 	if (!find_space(s, &head.trace.generation))
 		return 0;
 	host->stack.memory = record + HEAD_BYTES;
+	host->other.memory = record + HEAD_BYTES + head.stack_bytes;
 	begin_deferred(host, &head);
 	walk(host, s);
 	blame_copy(host, s);
@@ -190,5 +208,6 @@ s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *
 	size = unwind_current(host, deferred, bytes, out, capacity);
 	oa_host_current = NULL;
 	host->stack = (struct oa_host_piece){0};
+	host->other = (struct oa_host_piece){0};
 	return size;
 }

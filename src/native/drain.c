@@ -220,10 +220,12 @@ static int is_deferred(const u8 *data, u32 bytes)
 {
 	const struct oa_deferred *deferred = (const void *)data;
 	u32 header = offsetof(struct oa_deferred, stack);
+	u64 stacks;
 
-	return bytes >= header && deferred->trace.kernel_frames <= OA_MAX_KERNEL_FRAMES &&
-	       deferred->stack_bytes <= OA_MAX_STACK_BYTES &&
-	       deferred->stack_bytes <= bytes - header;
+	if (bytes < header || deferred->trace.kernel_frames > OA_MAX_KERNEL_FRAMES)
+		return 0;
+	stacks = (u64)deferred->stack_bytes + deferred->other_bytes;
+	return stacks <= OA_MAX_STACK_BYTES && stacks <= bytes - header;
 }
 
 static u32 kind_of(const u8 *data, u32 bytes)

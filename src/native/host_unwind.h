@@ -68,6 +68,11 @@ void oa_host_use_interpreters(struct oa_host *host, s32 on);
  */
 s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *out, u32 capacity);
 
+/* Copy the stacks of a thread whose registers `deferred` has into it, from the memory of `host`.
+ * Returns the bytes.
+ */
+u32 oa_host_copy_stacks(struct oa_host *host, struct oa_deferred *deferred);
+
 /* Look into the host, for tests: bytes of `struct oa_trace` with all its words. */
 u32 oa_host_trace_bytes(void);
 /* Tell whether a call instruction ends right before `pc`, as the guess does. */

@@ -175,6 +175,12 @@ static void make_deferred(struct choices *c, struct oa_deferred *d)
 	d->regs.valid_all = choose_below(c, 2);
 	d->stack_addr = usually(c, 16) ? STACK : choose(c, 8);
 	d->stack_bytes = usually(c, 64) ? words * 8 : (u32)choose(c, 4);
+	if (!usually(c, 4)) {
+		d->other_addr = choose_addr(c);
+		d->other_bytes =
+			usually(c, 64) ? choose_below(c, d->stack_bytes + 1) : (u32)choose(c, 4);
+		d->stack_bytes -= d->other_bytes;
+	}
 	for (u32 i = 0; i < words; i++) {
 		u64 word =
 			!usually(c, 4) ? choose_addr(c) : TEXT + 65536 + choose_below(c, 3 << 16);
@@ -204,7 +210,8 @@ static void unwind(struct choices *c, struct oa_host *host, u32 max_frames)
 	s32 size;
 
 	make_deferred(c, &deferred);
-	bytes = usually(c, 64) ? head + (deferred.stack_bytes & 16383) : choose_below(c, head);
+	bytes = usually(c, 64) ? head + ((deferred.stack_bytes + deferred.other_bytes) & 16383)
+			       : choose_below(c, head);
 	record = malloc(bytes + 1);
 	out = malloc(capacity);
 	again = malloc(capacity);

@@ -99,6 +99,8 @@ class World:
     valid_all: bool = True
     max_frames: int = 128
     mapping: dict[str, int] = field(default_factory=dict)
+    other: tuple[int, list[int]] = (0, [])
+    """Another stack's copy: its address and words."""
 
     def deferred(self) -> bytes:
         """Make the record that BPF sends."""
@@ -118,9 +120,10 @@ class World:
         record.regs.pc = self.pc
         record.regs.return_address = self.return_address
         record.regs.valid_all = self.valid_all
-        stack = struct.pack(f"={len(self.stack)}Q", *self.stack)
-        record.stack_addr = record.regs.gp[SP]
-        record.stack_bytes = len(stack)
+        record.stack_addr, record.stack_bytes = record.regs.gp[SP], len(self.stack) * 8
+        record.other_addr, record.other_bytes = self.other[0], len(self.other[1]) * 8
+        words = [*self.stack, *self.other[1]]
+        stack = struct.pack(f"={len(words)}Q", *words)
         ffi.memmove(record.stack, stack, len(stack))
         return ffi.buffer(record)[: ffi.offsetof("struct oa_deferred", "stack") + len(stack)]
 
