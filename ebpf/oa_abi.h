@@ -321,9 +321,9 @@ struct oa_process {
 /* Value of `limits`, slots shared by processes whose pids are equal modulo their number. */
 struct oa_limit_slot {
 	u64 report_ns; /* when a process was last reported */
-	u64 second; /* the second that `deferred` counts */
+	u64 second; /* when `deferred` was last reckoned */
 	u32 pid;
-	u32 deferred; /* deferred stacks in this second */
+	u32 deferred; /* deferred stacks that count; each second takes some away */
 };
 
 /* How the frames of one run of the CPython eval loop are found. */
@@ -434,10 +434,10 @@ struct oa_config {
 	u32 task_start_boottime;
 	u32 task_self_exec_id;
 	u32 task_tls; /* thread.fsbase (x86-64), thread.uw.tp_value (arm64) */
-	u32 deferred_per_second; /* deferred stacks per process and second */
+	u32 deferred_per_second; /* deferred stacks per process and second, in the long run */
+	u32 deferred_burst; /* deferred stacks of a process at once */
 	u32 report_interval_ms; /* a process is reported again after this */
 	u32 wake_bytes; /* the reader is woken when the ring holds more than this */
-	u32 pad;
 	u64 pac_mask; /* arm64: pointer authentication bits of a return address */
 };
 

@@ -50,19 +50,21 @@ static __always_inline bool report(struct oa_state *s, enum oa_report_reason rea
 	return true;
 }
 
-/* One more deferred stack of this process in this second, if it may have it. */
+/* One more deferred stack of this process, if it may have it: so many in each second, and ones
+ * not used are kept for a burst. Reading the files of a program takes longer on a busy machine.
+ */
 static __always_inline bool may_defer(u32 pid, u64 now_ns)
 {
 	struct oa_limit_slot *slot = limit_slot(pid);
 	u64 second = now_ns / 1000000000;
+	u64 regained;
 
 	if (!slot)
 		return false;
-	if (slot->second != second) {
-		slot->second = second;
-		slot->deferred = 0;
-	}
-	if (slot->deferred >= config.deferred_per_second)
+	regained = (second - slot->second) * config.deferred_per_second;
+	slot->deferred = slot->deferred > regained ? slot->deferred - regained : 0;
+	slot->second = second;
+	if (slot->deferred >= config.deferred_burst)
 		return false;
 	slot->deferred++;
 	return true;

@@ -5,6 +5,7 @@
 Only this process and its children are sampled.
 """
 
+import collections
 import os
 import struct
 import subprocess
@@ -73,6 +74,7 @@ def profiler(offsets):
         config.known_sets = 1
         config.max_user_frames = 64
         config.deferred_per_second = 100
+        config.deferred_burst = 100
         owner.set_variable("config", bytes(ffi.buffer(config)))
         for name in ("states", "deferred_stacks"):
             owner.set_max_entries(name, possible_cpus())
@@ -201,6 +203,29 @@ def test_samples_of_this_process_come_through_the_ring(profiler):
             assert abs(sample.time_ns - time.monotonic_ns()) < 5 * 10**9
     ring.close()
     events.close()
+
+
+@pytest.mark.needs("cpu_clock", "ring_buffer")
+def test_deferred_stacks_come_in_a_burst_and_no_more(profiler):
+    """100 of this process at once, and 100 more for each second; the others say why not."""
+    programs = ProgArray.of(profiler, "unwinders_perf")
+    programs[Unwinder.STOP] = profiler.program("unwind_stop").fd
+    ring = Ring.open(profiler.map_info("events"))
+    began = time.monotonic()
+    kinds = collections.Counter()
+    events = SamplingEvents(
+        profiler.program("on_cpu_tick"), Rate(frequency_hz=1000), pid=os.getpid()
+    )
+    events.attach()
+    while not kinds[RecordKind.TRACE] and time.monotonic() < began + 20:
+        spin(100)
+        kinds.update(kind for kind, _ in ring.drain().records())
+    seconds = time.monotonic() - began
+    events.close()
+    ring.close()
+
+    assert 100 <= kinds[RecordKind.DEFERRED] <= 100 * (seconds + 2)
+    assert kinds[RecordKind.TRACE] > 0
 
 
 @pytest.mark.needs("cpu_clock")

@@ -60,6 +60,7 @@ class Wish:
     known_sets: int = 4096
     idle: bool = False
     deferred_per_second: int = 256
+    deferred_burst: int = 4096
     report_interval_ms: int = 20
 
 
@@ -92,6 +93,7 @@ def make_config(wish: Wish, offsets: KernelOffsets) -> bytes:
     config.known_sets = wish.known_sets
     config.idle = wish.idle
     config.deferred_per_second = wish.deferred_per_second
+    config.deferred_burst = wish.deferred_burst
     config.report_interval_ms = wish.report_interval_ms
     config.wake_bytes = wish.ring_bytes // 4
     return bytes(ffi.buffer(config))

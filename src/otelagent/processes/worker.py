@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from otelagent.protocols import Finisher
 
 logger = logging.getLogger(__name__)
-MAX_WAITING, MAX_WAITING_BYTES = 1024, 16 << 20
-"""Deferred stacks that wait for their code to be loaded; up to 35 KB each."""
+MAX_WAITING, MAX_WAITING_BYTES = 4096, 16 << 20
+"""Deferred stacks that wait for their code to be loaded; up to 35 KB each, most some 6 KB."""
 MAX_POSTED_REPORTS = 4096
 """Reports that wait; one that is dropped comes again while the process needs attention."""
 COMPANY_MS = 5
