@@ -38,7 +38,8 @@ class Function:
     """A function as the source names it.
 
     `name` is demangled, `system_name` as in the symbol table (empty if equal);
-    `start_line` is 0 when it is not known.
+    `start_line` is 0 when it is not known; of native code it is the line of the
+    first instruction, which is the opening brace or, optimized, a little after it.
     """
 
     name: str
