@@ -23,6 +23,8 @@ enum {
 	KNOWN_BITS = 2, /* the lowest ones of a start: enum oa_flow_start */
 };
 
+static const char PART[] = ".cold";
+
 /* Where functions begin: offset << KNOWN_BITS | enum oa_flow_start, sorted in the end. */
 struct starts {
 	u64 *items;
@@ -87,17 +89,65 @@ static u64 find_start(const struct starts *starts, u64 offset)
 	return low;
 }
 
+/* Tell whether a symbol is a function that is defined here, and where it begins. */
+static int is_function(const u8 *symbol, u64 *value)
+{
+	u16 section;
+
+	memcpy(&section, symbol + 6, sizeof(section));
+	memcpy(value, symbol + 8, sizeof(*value));
+	return section && ((symbol[4] & 15) == STT_FUNC || (symbol[4] & 15) == STT_GNU_IFUNC);
+}
+
+static int is_in(const struct oa_range *gaps, u64 count, u64 addr)
+{
+	u64 low = 0, high = count, middle;
+
+	while (low < high) {
+		middle = low + (high - low) / 2;
+		if (gaps[middle].end <= addr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < count && gaps[low].start <= addr;
+}
+
+/* No function begins where one of its parts was put elsewhere. */
+static int is_part(const u8 *symbol, const char *strings, u64 size)
+{
+	u64 length;
+	u32 name;
+
+	memcpy(&name, symbol, sizeof(name));
+	if (name >= size)
+		return 0;
+	length = strnlen(strings + name, size - name);
+	return length >= strlen(PART) &&
+	       !memcmp(strings + name + length - strlen(PART), PART, strlen(PART));
+}
+
+u64 oa_code_symbols(const u8 *symbols, u64 count, const char *strings, u64 strings_size,
+		    const struct oa_range *gaps, u64 gap_count, u8 *wanted)
+{
+	u64 i, value, n = 0;
+	const u8 *symbol;
+
+	for (i = 0; i < count; i++) {
+		symbol = symbols + i * SYMBOL_BYTES;
+		if (is_function(symbol, &value) && is_in(gaps, gap_count, value) &&
+		    !is_part(symbol, strings, strings_size))
+			memcpy(wanted + n++ * SYMBOL_BYTES, symbol, SYMBOL_BYTES);
+	}
+	return n;
+}
+
 static int add_symbols(struct starts *starts, const struct oa_code *code)
 {
 	u64 i, value;
-	const u8 *symbol;
-	u16 section;
 
 	for (i = 0; i < code->symbol_count; i++) {
-		symbol = code->symbols + i * SYMBOL_BYTES;
-		memcpy(&section, symbol + 6, sizeof(section));
-		memcpy(&value, symbol + 8, sizeof(value));
-		if (!section || ((symbol[4] & 15) != STT_FUNC && (symbol[4] & 15) != STT_GNU_IFUNC))
+		if (!is_function(code->symbols + i * SYMBOL_BYTES, &value))
 			continue;
 		if (value < code->addr || value - code->addr >= code->size)
 			continue;

@@ -44,6 +44,12 @@ struct oa_code_stats {
 u64 oa_code_gaps(const struct oa_rows_table *table, u64 start, u64 end, struct oa_range *gaps,
 		 u64 capacity);
 
+/* Copy the symbols of functions that begin in a gap, without parts of functions (`f.cold`), from
+ * `count` Elf64_Sym entries. `wanted` has room for all. Returns how many there are.
+ */
+u64 oa_code_symbols(const u8 *symbols, u64 count, const char *strings, u64 strings_size,
+		    const struct oa_range *gaps, u64 gap_count, u8 *wanted);
+
 /* Add the rows of the gaps in `code`; `stats` are summed up. Returns 0 or -ENOMEM. Any bytes are
  * safe.
  */

@@ -18,8 +18,9 @@ def derive(elf, text, data=None, symbols=None, machine=None):
     """Give the rows of a section by its code alone, and what was counted."""
     data = elf.section_data(text) if data is None else data
     builder = RowBuilder([(text.addr, text.addr + len(data))])
-    symbols = read_symbols(elf) if symbols is None else symbols
-    gaps = ffi.new("struct oa_range[]", [(text.addr, text.addr + len(data))])
+    whole = [(text.addr, text.addr + len(data))]
+    symbols = read_symbols(elf, whole) if symbols is None else symbols
+    gaps = ffi.new("struct oa_range[]", whole)
     held = [ffi.from_buffer("uint8_t[]", piece) for piece in (data, symbols)]
     code = ffi.new("struct oa_code *", (held[0], len(data), text.addr, gaps, 1, held[1]))
     code.symbol_count, code.machine, code.rank = len(symbols) // 24, machine or elf.machine, 3

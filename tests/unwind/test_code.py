@@ -1,6 +1,7 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -243,3 +244,24 @@ def test_much_code_with_frame_pointers_is_told_by_samples(tmp_path, monkeypatch)
     bare = build(tmp_path, "gcc", *flags, "-fomit-frame-pointer")
     burn = bare.find_symbols("recurse")["recurse"].value
     assert extract(bare).find(burn) == abi.Row.NONE
+
+
+def test_symbols_are_those_of_functions_that_begin_in_the_ranges(tmp_path):
+    source, out = tmp_path / "parts.c", tmp_path / "parts.o"
+    source.write_text(
+        "int data = 1; int f(void) { return 1; } int g(void) { return 2; }\n"
+        'int part(void) __asm__("g.cold"); int part(void) { return 3; }\n'
+    )
+    if not shutil.which("gcc"):
+        pytest.skip("needs gcc")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", source, "-o", out], check=True)
+    elf = ElfFile(BytesSource(out.read_bytes()))
+    f, g = (elf.find_symbols(name)[name].value for name in ("f", "g"))
+
+    def values(*ranges):
+        entries = code_module.read_symbols(elf, ranges)
+        return {value for *_, value, _ in struct.iter_unpack("<IBBHQQ", entries)}
+
+    assert values((f, f + 1)) == {f}
+    assert values((f - 8, f), (f + 1, g + 12)) == {g}
+    assert values() == set()

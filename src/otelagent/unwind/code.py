@@ -9,6 +9,7 @@ rows. So what there is can be trusted like call frame information.
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from otelagent.formats.elf import EM_X86_64
 from otelagent.unwind.rows import PAGE_ENTRY_BYTES, RowBuilder, RowTable, check_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from otelagent.formats.elf import ElfFile, Segment
 
@@ -29,11 +30,10 @@ FRAMES_BYTES = 24 << 20
 """Of more undescribed code than this only samples are read, to see if it keeps frame pointers."""
 MIN_FRAMES_SHARE = 0.95
 MAX_GAPS = 65_536
-MIN_GAP_BYTES = 1024
+MIN_GAP_BYTES, MIN_GAP_SHARE = 1024, 1 / 4096
 """Less is what start files have: it runs only when a program begins and ends."""
 _SYMBOL_BYTES = 24
 _SAMPLES, _SAMPLE_BYTES = 64, 32 << 10
-_PART = b".cold"
 
 
 def find_gaps(table: RowTable, start: int, end: int) -> list[tuple[int, int]]:
@@ -82,6 +82,15 @@ class Undescribed:
         """Read its code at ELF addresses."""
         return elf.source.read_at(start - self.segment.vaddr + self.segment.offset, end - start)
 
+    def read_gaps(self, elf: ElfFile) -> mmap.mmap:
+        """Read the code of all gaps, from the first one's start on; between them are zeros."""
+        first = self.gaps[0][0]
+        code = mmap.mmap(-1, self.gaps[-1][1] - first)  # pages that are not written cost nothing
+        for start, end in self.gaps:
+            data = self.read(elf, start, end)
+            code[start - first : start - first + len(data)] = data
+        return code
+
 
 def find_undescribed(elf: ElfFile, table: RowTable) -> list[Undescribed]:
     """List code that `table`, what all other sources gave, says nothing about; empty if little."""
@@ -92,7 +101,9 @@ def find_undescribed(elf: ElfFile, table: RowTable) -> list[Undescribed]:
         for segment in elf.executable_loads()
         if (gaps := find_gaps(table, segment.vaddr, segment.vaddr + _looked_at(segment)))
     ]
-    return found if sum(each.size for each in found) >= MIN_GAP_BYTES else []
+    whole = sum(each.segment.filesz for each in found)
+    enough = max(MIN_GAP_BYTES, whole * MIN_GAP_SHARE)
+    return found if sum(each.size for each in found) >= enough else []
 
 
 def _looked_at(segment: Segment) -> int:
@@ -106,19 +117,18 @@ def add_code(builder: RowBuilder, elf: ElfFile, found: list[Undescribed]) -> str
         BadElf: A symbol table cannot be read.
     """
     stats = ffi.new("struct oa_code_stats *")
-    symbols = read_symbols(elf)
     for each in found:
         if each.is_large:
             return _add_frames(builder, elf, each)
-        first, last = each.segment.vaddr, each.segment.vaddr + each.segment.filesz
-        _derive(builder, (first, each.read(elf, first, last)), each.gaps, symbols, stats)
+        code, symbols = each.read_gaps(elf), read_symbols(elf, each.gaps)
+        _derive(builder, (each.gaps[0][0], code), each.gaps, symbols, stats)
     line = f"code: {stats.functions - stats.wrong} functions by their instructions"
     return f"{line}; {stats.wrong} not understood" if stats.wrong else line
 
 
 def _derive(
     builder: RowBuilder,
-    code: tuple[int, bytes],
+    code: tuple[int, bytes | mmap.mmap],
     gaps: list[tuple[int, int]],
     symbols: bytes,
     stats: Any,  # noqa: ANN401 (cdata)
@@ -162,24 +172,22 @@ def _add_frames(builder: RowBuilder, elf: ElfFile, large: Undescribed) -> str:
     return f"code: frame pointers, to judge from samples ({share:.1%} of them)"
 
 
-def read_symbols(elf: ElfFile) -> bytes:
-    """Read the entries of `.symtab` and `.dynsym`, one after the other.
+def read_symbols(elf: ElfFile, gaps: Iterable[tuple[int, int]]) -> bytes:
+    """Read the entries of `.symtab` and `.dynsym` of functions that begin in sorted ranges.
 
     Parts of functions that lie elsewhere (`f.cold`) are left out: no function begins there.
 
     Raises:
         BadElf: They cannot be read.
     """
-    return b"".join(_without_parts(*table) for table in elf.symbol_tables())
-
-
-def _without_parts(symbols: bytes, strings: bytes) -> bytes:
-    whole = symbols[: len(symbols) // _SYMBOL_BYTES * _SYMBOL_BYTES]
-    if _PART + b"\0" not in strings:
-        return whole
+    ranges = ffi.new("struct oa_range[]", list(gaps))
     kept = []
-    for at in range(0, len(whole), _SYMBOL_BYTES):
-        name = int.from_bytes(whole[at : at + 4], "little")
-        if not strings[name : strings.find(b"\0", name)].endswith(_PART):
-            kept.append(whole[at : at + _SYMBOL_BYTES])
+    for symbols, strings in elf.symbol_tables():
+        count = len(symbols) // _SYMBOL_BYTES
+        wanted = ffi.new("uint8_t[]", count * _SYMBOL_BYTES)
+        held = ffi.from_buffer("uint8_t[]", symbols), ffi.from_buffer("char[]", strings)
+        found = lib.oa_code_symbols(
+            held[0], count, held[1], len(strings), ranges, len(ranges), wanted
+        )
+        kept.append(bytes(ffi.buffer(wanted, found * _SYMBOL_BYTES)))
     return b"".join(kept)

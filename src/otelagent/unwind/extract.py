@@ -23,7 +23,14 @@ from otelagent.unwind.special import MAX_CODE_BYTES, add_special
 if TYPE_CHECKING:
     from otelagent.formats.elf import ElfFile
 
-__all__ = ["RowTable", "extract", "extract_both", "used_elsewhere", "used_ranges"]
+__all__ = [
+    "RowTable",
+    "extract",
+    "extract_both",
+    "extract_described",
+    "used_elsewhere",
+    "used_ranges",
+]
 
 _USED_SECTIONS = (".eh_frame", ".debug_frame", ".gopclntab", ".gnu_debugdata", ".plt", ".plt.sec")
 _ENTRY_BYTES = 256
@@ -50,6 +57,19 @@ def extract_both(elf: ElfFile) -> tuple[RowTable, RowTable]:
     Raises:
         BadElf: The headers lie, or it is not for x86-64 or arm64.
     """
+    described, sources, builder = extract_described(elf)
+    undescribed = find_undescribed(elf, described)
+    if not undescribed:
+        return described, described
+    return described, builder.finish([*sources, add_code(builder, elf, undescribed)])
+
+
+def extract_described(elf: ElfFile) -> tuple[RowTable, list[str], RowBuilder]:
+    """Extract what is described in a file: the rows, their sources, and what made them.
+
+    Raises:
+        BadElf: The headers lie, or it is not for x86-64 or arm64.
+    """
     if elf.machine not in (EM_X86_64, EM_AARCH64):
         raise BadElf(f"machine {elf.machine} is not supported")
     builder = RowBuilder([(s.vaddr, s.vaddr + s.filesz) for s in elf.executable_loads()])
@@ -59,11 +79,7 @@ def extract_both(elf: ElfFile) -> tuple[RowTable, RowTable]:
     if builder.fragments < MIN_FUNCTIONS and not has_go:
         _add_separate(builder, elf, sources)
     sources += add_special(builder, elf, covered=builder.fragments > MIN_FUNCTIONS)
-    described = builder.finish(sources)
-    undescribed = find_undescribed(elf, described)
-    if not undescribed:
-        return described, described
-    return described, builder.finish([*sources, add_code(builder, elf, undescribed)])
+    return builder.finish(sources), sources, builder
 
 
 def _add_sections(

@@ -61,8 +61,8 @@ def code_key(elf: ElfFile, key: bytes, described: RowTable) -> bytes:
     if not undescribed:
         return key
     digest = hashlib.sha256(key + b"\0code\0")
-    digest.update(read_symbols(elf))
     for each in undescribed:
+        digest.update(read_symbols(elf, each.gaps))
         for start, end in each.pieces():
             digest.update(b"%d %d\0" % (start, end))
             for at in range(start, end, _HASH_PIECE):
