@@ -92,15 +92,28 @@ class Checker:
                 self.say(f"{name} has orphans {sorted(orphans)}")
 
     def entries(self) -> None:
-        for mapping in self.dictionary.mapping_table:
-            if mapping.memory_start > mapping.memory_limit:
-                self.say("a mapping ends before it begins")
+        self.mappings()
         for function in self.dictionary.function_table:
             if function.start_line < 0:
                 self.say("negative start line")
         for location in self.dictionary.location_table:
             if any(line.line < 0 or line.column < 0 for line in location.lines):
                 self.say("negative line")
+
+    def mappings(self) -> None:
+        seen = set()
+        for mapping in self.dictionary.mapping_table:
+            start, limit = mapping.memory_start, mapping.memory_limit
+            if start > limit:
+                self.say("a mapping ends before it begins")
+            if start == limit != 0:
+                self.say("a mapping ends where it begins")
+            # The order of its attributes does not make a mapping another one.
+            attributes = tuple(sorted(mapping.attribute_indices))
+            identity = (start, limit, mapping.file_offset, mapping.filename_strindex, attributes)
+            if identity in seen:
+                self.say("two equal mappings")
+            seen.add(identity)
 
     def messages(self) -> None:
         if not self.request.resource_profiles:

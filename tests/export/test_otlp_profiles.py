@@ -45,6 +45,43 @@ def test_an_empty_profile_conforms():
     assert len(request.resource_profiles) == 1
 
 
+def mapping_request(text_start: int, text_end: int):
+    executable = Executable(FileId(b"f" * 16), "/bin/f", "ab" * 20, "", text_start, text_end)
+    profile = Profile()
+    profile.add(Trace((Frame(FrameType.NATIVE, 5, executable),)), PROCESS, Thread(1), 1, 1)
+    return encode_profiles(profile, profile)
+
+
+def test_an_executable_without_an_extent_has_a_mapping_without_addresses():
+    for start, end in ((7, 7), (7, 0), (7, 6)):
+        request = mapping_request(start, end)
+
+        assert check(request) == []
+        mapping = request.dictionary.mapping_table[1]
+        assert (mapping.memory_start, mapping.memory_limit) == (0, 0)
+
+
+def test_the_checker_finds_empty_mappings():
+    request = mapping_request(7, 9)
+    assert check(request) == []
+
+    request.dictionary.mapping_table[1].memory_limit = 7
+
+    assert check(request) == ["a mapping ends where it begins"]
+
+
+def test_the_checker_takes_mappings_with_reordered_attributes_for_equal():
+    request = mapping_request(7, 9)
+    dictionary = request.dictionary
+    copy = dictionary.mapping_table.add()
+    copy.CopyFrom(dictionary.mapping_table[1])
+    copy.attribute_indices[:] = reversed(copy.attribute_indices)
+    dictionary.location_table.add(mapping_index=2, address=9)
+    dictionary.stack_table[1].location_indices.append(len(dictionary.location_table) - 1)
+
+    assert check(request) == ["two equal mappings"]
+
+
 def test_two_functions_at_equal_depth_keep_their_shares():
     """Python frames have no address: only their names tell 75 % from 25 %."""
     profile = Profile()

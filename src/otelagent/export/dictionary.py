@@ -105,6 +105,8 @@ class Dictionary:
         attributes = [self.attribute(key, value) for key, value in pairs if value]
         path = self.string(executable.path)
         start, end, offset = executable.text_start, executable.text_end, executable.text_offset
+        if end <= start:  # no segment with code in it, or an end that is not known
+            start = end = 0
         identity = (start, end, offset, path, *attributes)
         index = self._mappings.get(identity)
         if index is None:

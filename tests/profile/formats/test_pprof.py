@@ -15,7 +15,7 @@ from otelagent.profile.formats.gzipped import unpack
 from otelagent.profile.formats.pprof_proto import profile_class
 from otelagent.profile.model import Profile
 from otelagent.profile.top import top_functions
-from tests.builders.profiles import LIBC, PERIOD_NS, native, synthetic_profile
+from tests.builders.profiles import API, LIBC, NODE, PERIOD_NS, kernel, native, synthetic_profile
 
 
 def encode(profile: Profile) -> bytes:
@@ -57,6 +57,32 @@ def test_labels_name_process_and_thread():
     [location] = message.location
     names = {one.id: strings[one.name] for one in message.function}
     assert [names[line.function_id] for line in location.line] == ["inner", "outer"]
+
+
+def first_mapping(profile: Profile) -> str:
+    message = message_of(encode(profile))
+    return message.string_table[message.mapping[0].filename]
+
+
+@pytest.mark.parametrize("process", [Process(Pid(7), "p", NODE.path), Process(Pid(7), "node")])
+def test_the_first_mapping_is_the_program_that_took_most_time(process):
+    """`go tool pprof` shows it as `File:`; a kernel or a library would say nothing."""
+    profile = Profile()
+    in_kernel = kernel("vfs_read", 0xFFFFFFFF81000000)
+    stack = (in_kernel, native(LIBC, 1, "read"), native(NODE, 2, "main"))
+    profile.add(Trace(stack), process, Thread(8), 9, 9)
+    other = Process(Pid(9), "api-server", API.path)
+    profile.add(Trace((in_kernel, native(API, 3, "main"))), other, Thread(9), 5, 5)
+
+    assert first_mapping(profile) == NODE.path
+
+
+def test_a_program_without_frames_of_its_own_is_named_by_a_library_before_the_kernel():
+    profile = Profile()
+    stack = (kernel("vfs_read", 0xFFFFFFFF81000000), native(LIBC, 1, "read"))
+    profile.add(Trace(stack), Process(Pid(7), "p", "/bin/p"), Thread(8), 1, 1)
+
+    assert first_mapping(profile) == LIBC.path
 
 
 def test_what_is_read_back_has_the_same_functions_and_figures():

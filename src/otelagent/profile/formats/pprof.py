@@ -12,7 +12,9 @@ import gzip
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from otelagent.export.dictionary import wire_text
+from otelagent.model import FrameType
 from otelagent.profile.formats.pprof_proto import profile_class
+from otelagent.profile.label import base_name
 
 if TYPE_CHECKING:
     from otelagent.model import Executable, Frame, Function, Process, SampleGroup, Thread, Trace
@@ -30,6 +32,31 @@ THREAD_ID, THREAD_NAME = "thread.id", "thread.name"
 FAULT = "otelagent.fault"
 NOTE = "otelagent.note."
 HOST = "otelagent.host."
+
+
+def main_executable(profile: Profile) -> Executable | None:
+    """Find the busiest process's own file; else any file that is not the kernel's."""
+    values: dict[tuple[str, str], int] = {}
+    for _trace, process, _thread, group in profile:
+        key = (process.executable, process.name)
+        values[key] = values.get(key, 0) + group.value
+    path, name = max(values, key=lambda key: values[key], default=("", ""))
+    other = None
+    for trace in profile.traces:
+        for frame in trace.frames:
+            executable = frame.executable
+            if executable is None or frame.type is FrameType.KERNEL:
+                continue
+            # A process's name has 15 bytes; pprof files that are read know no more.
+            if path == executable.path or (not path and is_named(executable, name)):
+                return executable
+            other = other or executable
+    return other
+
+
+def is_named(executable: Executable, name: str) -> bool:
+    """Tell whether a process of that name may run the file."""
+    return base_name(executable.path)[:15] == name
 
 
 class _Encoder:
@@ -137,6 +164,8 @@ class _Encoder:
         notes = [f"{NOTE}{name}={value}" for name, value in profile.notes.items()]
         host = [f"{HOST}{name}={value}" for name, value in profile.host]
         message.comment.extend(self.string(text) for text in (*host, *notes))
+        # pprof takes the first mapping for the program and names the profile after it.
+        self.mapping(main_executable(profile))
         for entry in profile:
             self.sample(*entry)
         encoded: bytes = message.SerializeToString()
