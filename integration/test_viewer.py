@@ -11,7 +11,7 @@ from otelagent.model import Frame, FrameType, Function, Line, Pid, Process, Thre
 from otelagent.profile.diff import write_html
 from otelagent.profile.formats.registry import write
 from otelagent.profile.model import Profile
-from tests.builders.profiles import synthetic_profile
+from tests.builders.profiles import LIBC, NODE, native, synthetic_profile
 
 pytestmark = [
     pytest.mark.any_kernel,
@@ -136,6 +136,58 @@ def test_the_sandwich_counts_a_recursive_function_once(page):
     )
     assert callers == callees == expected
     assert names_of_row(page, "callers", 1) == ["Server.handle"]
+
+
+@pytest.fixture(scope="module")
+def unnamed(tmp_path_factory):
+    """A page of 6 samples in two addresses of a file without names, called by a third one."""
+    profile = Profile()
+    start = native(LIBC, 0x100, "start")
+    for address, count in ((0x2000, 4), (0x2010, 2)):
+        leaf, caller = native(NODE, address), native(NODE, 0x1000)
+        profile.add(Trace((leaf, caller, start)), Process(Pid(1), "p"), Thread(1), count, count)
+    profile.add(Trace((start,)), Process(Pid(1), "p"), Thread(1), 4, 4)
+    directory = tmp_path_factory.mktemp("unnamed")
+    with (directory / "a.html").open("wb") as stream:
+        write(profile, "html", stream)
+    with Browser(directory / "profile", f"file://{directory / 'a.html'}") as browser:
+        yield browser
+
+
+ROWS = """[...document.querySelectorAll('.list tbody tr')]
+    .map(row => [...row.cells].map(cell => cell.textContent).join(' '))"""
+
+
+def test_a_files_addresses_without_a_name_are_one_row(unnamed):
+    unnamed.run("otelagent.set({view: 'table', search: ''}); 1")
+
+    assert unnamed.run(ROWS) == [
+        "60.0% 60.0% [node] (without names)",
+        "40.0% 100.0% start src/start.c · libc.so.6",
+    ]
+    assert "without a name 60.0%" in unnamed.run("otelagent.legend.textContent")
+
+
+def test_a_single_address_without_a_name_is_found_by_searching(unnamed):
+    unnamed.run("otelagent.set({view: 'table', search: '0x2010'}); 1")
+    assert unnamed.run(ROWS) == ["20.0% 20.0% node+0x2010 node"]
+
+    unnamed.run("otelagent.set({search: 'node'}); 1")
+    assert unnamed.run(ROWS) == ["60.0% 60.0% [node] (without names)"]
+
+
+def test_the_sandwich_of_a_file_without_names_has_all_its_addresses(unnamed):
+    unnamed.run("otelagent.set({view: 'sandwich', search: '', label: -1}); 1")
+
+    assert unnamed.run("otelagent.callersTitle.textContent") == "Callers of [node]"
+    assert names_of_row(unnamed, "callers", 0) == ["[node]"]
+    assert names_of_row(unnamed, "callers", 1) == ["start"]
+    assert sorted(names_of_row(unnamed, "callees", 1)) == ["node+0x2000", "node+0x2010"]
+    assert unnamed.run("[otelagent.callers.tree.total[0], otelagent.callees.tree.total[0]]") == [
+        6,
+        6,
+    ]
+    assert unnamed.errors() == []
 
 
 def test_a_filter_shows_one_process_and_one_thread(page):

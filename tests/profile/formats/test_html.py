@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otelagent.errors import FormatError
+from otelagent.model import Pid, Process, Thread, Trace
 from otelagent.profile.formats import html
 from otelagent.profile.formats.payload_reading import unpack_payload
 from otelagent.profile.model import Profile
-from tests.builders.profiles import as_dict, synthetic_profile
+from tests.builders.profiles import LIBC, NODE, as_dict, native, synthetic_profile
 
 
 def page(profile: Profile) -> bytes:
@@ -59,6 +60,31 @@ def test_all_but_time_stamps_comes_back():
         profile.host,
         profile.period_ns,
     )
+
+
+def test_addresses_without_a_name_have_the_group_of_their_file():
+    profile = Profile()
+    frames = (native(NODE, 1), native(NODE, 2), native(LIBC, 3), native(LIBC, 4, "read"))
+    profile.add(Trace(frames), Process(Pid(1), "p"), Thread(1), 1, 1)
+
+    tables = payload(profile)
+
+    names = [tables["strings"][row[0]] for row in tables["labels"]]
+    assert {name: names[group] for name, group in zip(names, tables["groups"], strict=True)} == {
+        "node+0x1": "[node]",
+        "node+0x2": "[node]",
+        "[node]": "[node]",
+        "libc.so.6+0x3": "[libc.so.6]",
+        "[libc.so.6]": "[libc.so.6]",
+        "read": "read",
+    }
+    assert "<td>[node]</td><td>(without names)</td>" in page(profile).decode()
+
+
+def test_a_page_from_before_there_were_groups_is_read():
+    old = {key: value for key, value in PAYLOAD.items() if key != "groups"}
+
+    assert unpack_payload(json.dumps(old).encode()).samples == 40
 
 
 def test_the_policy_allows_our_scripts_and_style_and_nothing_else():
@@ -116,12 +142,12 @@ def test_damaged_data_is_refused():
             html.read(bad)
 
 
-def payload() -> dict:
-    data = html._DATA.search(page(synthetic_profile(40)))[1]
+def payload(profile: Profile) -> dict:
+    data = html._DATA.search(page(profile))[1]
     return json.loads(gzip.decompress(base64.b64decode(data)))
 
 
-PAYLOAD = payload()
+PAYLOAD = payload(synthetic_profile(40))
 NUMBERS = st.sampled_from([-2, -1, 0, 1, 7, 10**6, 2**63])
 
 

@@ -25,7 +25,7 @@ from otelagent.profile.formats.gzipped import unpack
 from otelagent.profile.formats.payload import pack
 from otelagent.profile.formats.payload_reading import unpack_payload
 from otelagent.profile.formats.summary import utc_time
-from otelagent.profile.label import label_process
+from otelagent.profile.label import label_process, place_of
 from otelagent.profile.table import percent
 from otelagent.profile.top import top_functions
 
@@ -83,7 +83,7 @@ def plain_table(profile: Profile) -> str:
     rows = "\n".join(
         f"<tr><td>{percent(row.self_value, profile.total)}</td>"
         f"<td>{percent(row.total_value, profile.total)}</td>"
-        f"<td>{safe(row.label.name)}</td><td>{safe(row.label.module)}</td></tr>"
+        f"<td>{safe(row.label.name)}</td><td>{safe(place_of(row.label))}</td></tr>"
         for row in top_functions(profile, join_unnamed=True)[:PLAIN_ROWS]
     )
     return (

@@ -17,6 +17,7 @@ import msgspec
 from otelagent.model import FrameType
 from otelagent.profile.figures import figure
 from otelagent.profile.label import Labels, label_process, label_thread
+from otelagent.profile.top import as_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -73,7 +74,8 @@ class Payload(msgspec.Struct):
     """All of it. Strings are indices into `strings`; -1 is none.
 
     A node is a frame under its caller: `parents` and `frames_of` are columns,
-    a parent comes before its children.
+    a parent comes before its children. `groups` has for each label the one that
+    stands for it in lists: itself, or that of all its file's unnamed addresses.
     """
 
     version: Number
@@ -92,6 +94,7 @@ class Payload(msgspec.Struct):
     samples: Samples
     base_total: Number = 0
     base_name: str = ""
+    groups: list[Number] = []
 
 
 class Table:
@@ -125,6 +128,7 @@ class Packer:
         self.labels_of = Labels()
         self.strings, self.executables, self.functions = Table(), Table(), Table()
         self.labels, self.frames, self.nodes = Table(), Table(), Table()
+        self.groups: list[int] = []
         self.processes, self.threads = Table(), Table()
         self.samples = Samples()
         self._frame_numbers: dict[int, int] = {}
@@ -163,7 +167,12 @@ class Packer:
             return number
         name, kind = self.string(label.name), KINDS.index(label.type)
         row = (name, kind, self.string(label.module), self.string(label.file), label.resolved)
-        return self.labels.add(key, row)
+        number = self.labels.add(key, row)
+        self.groups.append(number)
+        joined = as_function(label, join_unnamed=True)
+        if joined.name != label.name:
+            self.groups[number] = self._label(joined)
+        return number
 
     def _frame(self, frame: Frame) -> int:
         number = self._frame_numbers.get(id(frame))
@@ -245,6 +254,7 @@ class Packer:
             executables=self.executables.rows,
             functions=self.functions.rows,
             labels=self.labels.rows,
+            groups=self.groups,
             frames=self.frames.rows,
             parents=[parent for parent, _frame in self.nodes.rows],
             frames_of=[frame for _parent, frame in self.nodes.rows],

@@ -94,6 +94,7 @@ function amount(profile, value) {
 }
 
 function whereOf(profile, label, line) {
+  if (!profile.resolved[label] && profile.isRow(label)) return "(without names)";
   const file = profile.file[label];
   const module = profile.module[label];
   const place = file ? (line ? `${file}:${line}` : file) : "";
@@ -338,7 +339,8 @@ class FunctionList {
     };
     let rows = profile.name.map((_, i) => i);
     rows = rows.filter((i) => profile.kind[i] !== "process" && (sums.total[i] || sums.baseTotal[i]));
-    rows = rows.filter((i) => !app.hits || app.hits[i]);
+    // A single address is found by searching for it.
+    rows = rows.filter((i) => (app.hits ? app.hits[i] && (profile.isRow(i) || !app.hits[profile.group[i]]) : profile.isRow(i)));
     const byName = (a, b) => (profile.name[a] < profile.name[b] ? -1 : 1);
     rows.sort(keys[order] ? (a, b) => keys[order](b) - keys[order](a) || sums.total[b] - sums.total[a] : byName);
     const numbers = profile.isDiff ? ["self", "Δ self", "total", "Δ total"] : ["self", "total"];
@@ -349,7 +351,7 @@ class FunctionList {
       const name = el("td", { className: "name", title: profile.name[i] }, swatch, profile.name[i]);
       const where = whereOf(profile, i, 0);
       const row = el("tr", { tabIndex: -1 }, ...cells(i), name, el("td", { className: "where", title: where }, where));
-      row.setAttribute("aria-selected", app.state.label === i);
+      row.setAttribute("aria-selected", app.state.label === i || profile.group[app.state.label] === i);
       row.addEventListener("click", () => app.set({ view: "sandwich", label: i }));
       return row;
     });
@@ -617,7 +619,8 @@ class App {
     this.place(this.list.box, this.sandwich);
     const sums = this.sums(filter, chosen);
     if (state.label < 0) {
-      const hottest = sums.self.reduce((best, value, i) => (value > sums.self[best] ? i : best), 0);
+      const isHotter = (value, i, best) => value > sums.self[best] && profile.isRow(i);
+      const hottest = sums.self.reduce((best, value, i) => (isHotter(value, i, best) ? i : best), profile.group[0]);
       state.label = hottest;
     }
     this.list.show(sums, true);
@@ -663,6 +666,7 @@ class App {
     const self = {};
     let unnamed = 0;
     sums.self.forEach((value, i) => {
+      if (!profile.isRow(i)) return;
       self[profile.kind[i]] = (self[profile.kind[i]] || 0) + value;
       unnamed += profile.resolved[i] ? 0 : value;
     });

@@ -29,6 +29,7 @@ class Profile {
     this.module = labels.map((row) => strings[row[2]]);
     this.file = labels.map((row) => strings[row[3]]);
     this.resolved = labels.map((row) => row[4]);
+    this.group = raw.groups;
     this.frameLabels = raw.frames.map((row) => row[6]);
     this.guessed = raw.frames.map((row) => row[4]);
     this.reason = raw.frames.map((row) => strings[row[5]]);
@@ -43,8 +44,11 @@ class Profile {
     this.isCount = raw.info.sample_type[1] === "count";
   }
 
+  /** Whether a label stands for itself: an address without a name does not. */
+  isRow = (label) => this.group[label] === label;
+
   addLabel(name, kind) {
-    const row = { kind, module: "", file: "", resolved: true };
+    const row = { kind, module: "", file: "", resolved: true, group: this.name.length };
     for (const [column, value] of Object.entries(row)) this[column].push(value);
     return this.name.push(name) - 1;
   }
@@ -66,7 +70,7 @@ class Profile {
     }
   }
 
-  /** Self and total per label, each label once per stack. */
+  /** Self and total per label and per group, each once per stack. */
   sums(chosen) {
     const n = this.name.length;
     const sums = { self: new Float64Array(n), total: new Float64Array(n), baseSelf: new Float64Array(n), baseTotal: new Float64Array(n) };
@@ -75,16 +79,21 @@ class Profile {
     for (const sample of chosen) {
       const before = this.isDiff ? base[sample] : 0;
       let leaf = -1;
+      const count = (label) => {
+        if (seen[label] === sample) return;
+        seen[label] = sample;
+        sums.total[label] += value[sample];
+        sums.baseTotal[label] += before;
+      };
       this.walk(sample, (label) => {
         leaf = label;
-        if (seen[label] !== sample) {
-          seen[label] = sample;
-          sums.total[label] += value[sample];
-          sums.baseTotal[label] += before;
-        }
+        count(label);
+        count(this.group[label]);
       });
-      sums.self[leaf] += value[sample];
-      sums.baseSelf[leaf] += before;
+      for (const label of new Set([leaf, this.group[leaf]])) {
+        sums.self[label] += value[sample];
+        sums.baseSelf[label] += before;
+      }
     }
     return sums;
   }
@@ -232,8 +241,10 @@ function sandwichTree(profile, chosen, byBase, label, upwards) {
   const tree = new Tree(profile);
   for (const sample of chosen) {
     const path = pathOf(profile, sample);
-    const at = path.findIndex((entry) => entry[0] === label);
-    if (at >= 0) addPath(tree, upwards ? path.slice(0, at + 1).reverse() : path.slice(at), sample);
+    const at = path.findIndex(([shown]) => shown === label || profile.group[shown] === label);
+    if (at < 0) continue;
+    path[at] = [label, ...path[at].slice(1)];
+    addPath(tree, upwards ? path.slice(0, at + 1).reverse() : path.slice(at), sample);
   }
   return tree.finish(byBase);
 }
