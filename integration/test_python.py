@@ -87,6 +87,7 @@ def collect(pid, *, until, frequency_hz=299, bounded=False):
 
 
 def count_python(profiler):
+    profiler.flush()
     traces = dict(profiler.collector.traces)
     groups = list(profiler.collector.groups.items())
     with_python = {key for key, raw in traces.items() if any(f.kind == 1 for f in raw.frames())}
