@@ -17,6 +17,8 @@ from integration.programs import WORKLOADS, build
 
 pytestmark = pytest.mark.any_kernel
 SECONDS = 1
+LONGER = {"go-cgo": 4, "python extensions": 2, "python processes": 2}
+"""Where loading takes a part of a second, in which Python's frames are missing."""
 CHOSEN = (
     "python extensions",
     "python threads",
@@ -41,7 +43,7 @@ def test_99_of_100_stacks_are_complete(name):
     workload = WORKLOADS[name]
     if workload.missing:
         pytest.skip(f"needs {workload.missing}")
-    seconds = 4 if name == "go-cgo" else SECONDS
+    seconds = LONGER.get(name, SECONDS)
     recorded = record_enough("--", *workload.command(seconds), samples=200, hertz=999)
     assert recorded.complete[0] >= 99, recorded.last_line
 

@@ -44,6 +44,24 @@ EVERY = pytest.mark.parametrize(
     ],
 )
 
+OFTEN = ("recursion", "asynchronous", "c_extension")
+THOROUGH = ("3.6", "3.11", "3.14")
+"""Versions that are tried with everything; the others with everything by `make accuracy`."""
+
+
+def versions(*kinds):
+    """Each version with each of these kinds; what takes long is left to `make accuracy`."""
+    pairs = [(python, kind) for python in PYTHONS for kind in kinds or ("",)]
+    return [
+        pytest.param(
+            python,
+            *(kind,) * bool(kind),
+            id=f"{kind}-{python.name}",
+            marks=[pytest.mark.sweep] * (python.version not in THOROUGH and kind not in OFTEN),
+        )
+        for python, kind in pairs
+    ]
+
 
 @contextmanager
 def running(python, program, kind, *options):
@@ -117,8 +135,7 @@ def test_parked_stack_read_from_outside(python, kind):
     assert is_found
 
 
-@EVERY
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("python", "kind"), versions(*KINDS))
 def test_spinning_stack_is_whole(python, kind):
     """Each sample has all Python frames, named, in order, and reaches the first C frame."""
     with running(python, "chains.py", f"{kind},spin") as child:
@@ -263,7 +280,7 @@ def test_moving_stacks_are_possible(python, kind):
     assert wrong[""] >= 0.99 * wrong.total(), wrong
 
 
-@EVERY
+@pytest.mark.parametrize("python", versions())
 def test_children_that_live_for_20_ms_are_whole(python):
     """From its first sample on a forked child has Python frames, with names, and no eval loop."""
     with running(python, "graph.py", "quick_forks") as child:
