@@ -170,7 +170,7 @@ def test_switches_keep_c_frames_between(python):
         assert "_PyEval_EvalFrameDefault" not in names
 
 
-@EVERY
+@pytest.mark.parametrize("python", versions())
 def test_bounded_programs_give_the_same(python):
     """Without bpf_loop, by tail calls."""
     with running(python, "chains.py", "recursion,spin") as child:

@@ -33,7 +33,7 @@ MEMORY_MIB = 2048
 TIMEOUT_S = float(os.environ.get("OTELAGENT_QEMU_TIMEOUT", "170"))
 # Seconds for all; a guest that would begin with less left than one takes is left out, loudly.
 BUDGET_S = float(os.environ.get("OTELAGENT_QEMU_BUDGET", "inf"))
-GUEST_S = 120
+GUEST_S = 200
 CLOSING_LINE = re.compile(r"\d+ (?:passed|failed|error|skipped).* in [\d.]+s")
 PANIC = "the guest ended early"
 # The root is read-only there, /tmp is not.

@@ -119,6 +119,17 @@ def test_exec_begins_a_life_that_needs_no_scan(machine, table):
     assert not machine.ended
 
 
+def test_kept_answers_are_forgotten_when_what_was_prepared_is_of_an_old_image(machine, table):
+    machine.maps[10] = [mapped(CODE)]
+    table.prepare(10, 5)
+    table.apply([exec_event(10, 20), mmap_event(10, 21, CODE, inode=2, path=b"/lib/b")])
+    taken = len(machine.taken)
+
+    table.reported(generation(10, exec_id=2), CODE, 22)
+
+    assert len(machine.taken) > taken
+
+
 def test_stack_from_before_an_exec_is_finished_with_the_code_of_before(machine, table):
     running(machine)
     before = machine.space(10)

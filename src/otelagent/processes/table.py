@@ -220,8 +220,8 @@ class ProcessTable:
             self.entries[pid] = Entry(pid, [life])
         else:
             if entry.now.generation is None:
-                # BPF would take what was prepared for the new image.
                 self.processes.delete(_PID.pack(pid))
+                life.published = entry.now.space.number  # BPF may have taken it for the new one's
             entry.lives.append(life)
             entry.exited_ns = 0
             self.on_gone(pid)
