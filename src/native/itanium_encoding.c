@@ -19,9 +19,10 @@ static int is_digit(char c)
 /* h or v, and the numbers by which a thunk moves `this`. */
 static void call_offset(struct parser *p)
 {
-	int is_virtual = peek(p, 0) == 'v';
+	int is_virtual = oa_itanium_eat(p, "v");
 
-	p->at++;
+	if (!is_virtual && !oa_itanium_eat(p, "h"))
+		p->failed = 1;
 	for (int i = 0; i <= is_virtual; i++) {
 		oa_itanium_eat(p, "n");
 		oa_itanium_number(p);

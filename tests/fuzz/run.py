@@ -88,7 +88,9 @@ def fuzz(drivers: list[Driver], inputs: int, seconds: float) -> None:
     while time.monotonic() < end and (left := [d for d in drivers if done[d] < share]):
         for driver in left:
             seed += 1
-            turn = min(TURN_SECONDS, max(1.0, end - time.monotonic()))
+            # A short first turn: a run that is cut has tried them all.
+            wanted = TURN_SECONDS if done[driver] else 1.0
+            turn = min(wanted, max(1.0, end - time.monotonic()))
             done[driver] += take_turn(driver, turn, seed)
             print(
                 f"fuzz: {sum(done.values())} inputs, no crash: "

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PUSH_FRAME = bytes([0x41, 0x0E, 16, 0x86, 2, 0x43, 0x0D, 6, 0x0A, 0x0C, 7, 8, 0x0B])
 # DW_CFA_def_cfa_expression: breg7 +8, plus_uconst 16.
 EXPRESSION = bytes([0x0F, 4, 0x77, 8, 0x23, 16])
+# Special names of C++ that end too early.
+CUT = ("_ZTc", "_ZTch", "_ZTchn", "_ZTcv0_n", "_ZThn8")
 SECTION = eh_frame((0x1000, 64, PUSH_FRAME), (0x1040, 64, EXPRESSION))
 GO = (
     GoFunction("main.main", 0x1000, ((0, 16), (40, 64), (0, 16))),
@@ -61,7 +63,7 @@ def make_seeds() -> dict[str, list[bytes]]:
         "cfi": [b"\0\1" + SECTION, b"\1\1" + _debug_frame()],
         "gopclntab": tables,
         "symbols": [_symbols(), b"1" + kallsyms[1:]],
-        "demangle": [name.encode() for name in KNOWN],
+        "demangle": [name.encode() for name in (*KNOWN, *CUT)],
         "elf": [elf.read_at(0, elf.size)],
         "perf_map": [
             b"1000 20 fast\n2000 10 a name with blanks\nzz 1 x\n3000 ffffffffffffffff y\n"
