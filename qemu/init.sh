@@ -14,7 +14,7 @@ for module in $(cat /modules/order); do insmod "/modules/$module"; done
 mount -t virtiofs -o ro hostroot /root || echo "vm: the host's root could not be mounted"
 # A checkout below /tmp would vanish under the tmpfs.
 mount --bind "/root$FOLDER" /keep
-for folder in tmp run var/tmp; do mount -t tmpfs tmpfs "/root/$folder"; done
+for folder in tmp run var/tmp var/cache; do mount -t tmpfs tmpfs "/root/$folder"; done
 [ -d "/root$FOLDER" ] || mkdir -p "/root$FOLDER"
 mount --bind /keep "/root$FOLDER"
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a command under another kernel: `python qemu/run.py --kernel 6.1 -- uname -r`.
 
-The guest has this machine's root, read-only, with /tmp, /run and /var/tmp of its
-own. The status is the command's, or 97 when the guest said none.
+The guest has this machine's root, read-only, with /tmp, /run, /var/tmp and
+/var/cache of its own. The status is the command's, or 97 when the guest said none.
 """
 
 from __future__ import annotations

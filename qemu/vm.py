@@ -95,10 +95,12 @@ def share(folder: Path, tag: str, source: Path, cache: str) -> Iterator[list[str
 
 def qemu_command(kernel: Kernel, initramfs: Path, options: Options) -> list[str]:
     """Build qemu's command line but for the shares."""
+    # One thread for all processors: those that run side by side patch code under one another,
+    # and a kernel that switches a static key then dies of a breakpoint that is no longer there.
     memory = f"memory-backend-memfd,id=mem,size={options.memory_mib}M,share=on"
     return [
         "qemu-system-x86_64",
-        *("-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(options.cpus)),
+        *("-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", str(options.cpus)),
         *("-m", str(options.memory_mib), "-object", memory, "-machine", "memory-backend=mem"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"),
         *("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", KERNEL_ARGUMENTS),
