@@ -118,6 +118,7 @@ enum oa_counter {
 	OA_COUNTER_REPORTS, /* process reports sent */
 	OA_COUNTER_REPORTS_LIMITED, /* process reports left out by the rate limit */
 	OA_COUNTER_KERNEL_ONLY, /* samples of threads without user memory */
+	OA_COUNTER_KERNEL_CUT, /* kernel stacks as deep as can be read: more may be missing */
 	OA_COUNTER_GUESSED, /* frames found by the frame pointer, and ends told by it */
 	OA_COUNTER_TARGETS_FULL, /* children not followed: the target map is full */
 	OA_COUNTER_FORKS_FULL, /* children that do not begin with what is known of their parent: a

@@ -181,6 +181,8 @@ static __always_inline void add_kernel_frames(struct oa_state *s, struct bpf_per
 		return;
 	bytes = bpf_get_stack(ctx, s->words, OA_MAX_KERNEL_FRAMES * 8, 0);
 	s->trace.kernel_frames = bytes > 0 ? (u32)bytes / 8 : 0;
+	if (bytes == OA_MAX_KERNEL_FRAMES * 8)
+		count(OA_COUNTER_KERNEL_CUT, 1);
 	hash_kernel_frames(s);
 }
 

@@ -19,10 +19,10 @@ def _fresh_metrics(monkeypatch):
         monkeypatch.setattr(metric, "values", type(metric.values)())
 
 
-def profiler(**tally):
+def profiler(throttled=0.0, **tally):
     told = Tally(**tally)
     collector = SimpleNamespace(tally=told, deferred=4, tally_now=lambda: told)
-    return SimpleNamespace(collector=collector)
+    return SimpleNamespace(collector=collector, throttled=throttled)
 
 
 def test_a_full_ring_is_told_as_number_and_share():
@@ -45,6 +45,16 @@ def test_faults_are_told_the_most_frequent_first():
     told = summary(profiler(samples=9, user=9, complete=5, faults=faults), Losses())
 
     assert "3 read_stack, 1 no_row" in told
+
+
+def test_ticks_that_the_kernel_left_out_have_a_way_out():
+    few, many = profiler(samples=9, throttled=0.002), profiler(samples=9, throttled=0.5)
+
+    [told] = remarks(many, Losses())
+
+    assert list(remarks(few, Losses())) == []
+    assert "50.0 % of the ticks" in told
+    assert "perf_event_max_sample_rate" in told
 
 
 def test_a_stack_cut_at_max_frames_has_a_way_out():

@@ -15,6 +15,7 @@ s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 pe
 	struct perf_event_attr attr = {.size = sizeof(attr), .disabled = 1};
 	long fd;
 
+	attr.read_format = PERF_FORMAT_TOTAL_TIME_ENABLED;
 	attr.type = source == OA_PERF_CYCLES ? PERF_TYPE_HARDWARE : PERF_TYPE_SOFTWARE;
 	attr.config = source == OA_PERF_CYCLES ? (u64)PERF_COUNT_HW_CPU_CYCLES
 					       : (u64)PERF_COUNT_SW_CPU_CLOCK;
@@ -50,6 +51,15 @@ s32 oa_tracefs_mount(void)
 		error = errno;
 	close((int)context);
 	return error ? -error : (s32)mount;
+}
+
+s32 oa_perf_read(s32 fd, u64 values[2])
+{
+	ssize_t size = read(fd, values, 2 * sizeof(*values));
+
+	if (size < 0)
+		return -errno;
+	return size == 2 * sizeof(*values) ? 0 : -EIO;
 }
 
 s32 oa_perf_enable(s32 fd, s32 on)

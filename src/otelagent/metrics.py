@@ -48,5 +48,6 @@ records_lost = _counter("otelagent.records.lost", "samples that came as records 
 malformed = _counter("otelagent.records.malformed", "process events that make no sense")
 kernel_dropped = _counter("otelagent.symbols.kernel_dropped", "kernel symbols not kept: too many")
 unresolved = _counter("otelagent.symbols.unresolved", "addresses without a name")
+throttled = _counter("otelagent.sampling.throttled", "ticks of all CPUs that the kernel left out")
 LOST_SAMPLES = (trace_forgotten, deferred_dropped, records_lost)
 """Those that count one for each sample that is missing in the profile."""

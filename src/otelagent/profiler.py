@@ -66,6 +66,8 @@ class Profiler:
         self.kernel = KernelSymbols()
         self.collector = Collector(self._post, self._post, self._see)
         self.namers = Namers(options.symbols, options.debuginfod)
+        self.throttled = 0.0
+        """The share of ticks that the kernel left out; known once it stopped."""
         self.finished: BoundedQueue[bytes] = BoundedQueue(MAX_FINISHED, MAX_FINISHED_BYTES)
 
     def start(self) -> None:
@@ -193,6 +195,8 @@ class Profiler:
     def stop(self) -> None:
         """Stop sampling, and take everything that is still on its way."""
         self.sampling.disable()
+        ticks, self.throttled = self.sampling.throttled()
+        metrics.throttled.add(ticks)
         self.duration_ns = time.monotonic_ns() - self.started_ns
         self.reader.end()
         self.processes.end()

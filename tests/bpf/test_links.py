@@ -62,7 +62,7 @@ def machine(monkeypatch):
 
     class Machine:
         def __init__(self):
-            self.online, self.gone, self.closed = [0, 1], (), []
+            self.online, self.gone, self.closed, self.times = [0, 1], (), [], {}
 
         def open_sampling(self, rate, cpu, pid):
             if cpu in self.gone:
@@ -73,6 +73,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(links, "online_cpus", lambda: machine.online)
     monkeypatch.setattr(links, "open_sampling", machine.open_sampling)
     monkeypatch.setattr(links, "close_event", machine.closed.append)
+    monkeypatch.setattr(links, "read_times", lambda cpu: machine.times.get(cpu, (0, 0)))
     return machine
 
 
@@ -92,6 +93,16 @@ def test_cpus_that_come_and_go_are_followed(machine):
 
     events.close()
     assert program.attached == []
+
+
+def test_throttled_time_of_cpus_that_went_counts_too(machine):
+    events = SamplingEvents(FakeProgram(), Rate(frequency_hz=100))
+    events.attach()
+    machine.times = {0: (500_000_000, 1_000_000_000), 1: (1_000_000_000, 1_000_000_000)}
+    machine.online = [1]
+    events.refresh()
+
+    assert events.throttled() == events.throttled() == (50, 0.25)
 
 
 def test_nothing_stays_attached_when_one_cpu_is_refused(machine):

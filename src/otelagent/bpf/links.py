@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otelagent import log
-from otelagent._native import lib
+from otelagent._native import ffi, lib
 from otelagent.bpf.reasons import describe, refusal_hint
 from otelagent.errors import AttachFailed, KernelError, MissingFeature, NotPermitted
 
@@ -140,6 +140,15 @@ def open_sampling(rate: Rate, cpu: int, pid: int = -1) -> int:
     return fd
 
 
+def read_times(fd: int) -> tuple[int, int]:
+    """Read what a sampling event counted, and for how many ns it was enabled."""
+    times = ffi.new("u64[2]")
+    if error := lib.oa_perf_read(fd, times):
+        log.once(_logger, "read", "what the kernel throttled is not known", error=describe(error))
+        return 0, 0
+    return times[0], times[1]
+
+
 def open_tracepoint(number: int, name: str) -> int:
     """Open an event of a tracepoint, by its number in tracefs.
 
@@ -177,6 +186,7 @@ class SamplingEvents:
         self._pid = pid
         self._links: dict[int, tuple[int, Link]] = {}
         self._is_enabled = True
+        self._gone = 0, 0  # times of CPUs that went
 
     def attach(self) -> None:
         """Sample on every CPU that is online; on failure nothing stays attached."""
@@ -201,7 +211,10 @@ class SamplingEvents:
     def _refresh(self) -> None:
         online = set(online_cpus())
         for cpu in self._links.keys() - online:
-            self._links.pop(cpu)[1].close()
+            fd, link = self._links.pop(cpu)
+            counted, enabled = read_times(fd)
+            self._gone = self._gone[0] + counted, self._gone[1] + enabled
+            link.close()
         for cpu in sorted(online - self._links.keys()):
             self._add(cpu)
 
@@ -235,6 +248,20 @@ class SamplingEvents:
             self.enable(on=False)
         except AttachFailed as err:
             log.once(_logger, "disable", "sampling goes on until it is closed", error=err)
+
+    def throttled(self) -> tuple[int, float]:
+        """Tell how many ticks of all CPUs the kernel left out since, and their share.
+
+        A throttled event stays enabled while its clock stands still (`perf_event_throttle`), for
+        the rest of a jiffy that had more ticks than kernel.perf_event_max_sample_rate allows.
+        """
+        if self._rate.is_hardware:
+            return 0, 0.0  # cycles do not tell time
+        times = [self._gone, *(read_times(fd) for fd, _ in self._links.values())]
+        enabled_ns = sum(time[1] for time in times)
+        missing_ns = max(enabled_ns - sum(time[0] for time in times), 0)
+        period_ns = self._rate.period or 1_000_000_000 // self._rate.frequency_hz
+        return missing_ns // period_ns, missing_ns / max(enabled_ns, 1)
 
     def close(self) -> None:
         """Detach everywhere."""

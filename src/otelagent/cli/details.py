@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from otelagent.profiler import Profiler
 
 MAX_REASONS = 20
+_TOLD_SHARE = 0.01
 _FAULTS = {fault.name: HELP[Fault][fault] for fault in Fault}
 
 
@@ -45,6 +46,11 @@ def remarks(profiler: Profiler, losses: Losses) -> Iterator[str]:
     faults = profiler.collector.tally_now().faults
     if losses.lost_samples:
         yield "samples were lost: a lower frequency (-F) or fewer processes would help"
+    if profiler.throttled >= _TOLD_SHARE:
+        yield (
+            f"the kernel left out {100 * profiler.throttled:.1f} % of the ticks: a lower -F, or "
+            "sysctl kernel.perf_event_max_sample_rate=100000"
+        )
     if count := faults.get(Fault.NOT_64_BIT.name, 0):
         yield f"{count} samples of 32-bit code have kernel frames only: it cannot be unwound"
     if count := faults.get(Fault.MAX_FRAMES.name, 0):
