@@ -22,7 +22,8 @@ s32 oa_perf_open_tracepoint(u64 id);
 /* A tracefs that is mounted nowhere: its root directory, or -errno (Linux 5.2, CAP_SYS_ADMIN). */
 s32 oa_tracefs_mount(void);
 s32 oa_perf_enable(s32 fd, s32 on);
-/* What a sampling event counted (ns of the clock, or cycles), and for how many ns it was enabled. */
+/* What a sampling event counted (ns of the clock, or cycles), and for how many ns it was enabled.
+ */
 s32 oa_perf_read(s32 fd, u64 values[2]);
 /* Keep the calling thread busy in user mode, for calibration. */
 void oa_spin(u32 milliseconds);
