@@ -34,14 +34,6 @@ static __always_inline void dispatch(void *ctx, struct oa_state *s)
 	count(OA_COUNTER_LOST_INTERNAL, 1);
 }
 
-/* The stack is walked: report what was not known, send the rest. */
-static __always_inline void end_sample(struct oa_state *s, struct bpf_perf_event_data *ctx)
-{
-	if (s->missing && s->trace.user_frames)
-		report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
-	finish(s, ctx);
-}
-
 /* An unwinder in two forms; autoload picks one. `name` takes some steps and calls
  * itself again, `name_loop` takes all of them in one program. A callback reference
  * is rejected before 5.17 (e6f2dd0f8067, "bpf: Add bpf_loop helper") even in dead
@@ -93,8 +85,9 @@ static __always_inline void end_sample(struct oa_state *s, struct bpf_perf_event
 		}                                                                                  \
 		if (steps >= LOOP_STEPS)                                                           \
 			stop(s, OA_FAULT_MAX_STEPS);                                               \
-		if (s->done)                                                                       \
-			end_sample(s, ctx);                                                        \
+		/* What may be deferred is for unwind_stop: it alone has the code for it. */       \
+		if (s->done && !s->missing)                                                        \
+			finish(s);                                                                 \
 		else                                                                               \
 			dispatch(ctx, s);                                                          \
 		return 0;                                                                          \

@@ -41,7 +41,7 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 	add_kernel_frames(s, ctx);
 	if (!set_regs(s, ctx, task)) {
 		count(OA_COUNTER_KERNEL_ONLY, 1);
-		finish(s, ctx);
+		finish(s);
 		return 0;
 	}
 	s->trace.sample.flags |= 1 << OA_SAMPLE_USER_BIT;
@@ -61,7 +61,9 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 OA_UNWINDER(native, native_step, OA_UNWINDER_NATIVE)
 OA_UNWINDER(python, python_step, OA_UNWINDER_PYTHON)
 
-/* The last program of every chain. */
+/* The last program of a chain of tail calls, and of every stack that met code not loaded yet:
+ * copying stacks takes most of what the verifier looks at, and is here only.
+ */
 SEC("perf_event")
 int unwind_stop(struct bpf_perf_event_data *ctx)
 {
@@ -71,6 +73,9 @@ int unwind_stop(struct bpf_perf_event_data *ctx)
 		count(OA_COUNTER_LOST_INTERNAL, 1);
 		return 0;
 	}
-	end_sample(s, ctx);
+	if (s->missing && s->trace.user_frames)
+		report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
+	if (!defer(s, ctx))
+		finish(s);
 	return 0;
 }

@@ -302,15 +302,13 @@ static __always_inline void count_work(struct oa_state *s)
 		count(OA_COUNTER_GUESSED, s->guessed);
 }
 
-/* The end of every sample. */
-static __always_inline void finish(struct oa_state *s, struct bpf_perf_event_data *ctx)
+/* The end of every sample that is not deferred. */
+static __always_inline void finish(struct oa_state *s)
 {
 	struct oa_sample *sample = &s->trace.sample;
 	struct oa_known_set *set;
 	u32 index;
 
-	if (defer(s, ctx))
-		return;
 	if (s->trace.fault && s->in_exec) {
 		/* In the middle of execve the old image's stack is gone. */
 		s->trace.user_frames = 0;
