@@ -103,13 +103,18 @@ static __always_inline void py_push(struct oa_state *s, u64 code, u32 lasti)
 /* What tells this thread from others: see enum oa_python_match. */
 static __always_inline u64 py_thread_id(struct oa_state *s)
 {
-#ifndef OA_HOST
 	u64 tls = 0;
 
+#ifndef OA_HOST
 	if (s->python.proc.match == OA_PY_MATCH_TLS) {
 		read_kernel(&tls, sizeof(tls), bpf_get_current_task() + config.task_tls);
 		return tls;
 	}
+#else
+	if (s->python.proc.match == OA_PY_MATCH_TLS)
+		tls = oa_host_thread_pointer();
+	if (tls)
+		return tls;
 #endif
 	return s->trace.sample.tid;
 }

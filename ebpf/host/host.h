@@ -48,7 +48,9 @@ enum { OA_HOST_SCRATCH = 4 };
 struct oa_host_piece {
 	u64 addr;
 	u64 bytes;
-	const u8 *memory;
+	const u8 *memory; /* NULL: read from `fd` */
+	u64 offset; /* in the file */
+	s32 fd;
 };
 
 struct oa_host {
@@ -64,6 +66,7 @@ struct oa_host {
 	s32 pid;
 	u32 reach; /* enum oa_host_reach */
 	u32 interpreters;
+	u64 thread_pointer; /* of the thread that is unwound; 0: not known */
 	u32 cut; /* a read ended behind the copied stack */
 	u64 counters[OA_COUNTER_COUNT + OA_FAULT_COUNT];
 	struct oa_state state;

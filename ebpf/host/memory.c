@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 /* The last piece that begins at or below `addr`, as an index; -1 if there is none. */
 static s64 find_piece(const struct oa_host *host, u64 addr)
@@ -36,6 +37,11 @@ static u32 copy_piece(const struct oa_host_piece *piece, u8 *dst, u32 size, u64 
 		return 0;
 	if (size > piece->bytes - offset)
 		size = (u32)(piece->bytes - offset);
+	if (!piece->memory) {
+		ssize_t bytes = pread(piece->fd, dst, size, (off_t)(piece->offset + offset));
+
+		return bytes > 0 ? (u32)bytes : 0;
+	}
 	memcpy(dst, piece->memory + offset, size);
 	return size;
 }
@@ -95,8 +101,9 @@ long oa_host_read(void *dst, u32 size, u64 addr)
 	return -EFAULT;
 }
 
-s32 oa_host_add_memory(struct oa_host *host, u64 addr, const void *memory, u64 bytes)
+static s32 add_piece(struct oa_host *host, struct oa_host_piece piece)
 {
+	u64 addr = piece.addr, bytes = piece.bytes;
 	s64 before = find_piece(host, addr);
 	struct oa_host_piece *pieces = host->pieces;
 	u32 at = (u32)(before + 1);
@@ -117,9 +124,23 @@ s32 oa_host_add_memory(struct oa_host *host, u64 addr, const void *memory, u64 b
 		host->piece_capacity = capacity;
 	}
 	memmove(pieces + at + 1, pieces + at, (host->piece_count - at) * sizeof(*pieces));
-	pieces[at] = (struct oa_host_piece){addr, bytes, memory};
+	pieces[at] = piece;
 	host->piece_count++;
 	return 0;
+}
+
+s32 oa_host_add_memory(struct oa_host *host, u64 addr, const void *memory, u64 bytes)
+{
+	return add_piece(host,
+			 (struct oa_host_piece){.addr = addr, .bytes = bytes, .memory = memory});
+}
+
+s32 oa_host_add_file(struct oa_host *host, u64 addr, s32 fd, u64 offset, u64 bytes)
+{
+	if (fd < 0 || offset >> 62 || bytes >> 62)
+		return -EINVAL;
+	return add_piece(host, (struct oa_host_piece){
+				       .addr = addr, .bytes = bytes, .offset = offset, .fd = fd});
 }
 
 void oa_host_drop_memory(struct oa_host *host)

@@ -43,6 +43,8 @@ const struct oa_config *oa_host_config(void);
 /* 0 or -EFAULT, and then `dst` is zeroed, as bpf_probe_read_user does. */
 long oa_host_read(void *dst, u32 size, u64 addr);
 void oa_host_count(u32 which, u64 amount);
+/* Where the thread's own storage is (x86-64: fs_base, arm64: tpidr_el0); 0: not known. */
+u64 oa_host_thread_pointer(void);
 
 #define bpf_map_lookup_elem(map, key) oa_host_lookup((map), (key))
 #define config			      (*oa_host_config())

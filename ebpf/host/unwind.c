@@ -45,6 +45,16 @@ void oa_host_use_interpreters(struct oa_host *host, s32 on)
 	host->interpreters = !!on;
 }
 
+void oa_host_set_thread_pointer(struct oa_host *host, u64 thread_pointer)
+{
+	host->thread_pointer = thread_pointer;
+}
+
+u64 oa_host_thread_pointer(void)
+{
+	return oa_host_current->thread_pointer;
+}
+
 const struct oa_config *oa_host_config(void)
 {
 	return &oa_host_current->settings;

@@ -56,11 +56,18 @@ s32 oa_host_drop_space(struct oa_host *host, u32 space);
 
 /* Add memory of the target; pieces do not overlap. It is looked at after the copied stack. */
 s32 oa_host_add_memory(struct oa_host *host, u64 addr, const void *memory, u64 bytes);
+/* The same for `bytes` of an open file from `offset` on; the descriptor stays the caller's. */
+s32 oa_host_add_file(struct oa_host *host, u64 addr, s32 fd, u64 offset, u64 bytes);
 void oa_host_drop_memory(struct oa_host *host);
 /* After all else: read a live process. pid 0 for none. */
 void oa_host_use_process(struct oa_host *host, s32 pid, u32 reach);
 /* 1: frames of interpreters are found too. 0 (the start): they stay frames of the interpreter. */
 void oa_host_use_interpreters(struct oa_host *host, s32 on);
+
+/* Where the storage of the thread that is unwound next is: interpreters know it by that. 0 (the
+ * start): by its thread id.
+ */
+void oa_host_set_thread_pointer(struct oa_host *host, u64 thread_pointer);
 
 /* Unwind a record of kind OA_RECORD_DEFERRED. Writes the OA_RECORD_TRACE that BPF
  * would have sent and returns its bytes; 0 if its process is not in `processes`

@@ -15,7 +15,7 @@ import struct
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from otelagent import log, metrics
 from otelagent.abi.codec import Generation
@@ -25,8 +25,11 @@ from otelagent.interpreters import registry
 from otelagent.interpreters.python.frames import Family, PythonFrames
 from otelagent.interpreters.python.process import PythonProcess
 from otelagent.log import fields
+from otelagent.protocols import Memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otelagent.bpf.maps import HashMap
     from otelagent.formats.elf import ElfFile
     from otelagent.processes.executables import Loaded
@@ -39,6 +42,14 @@ REFRESH_NS = 20_000_000
 MAX_PROCESSES = 4096
 MAX_FREED = 4096
 """Spaces that are kept for the names of what was sampled in them."""
+
+
+class ClosableMemory(Memory, Protocol):
+    """Memory of a process that may hold a file open."""
+
+    def close(self) -> None:
+        """Give the file back."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,7 @@ class _Image:
 @dataclass(slots=True)
 class _Threads:
     generation: Generation
-    memory: ProcessMemory
+    memory: ClosableMemory
     keys: set[bytes] = field(default_factory=set)
     next_refresh_ns: int = 0
 
@@ -81,10 +92,18 @@ class _Threads:
 class Runtimes:
     """The only writer of `python_procs`, and with BPF of `python_threads`.
 
+    `open_memory` gives the memory of a process, by pid.
+
     `namer` may be called from any thread, the rest by the processes thread.
     """
 
-    def __init__(self, procs: HashMap, threads: HashMap) -> None:
+    def __init__(
+        self,
+        procs: HashMap,
+        threads: HashMap,
+        open_memory: Callable[[int], ClosableMemory] = ProcessMemory,
+    ) -> None:
+        self._open_memory = open_memory
         self._procs = procs
         self._threads = threads
         self._images: dict[int, _Image] = {}
@@ -130,7 +149,7 @@ class Runtimes:
         image = self._images.get(space.number)
         if image and image.runtime and image.elder_pid != pid:
             image.elder_pid = pid
-            image.family.elder = PythonFrames(image.runtime.layout, ProcessMemory(pid))
+            image.family.elder = PythonFrames(image.runtime.layout, self._open_memory(pid))
 
     def prepare(self, pid: int, space: Space, now_ns: int) -> None:
         """Read threads before the first sample, which will tell which life this is."""
@@ -146,7 +165,7 @@ class Runtimes:
             known.generation = generation
         if known is None or known.generation != generation:
             self.gone(generation.pid)  # it has read of the image before
-            known = _Threads(generation, ProcessMemory(generation.pid))
+            known = _Threads(generation, self._open_memory(generation.pid))
             self._by_pid[generation.pid] = known
         if now_ns < known.next_refresh_ns:
             return
@@ -184,7 +203,7 @@ class Runtimes:
             image = self._images.get(space)
             if found is None and image is not None and image.runtime is not None:
                 # A reader of its own: threads are read by another thread.
-                memory = ProcessMemory(generation.pid)
+                memory = self._open_memory(generation.pid)
                 found = PythonFrames(image.runtime.layout, memory, image.family)
                 self._namers[generation] = found
                 if len(self._namers) > MAX_PROCESSES:

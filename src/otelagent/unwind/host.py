@@ -64,6 +64,18 @@ class Tables:
         _check(lib.oa_host_add_memory(self.handle, addr, view, len(data)), "add memory")
         self._borrowed["memory", addr] = view
 
+    def add_file(self, addr: int, fd: int, offset: int, size: int) -> None:
+        """Let unwinders read `size` bytes of an open file, which stays the caller's, at `addr`.
+
+        Raises:
+            ValueError: It is empty or overlaps with memory added before.
+        """
+        _check(lib.oa_host_add_file(self.handle, addr, fd, offset, size), "add a file")
+
+    def use_process(self, pid: int) -> None:
+        """Let unwinders read everything of a live process: it is stopped. 0: none."""
+        lib.oa_host_use_process(self.handle, pid, lib.OA_HOST_REACH_ALL)
+
     def drop_memory(self) -> None:
         """Forget the memory added."""
         lib.oa_host_drop_memory(self.handle)
@@ -217,8 +229,8 @@ class HostUnwinder:
             ValueError: It is no such record.
         """
         handle = self.tables.handle
-        reach = lib.OA_HOST_REACH_TEXT if self._follow_text else lib.OA_HOST_REACH_NONE
-        lib.oa_host_use_process(handle, pid, reach)
+        if self._follow_text:
+            lib.oa_host_use_process(handle, pid, lib.OA_HOST_REACH_TEXT)
         view = ffi.from_buffer(deferred)
         size = lib.oa_host_unwind(handle, view, len(deferred), self._out, len(self._out))
         if size == -errno.EINVAL:
