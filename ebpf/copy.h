@@ -17,6 +17,8 @@ enum {
 	COPY_BELOW = 1024,
 	/* What of the current stack is copied if there is another, too. */
 	COPY_HALF = OA_MAX_STACK_BYTES / 2,
+	/* What may be missing at a stretch: a large array that the thread has not written to. */
+	COPY_HOLE = 12 * OA_STACK_PAGE_BYTES,
 };
 
 /* A call instruction may end right before `pc`. Nothing is known yet of what is mapped. */
@@ -54,21 +56,28 @@ static __always_inline u64 find_other_stack(u64 sp, u64 fp)
 	return 0;
 }
 
-/* Copy what is at `addr` behind the first `begin` bytes, up to `end` or to a page that is not
- * there; returns where the copy ends. Piece by piece, the first one up to a boundary: a stack
- * ends at a page's end.
+/* Copy what is at `addr` behind the first `begin` bytes, at most up to `end`; returns where the
+ * copy ends. Piece by piece, the first one up to a boundary: a stack ends at a page's end. Pages
+ * that are not there leave zeros (bpf_probe_read_user clears what it cannot read): a return
+ * address among them ends the walk with a fault.
  */
 static __always_inline u64 copy_stack(struct oa_deferred *d, u64 begin, u64 end, u64 addr)
 {
-	/* verifier: 64 bits wide. As u32, clang 14 without alu32 checks a zero-extended copy
-	 * and the bound is not known of the one that is used (6.18: "invalid access to map
+	/* verifier: what differs from piece to piece lives in the record until it is filled in:
+	 * in registers their ranges keep the verifier from seeing that all ways through a piece
+	 * end alike. 64 bits wide, since as u32 clang 14 without alu32 checks a zero-extended
+	 * copy and the bound is not known of the one that is used (6.18: "invalid access to map
 	 * value"). Guard: integration/test_loader.py.
 	 */
-	u64 bytes = begin, chunk;
+	volatile u32 *place = &d->stack_bytes, *last = &d->other_bytes;
+	u64 bytes, chunk;
 
+	addr -= begin;
+	*place = *last = begin;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i <= OA_MAX_STACK_BYTES / OA_STACK_PAGE_BYTES; i++) {
-		chunk = OA_STACK_PAGE_BYTES - (addr & (OA_STACK_PAGE_BYTES - 1));
+		bytes = *place;
+		chunk = OA_STACK_PAGE_BYTES - ((addr + bytes) & (OA_STACK_PAGE_BYTES - 1));
 		if (bytes + chunk > end)
 			break;
 		oa_opaque(bytes);
@@ -77,12 +86,13 @@ static __always_inline u64 copy_stack(struct oa_deferred *d, u64 begin, u64 end,
 		oa_opaque(chunk);
 		if (chunk > OA_STACK_PAGE_BYTES)
 			break;
-		if (read_user(d->stack + bytes, chunk, addr))
+		*place = bytes + chunk;
+		if (!read_user(d->stack + bytes, chunk, addr + bytes))
+			*last = bytes + chunk;
+		else if (bytes - *last >= COPY_HOLE)
 			break;
-		bytes += chunk;
-		addr += chunk;
 	}
-	return bytes;
+	return *last;
 }
 
 /* Copy the stacks of a thread with these registers; returns the bytes in all. */

@@ -18,9 +18,9 @@ enum oa_limit {
 	OA_DEFAULT_USER_FRAMES = 128, /* user frames of a trace unless asked for otherwise */
 	OA_MAX_USER_FRAMES = 1024, /* the most user frames that can be asked for */
 	OA_TRACE_WORDS = 2175, /* OA_MAX_KERNEL_FRAMES + 2 * OA_MAX_USER_FRAMES */
-	OA_MAX_STACK_BYTES = 32768, /* user stack bytes in a deferred stack, of one or two stacks */
+	OA_MAX_STACK_BYTES = 65536, /* user stack bytes in a deferred stack, of one or two stacks */
 	OA_RED_ZONE_BYTES = 128, /* below the stack pointer, still valid (x86-64 psABI 3.2.2) */
-	OA_STACK_PAGE_BYTES = 1024, /* a deferred stack is read in pieces of this size */
+	OA_STACK_PAGE_BYTES = 4096, /* a deferred stack is read in pieces of this size */
 	OA_KNOWN_WAYS = 8, /* hashes in one set of the known-trace table: one cache line */
 	OA_PAGE_BITS = 16, /* rows are kept by pages of 64 KiB of ELF address space */
 	OA_CHUNK_BYTES = 2097152, /* bytes of rows in one chunk of the pool */
@@ -95,7 +95,7 @@ enum oa_fault {
 	OA_FAULT_NO_SCRATCH, /* no scratch memory for this CPU: a CPU number beyond the map */
 	OA_FAULT_NOT_64_BIT, /* the thread runs 32-bit code */
 	OA_FAULT_DEFERRED_LIMIT, /* code not loaded yet, and too many deferred stacks already */
-	OA_FAULT_DEFERRED_CUT, /* a deferred stack is deeper than its 32 KiB copy */
+	OA_FAULT_DEFERRED_CUT, /* a deferred stack is deeper than its 64 KiB copy */
 	OA_FAULT_PY_NO_THREAD, /* no CPython thread state was found for this thread */
 	OA_FAULT_PY_READ, /* a CPython object could not be read */
 	OA_FAULT_PY_CHAIN, /* the CPython frame chain does not end where it should */
@@ -193,7 +193,7 @@ struct oa_deferred {
 	u64 other_addr; /* where another stack begins that frame pointers lead to */
 	u32 stack_bytes; /* valid bytes of `stack` at stack_addr */
 	u32 other_bytes; /* and, behind them, at other_addr */
-	u8 stack[32768];
+	u8 stack[65536];
 };
 
 /* Why a process is reported. */

@@ -26,6 +26,7 @@ def copy(regs, memory):
     for addr, data in memory.items():
         tables.add_memory(addr, data)
     record = ffi.new("struct oa_deferred *")
+    ffi.memmove(record.stack, b"\xa5" * Limit.MAX_STACK_BYTES, Limit.MAX_STACK_BYTES)
     for reg, value in regs.items():
         record.regs.gp[reg] = value
     total = lib.oa_host_copy_stacks(tables.handle, record)
@@ -57,6 +58,20 @@ def test_a_stack_alone_may_fill_the_copy():
     assert record.stack_addr == STACK - Limit.RED_ZONE_BYTES
     assert record.stack_bytes > Limit.MAX_STACK_BYTES - Limit.STACK_PAGE_BYTES
     assert (record.other_addr, record.other_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(("pages", "is_bridged"), [(1, True), (12, True), (13, False)])
+def test_pages_that_were_never_written_to_are_zeros_in_the_copy(pages, is_bridged):
+    """A large array on the stack whose middle nobody touched."""
+    page = Limit.STACK_PAGE_BYTES
+    above = STACK + page + pages * page
+    memory = {STACK - 2048: bytes(2048) + b"\1" * page, above: b"\2" * 2 * page}
+
+    record = copy({SP: STACK}, memory)
+
+    copied = ffi.buffer(record.stack)[Limit.RED_ZONE_BYTES : record.stack_bytes]
+    rest = bytes(pages * page) + b"\2" * 2 * page if is_bridged else b""
+    assert bytes(copied) == b"\1" * page + rest
 
 
 def test_the_stack_behind_the_frame_pointer_is_copied_too():
@@ -132,7 +147,7 @@ def test_a_walk_goes_on_on_the_other_stack():
     assert world.walk().fault == Fault.READ_STACK
 
 
-@pytest.mark.parametrize(("count", "fault"), [(8, Fault.READ_STACK), (2048, Fault.DEFERRED_CUT)])
+@pytest.mark.parametrize(("count", "fault"), [(8, Fault.READ_STACK), (4096, Fault.DEFERRED_CUT)])
 def test_another_stack_deeper_than_its_copy_is_cut(count, fault):
     far = rule((CfaKind.REG, SP, 8 * count), ra=(RegKind.CFA, 0, 0))
     world = World(rows=SWITCH | {0x1700: far}, stack=[0], regs={FP: OTHER})

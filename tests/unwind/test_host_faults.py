@@ -118,10 +118,10 @@ def test_a_kernel_stack_of_full_depth_leaves_room_for_all_user_frames():
 
 @pytest.mark.parametrize(
     ("words", "fault"),
-    [(3968, Fault.READ_STACK), (3969, Fault.DEFERRED_CUT), (4096, Fault.DEFERRED_CUT)],
+    [(7680, Fault.READ_STACK), (7681, Fault.DEFERRED_CUT), (8192, Fault.DEFERRED_CUT)],
 )
 def test_a_stack_deeper_than_its_copy_is_told_from_one_that_cannot_be_read(words, fault):
-    """BPF stops copying at a page that is not there; a copy above 31 KiB is a full one."""
+    """BPF stops copying at a page that is not there; a copy above 60 KiB is a full one."""
     far = rule((CfaKind.REG, SP, Limit.MAX_STACK_BYTES + 8), ra=(RegKind.CFA, 0, 0))
 
     walk = World(rows={0x1000: far}, stack=[0] * words).walk()

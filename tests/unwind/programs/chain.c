@@ -39,8 +39,8 @@ LINK void write_snapshot(uint64_t sp)
 
 	if (write(fd, regs, sizeof(regs)) != sizeof(regs))
 		_exit(9);
-	for (int bytes = 0; bytes <= 32768 - 1024;) {
-		int piece = 1024 - (int)((sp + bytes) & 1023);
+	for (int bytes = 0; bytes <= 65536 - 4096;) {
+		int piece = 4096 - (int)((sp + bytes) & 4095);
 
 		if (write(fd, (void *)(sp + bytes), piece) != piece)
 			break;
