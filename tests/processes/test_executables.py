@@ -69,18 +69,48 @@ def test_file_that_was_only_touched_is_hashed_once_more_and_not_each_time(execut
     assert executables.add(ONE, "/bin/a", Unread(elf("a")), (1000, 6)) is loaded
 
 
-def test_rows_are_there_while_somebody_maps_the_file(machine, executables):
+def test_rows_stay_for_the_next_process_that_maps_the_file(machine, executables):
     loaded = executables.add(ONE, "/bin/a", FakeFile(elf("a")), STAMP)
     executables.acquire(loaded)
     executables.acquire(loaded)
     assert (machine.loads, len(machine.pages)) == (1, 1)
 
     executables.release(loaded)
-    assert len(machine.pages) == 1
     executables.release(loaded)
-    assert not machine.pages
     executables.acquire(loaded)
-    assert (machine.loads, len(machine.pages)) == (2, 1)
+    assert (machine.loads, len(machine.pages)) == (1, 1)
+    assert not executables.idle
+
+
+def test_of_too_many_rows_that_nobody_needs_those_left_first_go(machine, executables, monkeypatch):
+    monkeypatch.setattr("otelagent.processes.executables.MAX_IDLE_ROWS", 6)
+    files = [
+        executables.add((8, 1, n), f"/bin/{n}", FakeFile(elf(str(n))), STAMP) for n in range(4)
+    ]
+    for each in files:
+        executables.acquire(each)
+    assert files[0].stored.rows == 3
+
+    for each in (files[2], files[0], files[3]):
+        executables.release(each)
+
+    assert [each.stored is not None for each in files] == [True, True, False, True]
+    assert len(machine.pages) == 3
+    executables.acquire(files[2])
+    assert machine.loads == 5
+
+
+def test_rows_that_nobody_needs_give_way_where_there_is_no_room():
+    machine = Machine(most_pages=1)
+    executables = Executables(machine.store, lambda *_: table_of(1), lambda _elf: None)
+    first = executables.add(ONE, "/bin/a", FakeFile(elf("a")), STAMP)
+    second = executables.add((8, 1, 99), "/bin/b", FakeFile(elf("b")), STAMP)
+    executables.acquire(first)
+    executables.release(first)
+
+    executables.acquire(second)
+
+    assert (first.stored, second.reason) == (None, "")
 
 
 @pytest.mark.parametrize("error", [BadElf("lies"), TargetError("the pool is full")])

@@ -314,6 +314,12 @@ class ElfFile:
 
     def symbol_tables(self) -> list[tuple[bytes, bytes]]:
         """Read (symbols, strings) of `.symtab` and `.dynsym`, those that are there."""
+        return [
+            (self.section_data(symbols), self.section_data(strings))
+            for symbols, strings in self._symbol_sections()
+        ]
+
+    def _symbol_sections(self) -> list[tuple[Section, Section]]:
         tables = []
         for kind in (SHT_SYMTAB, SHT_DYNSYM):
             for section in self.sections:
@@ -322,14 +328,15 @@ class ElfFile:
                 strings = self.sections[section.link]
                 if strings.type != SHT_STRTAB or section.size + strings.size > MAX_SYMBOL_BYTES:
                     continue
-                tables.append((self.section_data(section), self.section_data(strings)))
+                tables.append((section, strings))
         return tables
 
     def find_symbols(self, *names: str) -> dict[str, ElfSymbol]:
         """Look up defined symbols by their exact names; those that are there."""
         wanted = {name.encode(): name for name in names}
         found: dict[str, ElfSymbol] = {}
-        for symbols, strings in self.symbol_tables():
+        for section, string_section in self._symbol_sections():
+            strings = self.section_data(string_section)
             starts = {}
             for raw, name in wanted.items():
                 at = strings.find(raw + b"\0")
@@ -338,11 +345,12 @@ class ElfFile:
                     at = strings.find(raw + b"\0", at + 1)
             if not starts:
                 continue
+            symbols = self.section_data(section)
             whole = symbols[: len(symbols) // _SYMBOL.size * _SYMBOL.size]
-            for start, info, _, section, value, size in _SYMBOL.iter_unpack(whole):
-                if section and start in starts and starts[start] not in found:
+            for start, info, _, where, value, size in _SYMBOL.iter_unpack(whole):
+                if where and start in starts and starts[start] not in found:
                     name = starts[start]
-                    found[name] = ElfSymbol(name, value, size, info & 15, info >> 4, section)
+                    found[name] = ElfSymbol(name, value, size, info & 15, info >> 4, where)
         return found
 
 

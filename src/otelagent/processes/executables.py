@@ -4,8 +4,9 @@
 
 A file is known by device and inode, checked against size and modification time
 where it can be looked at; several inodes with the same content share one FileID
-and one set of rows. Rows are freed when no process maps the file. Files stay
-open for their names, since a path may lead elsewhere by then, up to a number.
+and one set of rows. Rows of files that no process maps any more stay for the next process,
+up to a number. Files stay open for their names, since a path may lead elsewhere by
+then, up to a number.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 MAX_FILES = 8192
 """Inodes that are remembered; beyond, those that nobody maps are forgotten."""
 MAX_OPEN = 512
+MAX_IDLE_ROWS = 2 << 20
+"""Rows (4 bytes each) that stay when nobody maps their files: compilers come again and again."""
 PAGE_BYTES = mmap.PAGESIZE
 
 
@@ -71,7 +74,6 @@ class Loaded:
         source: The file; kept open, for names, also when it is deleted, while there is room.
         interpreter: What interpreter it is, if it is one that can be unwound.
         eval_loop: Ranges of its eval loop (ELF addresses), which its unwinder owns.
-        keeps_frames: It makes code at run time that always keeps frame pointers: V8.
         reason: Why it has no rows; empty if it has.
         pid: A process that mapped it; it may have ended.
     """
@@ -86,9 +88,22 @@ class Loaded:
     users: int = 0
     interpreter: Detected | None = None
     eval_loop: tuple[tuple[int, int], ...] = ()
-    keeps_frames: bool = False
     reason: str = ""
     pid: int = 0
+    _keeps_frames: bool | None = None
+
+    @property
+    def keeps_frames(self) -> bool:
+        """Whether it makes code at run time that always keeps frame pointers: V8.
+
+        Its names are read when first asked for, that is for a process with such code.
+        """
+        if self._keeps_frames is None:
+            try:
+                self._keeps_frames = has_v8(self.elf)
+            except TargetError:
+                self._keeps_frames = False
+        return self._keeps_frames
 
     def bias_of(self, start: int, offset: int) -> int:
         """Address minus ELF address of a mapping that begins at `start` with file `offset`.
@@ -113,6 +128,7 @@ class Executables:
     Attributes:
         max_open: Descriptors of files that are kept at most.
         by_inode: (major, minor, inode) → (size, mtime ns) and the file.
+        idle: Files with rows that nobody maps, by key, the one left longest ago first.
     """
 
     store: RowStore
@@ -123,6 +139,7 @@ class Executables:
         default_factory=dict
     )
     by_key: dict[int, Loaded] = field(default_factory=dict)
+    idle: dict[int, Loaded] = field(default_factory=dict)
     load_ns: int = 0
 
     def known(self, identity: tuple[int, int, int]) -> Loaded | None:
@@ -209,13 +226,14 @@ class Executables:
     def acquire(self, loaded: Loaded) -> None:
         """Count one more mapping of the file; the first one puts its rows into the pool."""
         loaded.users += 1
+        self.idle.pop(loaded.key, None)
         if loaded.stored is not None or loaded.reason:
             return
         began = time.monotonic_ns()
         try:
             if loaded.table is None:
                 loaded.table = self.load_rows(loaded.source, loaded.elf)
-            loaded.stored = self.store.load(loaded.key, loaded.table)
+            loaded.stored = self._store(loaded.key, loaded.table)
             self._detect(loaded)
         except TargetError as err:
             loaded.reason = str(err)
@@ -227,9 +245,17 @@ class Executables:
             loaded.table = None
             self.load_ns += time.monotonic_ns() - began
 
+    def _store(self, key: int, table: RowTable) -> Stored:
+        try:
+            return self.store.load(key, table)
+        except TargetError:
+            if not self.idle:
+                raise
+            self._forget_idle(0)
+            return self.store.load(key, table)
+
     def _detect(self, loaded: Loaded) -> None:
         try:
-            loaded.keeps_frames = has_v8(loaded.elf)
             found = self.detect(loaded.elf)
         except TargetError as err:
             log.once(
@@ -243,9 +269,19 @@ class Executables:
             loaded.eval_loop = found.eval_loop
 
     def release(self, loaded: Loaded) -> None:
-        """Count one mapping less; the last one takes the rows away."""
+        """Count one mapping less; after the last one the rows stay until there are too many."""
         loaded.users -= 1
         if loaded.users <= 0 and loaded.stored is not None:
+            self.idle[loaded.key] = loaded
+            self._forget_idle(MAX_IDLE_ROWS)
+
+    def _forget_idle(self, most: int) -> None:
+        rows = sum(each.stored.rows for each in self.idle.values() if each.stored)
+        while rows > most:
+            loaded = self.idle.pop(next(iter(self.idle)))
+            if loaded.stored is None:
+                continue
+            rows -= loaded.stored.rows
             try:
                 self.store.unload(loaded.stored)
             except AgentError as err:

@@ -39,6 +39,11 @@ class Stored:
     runs: list[tuple[int, int, int]] = field(default_factory=list)
     """(chunk, first row, rows) that it occupies."""
 
+    @property
+    def rows(self) -> int:
+        """How many rows of the pool it occupies."""
+        return sum(count for _, _, count in self.runs)
+
 
 class RowStore:
     """The only writer of the maps `rows`, `rules` and `pages`. Used by one thread."""

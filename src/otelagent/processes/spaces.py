@@ -87,12 +87,14 @@ class Mapping:
 class Space:
     """The code of one address space, by ascending address; `users` processes have it.
 
-    `keeps_frames` says that it has V8, whose code is in anonymous memory.
+    `keeps_frames` says that it has V8, whose code is in anonymous memory; that is looked at
+    once there is code in such memory: `has_anonymous`.
     """
 
     number: int
     mappings: list[Mapping] = field(default_factory=list)
     users: int = 1
+    has_anonymous: bool = False
     keeps_frames: bool = False
 
     def find(self, addr: int) -> Mapping | None:
@@ -172,8 +174,12 @@ class Spaces:
             self._executables.acquire(mapping.loaded)
             if self._interpreters and mapping.loaded.interpreter:
                 self._interpreters.mapped(space, mapping)
-        elif space.keeps_frames:
-            mapping = dataclasses.replace(mapping, keeps_frames=True)
+        else:
+            if not space.has_anonymous:
+                space.has_anonymous = True
+                files = {each.loaded for each in space.mappings}
+                space.keeps_frames = any(each.keeps_frames for each in files if each)
+            mapping = dataclasses.replace(mapping, keeps_frames=space.keeps_frames)
         pairs = list(mapping.entries(space.number))
         keys = b"".join(key for key, _ in pairs)
         try:
@@ -186,7 +192,9 @@ class Spaces:
                 self._executables.release(mapping.loaded)
             return
         bisect.insort(space.mappings, mapping, key=lambda each: each.start)
-        if mapping.loaded and mapping.loaded.keeps_frames and not space.keeps_frames:
+        if not space.has_anonymous or space.keeps_frames or not mapping.loaded:
+            return
+        if mapping.loaded.keeps_frames:
             space.keeps_frames = True
             for each in [each for each in space.mappings if not each.loaded]:
                 self._remove(space, each)

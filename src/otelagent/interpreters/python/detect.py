@@ -17,7 +17,7 @@ from otelagent.formats.elf import EM_X86_64, ElfFile
 from otelagent.interpreters.python.eval_loop import FUNCTION, Range, find_eval_loop
 from otelagent.interpreters.python.layout import NEWEST, OLDEST
 
-_SYMBOLS = ("_PyRuntime", "Py_Version", FUNCTION, "PyInterpreterState_Head")
+_SYMBOLS = ("_PyRuntime", "Py_Version", "PyInterpreterState_Head")
 _SONAME = re.compile(r"libpython3\.(\d+)(\w*)\.so")
 # PREFIX "/lib/python3.9" and friends (Modules/getpath.c).
 _PATH = re.compile(rb"python3\.(\d{1,2})\x00")
@@ -48,9 +48,11 @@ def detect(elf: ElfFile) -> PythonBuild | None:
         UnsupportedRuntime: It is one of a version or kind that cannot be unwound.
         BadElf: Its headers or symbols lie.
     """
-    symbols = elf.find_symbols(*_SYMBOLS)
-    if FUNCTION not in symbols or not symbols[FUNCTION].value:
+    # The function alone first: most files have none of them, and tables of names may be large.
+    function = elf.find_symbols(FUNCTION).get(FUNCTION)
+    if function is None or not function.value:
         return None
+    symbols = elf.find_symbols(*_SYMBOLS)
     version = symbols.get("Py_Version")
     if version:
         (number,) = struct.unpack("<Q", elf.read_address(version.value, 8))
@@ -68,7 +70,7 @@ def detect(elf: ElfFile) -> PythonBuild | None:
         runtime = _find_head(elf, symbols["PyInterpreterState_Head"].value)
     else:
         raise UnsupportedRuntime(f"CPython 3.{minor} without the symbol _PyRuntime")
-    loop = find_eval_loop(elf, symbols[FUNCTION].value, symbols[FUNCTION].size)
+    loop = find_eval_loop(elf, function.value, function.size)
     return PythonBuild(minor, runtime, loop, elf.machine)
 
 
