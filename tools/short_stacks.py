@@ -51,7 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-F", "--frequency", type=int, default=499)
     parser.add_argument("-n", "--stacks", type=int, default=12)
-    parser.add_argument("-m", "--max-frames", type=int, default=128)
+    parser.add_argument("-m", "--max-frames", type=int, default=1024)
     parser.add_argument("--bounded", action="store_true", help="tail calls instead of bpf_loop")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args()

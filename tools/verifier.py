@@ -23,7 +23,7 @@ MOST = 0.8
 def measure(*, has_loop: bool) -> tuple[list[Statistics], float]:
     """Load one flavour; returns what each program took, and seconds for all."""
     offsets = find_offsets()
-    wish = Wish(frequency_hz=99, everything=True, max_frames=128)
+    wish = Wish(frequency_hz=99, everything=True, max_frames=1024)
     began = time.monotonic()
     bpf = load(wish, offsets, has_loop=has_loop, statistics=True)
     seconds = time.monotonic() - began

@@ -30,7 +30,7 @@ class Options:
     held_program: str = ""
     cgroups: tuple[Path, ...] = ()
     everything: bool = False
-    max_frames: int = 128
+    max_frames: int = 1024
     use_cycles: bool = False
     btf_path: Path | None = None
     symbols: bool = True

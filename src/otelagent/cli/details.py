@@ -54,7 +54,7 @@ def remarks(profiler: Profiler, losses: Losses) -> Iterator[str]:
     if count := faults.get(Fault.NOT_64_BIT.name, 0):
         yield f"{count} samples of 32-bit code have kernel frames only: it cannot be unwound"
     if count := faults.get(Fault.MAX_FRAMES.name, 0):
-        yield f"{count} stacks have more user frames than were kept: --max-frames keeps more"
+        yield f"{count} stacks have more user frames than were kept: --max-frames, at most 1024"
     if count := faults.get(Fault.PY_NOT_ATTACHED.name, 0):
         yield f"{count} stacks from before their Python was known lack its functions"
     if losses.counters.get(Counter.TARGETS_FULL.name, 0):

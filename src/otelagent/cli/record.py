@@ -104,7 +104,7 @@ def record(
     output: Output = "",
     format_name: FormatName = "",
     event: Event = "cpu-clock",
-    max_frames: MaxFrames = 128,
+    max_frames: MaxFrames = 1024,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,

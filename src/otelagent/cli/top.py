@@ -25,7 +25,7 @@ def top(
     duration: options.Duration = "",
     interval: Interval = "",
     event: options.Event = "cpu-clock",
-    max_frames: options.MaxFrames = 128,
+    max_frames: options.MaxFrames = 1024,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
     no_symbols: options.NoSymbols = False,

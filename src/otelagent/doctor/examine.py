@@ -118,7 +118,7 @@ def _rows(offsets: KernelOffsets) -> list[Offset]:
 
 def _load(offsets: KernelOffsets, problems: list[Problem]) -> str:
     began = time.monotonic()
-    wish = Wish(frequency_hz=99, everything=True, max_frames=128)
+    wish = Wish(frequency_hz=99, everything=True, max_frames=1024)
     try:
         load(wish, offsets, has_loop=has_feature("bpf_loop")).close()
     except KernelError as err:
