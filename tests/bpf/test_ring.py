@@ -76,7 +76,7 @@ def test_a_trace_is_kept_whole_and_counts_as_a_sample():
 
 
 def test_reports_and_deferred_stacks_are_no_samples_and_keep_their_order():
-    fake = FakeRing(size=1 << 16)
+    fake = FakeRing(size=1 << 18)
     report = struct.pack("=QQQIIHHI", 1, 2, 3, 4, 5, RecordKind.REPORT, 1, 6)
     deferred = bytearray(ffi.sizeof("struct oa_deferred"))
     struct.pack_into("=H", deferred, 32, RecordKind.DEFERRED)
