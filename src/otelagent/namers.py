@@ -9,7 +9,7 @@ the first of them is to be named, mostly at the end: sampling begins without it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otelagent.errors import TargetError
 from otelagent.formats.gnu_hash import may_export
@@ -19,6 +19,8 @@ from otelagent.symbolize.result import Named, unresolved
 from otelagent.unwind.cache import default_directory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from otelagent.abi.codec import Generation
     from otelagent.formats.elf import ElfFile
     from otelagent.interpreters.registry import Detected
@@ -68,10 +70,19 @@ def _root_of(loaded: Loaded) -> str:
 
 @dataclass(slots=True)
 class Namers:
-    """What names frames, by file and by process."""
+    """What names frames, by file and by process.
+
+    Attributes:
+        symbols: Name native frames at all.
+        debuginfod: URL of a server that has debug files; empty: none is asked.
+        debug_dirs: Where else debug files are looked for.
+        sysroot: Root directory of processes that are not of this machine; None: they are.
+    """
 
     symbols: bool
     debuginfod: str
+    debug_dirs: tuple[Path, ...] = ()
+    sysroot: str | None = None
     by_key: dict[int, Loaded] = field(default_factory=dict)
     _files: dict[int, NativeSymbols | NoSymbols] = field(default_factory=dict)
     _jit: JitProcesses | None = None
@@ -86,18 +97,24 @@ class Namers:
             path = loaded.executable.path
             symbols = NoSymbols()
             if self.symbols:
+                from otelagent.symbolize.debugfiles import DEBUG_DIRS  # noqa: PLC0415
                 from otelagent.symbolize.native import NativeSymbols  # noqa: PLC0415
 
                 url = self.debuginfod or None
-                cache = default_directory()
+                places: dict[str, Any] = {"cache_dir": default_directory()}
+                if self.debug_dirs:
+                    places["debug_dirs"] = (*self.debug_dirs, *DEBUG_DIRS)
+                root = _root_of(loaded) if self.sysroot is None else self.sysroot
                 symbols = NativeSymbols.open(
-                    loaded.source, path, root=_root_of(loaded), debuginfod=url, cache_dir=cache
+                    loaded.source, path, root=root, debuginfod=url, **places
                 )
             self._files[key] = symbols
         return loaded.executable, symbols
 
     def anonymous(self, generation: Generation, addr: int) -> Named | None:
         """Name code in memory without a file, from what its JIT wrote about it."""
+        if self.sysroot is not None:
+            return None  # what has that pid here is another process
         if self._jit is None:
             from otelagent.symbolize.jit import JitProcesses  # noqa: PLC0415
 

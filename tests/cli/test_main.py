@@ -8,7 +8,7 @@ import sys
 import pytest
 
 PROGRAM = (sys.executable, "-m", "otelagent")
-COMMANDS = ("record", "top", "report", "diff", "doctor", "elf")
+COMMANDS = ("record", "top", "dump", "report", "diff", "doctor", "elf")
 
 
 def run(*arguments, shell="", **environment):

@@ -14,6 +14,7 @@ import typer
 
 from otelagent.cli.diff import diff
 from otelagent.cli.doctor import doctor
+from otelagent.cli.dump import dump
 from otelagent.cli.elf import elf
 from otelagent.cli.record import record
 from otelagent.cli.report import report
@@ -33,6 +34,7 @@ _COMMAND = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 # The list of commands cuts a docstring's first sentence at some 60 letters.
 app.command(short_help="Sample stacks and write a profile.", context_settings=_COMMAND)(record)
 app.command(short_help="Show the hottest functions live.", context_settings=_COMMAND)(top)
+app.command(short_help="Print the stacks of a process or a core file.")(dump)
 app.command(short_help="Show or convert a saved profile.")(report)
 app.command(short_help="Compare two saved profiles.")(diff)
 app.command(short_help="Say what works on this machine, and what is missing.")(doctor)

@@ -223,10 +223,18 @@ def _kernel_frame(text: str) -> Frame:
     return Frame(FrameType.KERNEL, 0, executable, (Line(Function(name)),))
 
 
-def unwind(
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The stacks of an image, and what of its files is missing: path → why."""
+
+    stacks: list[ThreadStack]
+    problems: dict[str, str]
+
+
+def take(
     image: ProcessImage, namers: Namers | None = None, *, cache: RowCache | None = None
-) -> list[ThreadStack]:
-    """Give the stack of each thread of an image, named as live.
+) -> Taken:
+    """Take the stack of each thread of an image, named as live.
 
     Raises:
         TargetError: The image cannot be read.
@@ -239,4 +247,12 @@ def unwind(
             raws = unwinder.walk(threads)
         if not unwinder.is_outdated(raws):
             break
-    return [unwinder.name(*pair) for pair in zip(threads, raws, strict=True)]
+    stacks = [unwinder.name(*pair) for pair in zip(threads, raws, strict=True)]
+    return Taken(stacks, unwinder.problems)
+
+
+def unwind(
+    image: ProcessImage, namers: Namers | None = None, *, cache: RowCache | None = None
+) -> list[ThreadStack]:
+    """Give the stacks alone (`take`)."""
+    return take(image, namers, cache=cache).stacks

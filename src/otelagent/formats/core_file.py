@@ -111,9 +111,9 @@ def parse_core(source: Source) -> CoreFile:
     try:
         elf = ElfFile(source)
     except BadElf as err:
-        raise FormatError(f"this is no core file: {err}") from err
+        raise FormatError(f"not a core file: {err}") from err
     if elf.type != ET_CORE:
-        raise FormatError("this is no core file, but another kind of ELF file")
+        raise FormatError("not a core file, but another kind of ELF file")
     core = CoreFile(elf.machine)
     headers = list(_headers(source, core))
     _take_segments(core, headers)
@@ -139,7 +139,7 @@ def _headers(source: Source, core: CoreFile) -> Iterator[tuple[int, ...]]:
         first = source.read_at(sections, 64)
         count = struct.unpack_from("<I", first, 44)[0] if len(first) == 64 else 0
     if size != _SEGMENT.size:
-        raise FormatError("this is no core file: its program headers are of another kind")
+        raise FormatError("not a core file: its program headers are of another kind")
     if count > MAX_SEGMENTS:
         core.problems.append(f"it has {count} segments: those beyond {MAX_SEGMENTS} were left out")
         count = MAX_SEGMENTS
