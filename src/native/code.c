@@ -261,15 +261,14 @@ static u32 index_of(struct pass *pass, const struct oa_flow_step *step, u64 offs
 	const struct oa_flow *flow = &pass->flow;
 	int is_known = step->flags & OA_FLOW_REACHED && !flow->is_wrong;
 
-	if (!pass->code->frames)
-		return is_known ? rule_of(pass->rows, &step->state) : OA_ROW_NONE;
+	if (is_known && pass->code->frames && is_frame_code(pass->code, offset, &step->state))
+		return OA_ROW_FRAME_CODE;
 	if (is_known)
-		return is_frame_code(pass->code, offset, &step->state)
-			       ? OA_ROW_FRAME_CODE
-			       : rule_of(pass->rows, &step->state);
-	if (flow->is_wrong)
-		return flow->has_frame ? OA_ROW_FRAME_CODE : OA_ROW_NONE;
-	return pass->index; /* padding, or a block that nothing leads to */
+		return rule_of(pass->rows, &step->state);
+	if (pass->code->frames && !flow->is_wrong)
+		return pass->index; /* padding, or a block that nothing leads to */
+	/* Handlers of exceptions, mostly: BPF looks at the code at the pc. */
+	return flow->has_frame ? OA_ROW_FRAME_CODE : OA_ROW_NONE;
 }
 
 /* Write the rows of the function in steps [base, end). */

@@ -61,6 +61,31 @@ static void anchor(const struct oa_flow *flow, u32 index, struct oa_flow_state *
 		state->sp = (s32)(8 + sum);
 }
 
+/* V8's builtins take the return address off, push arguments, and push it again right before
+ * the frame pointer. Tell that `push %rbp; mov %rsp,%rbp` at `index` makes such a frame.
+ */
+static int is_frame_again(const struct oa_flow *flow, u32 index)
+{
+	u32 i, steps = ANCHOR_STEPS;
+	u8 pushed = OA_INSN_NO_REG;
+
+	if (index < flow->base + 2 || flow->steps[index - 1].insn.kind != OA_INSN_PUSH ||
+	    flow->steps[index - 1].insn.reg != RBP)
+		return 0;
+	for (i = index - 1; i-- > flow->base && steps--;) {
+		const struct oa_flow_step *step = &flow->steps[i];
+
+		if (step->insn.kind == OA_INSN_POP && step->flags & OA_FLOW_REACHED &&
+		    step->state.sp == 8)
+			return step->insn.reg != OA_INSN_NO_REG && step->insn.reg == pushed;
+		if (step->insn.kind == OA_INSN_PUSH && pushed == OA_INSN_NO_REG)
+			pushed = step->insn.reg;
+		else if (step->insn.kind != OA_INSN_PUSH && step->insn.kind != OA_INSN_OTHER)
+			return 0;
+	}
+	return 0;
+}
+
 static void move_sp(struct oa_flow_state *state, s64 bytes)
 {
 	s64 sp = (s64)state->sp - bytes;
@@ -117,6 +142,9 @@ void oa_flow_apply(struct oa_flow *flow, u32 index, struct oa_flow_state *state)
 		move_sp(state, insn->value);
 		return;
 	case OA_INSN_SP_TO_BP:
+		if (state->sp == OA_FLOW_UNKNOWN && !state->saved && !insn->value &&
+		    is_frame_again(flow, index))
+			state->sp = state->saved = 16;
 		lose_bp(state);
 		if (state->sp != OA_FLOW_UNKNOWN && (s64)state->sp - insn->value > 0) {
 			state->bp = state->sp - insn->value;

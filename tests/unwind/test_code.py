@@ -190,6 +190,30 @@ def test_contradiction_gets_no_rows():
     assert not any("CFA" in row for row in rows)
 
 
+def test_a_frame_whose_return_address_was_pushed_again():
+    """V8's CallApiCallback: pop rax; push rbx; push rdi; push rax; push rbp; mov rbp, rsp; …"""
+    frame = "CFA = rbp+16; rbp at CFA-16; return at CFA-8"
+    code = "58 53 57 50 55 4889e5 6a06 4883e4f0 ffd2 c9 59 4801dc 51 c3"
+    rows, stats = rows_of(code.replace(" ", ""))
+
+    assert stats.wrong == 0
+    assert rows[0] == "CFA = rsp+8; rbp same; return at CFA-8"
+    assert rows[8] == rows[14] == rows[16] == frame
+    # Another register than the one with the return address is below the frame pointer.
+    assert frame not in rows_of(code.replace(" ", "").replace("5350", "5357", 1))[0][:8]
+    other, _ = rows_of(code.replace("57 50", "50 57").replace(" ", ""))
+    assert frame not in other
+
+
+def test_what_nothing_leads_to_in_a_function_with_a_frame_has_it_too():
+    """push rbp; mov rbp, rsp; jmp 1f; what only a table of handlers leads to; 1: leave; ret."""
+    rows, _ = rows_of("55 4889e5 eb04 31c0 31d2 c9 c3".replace(" ", ""))
+    without, _ = rows_of("50 eb04 31c0 31d2 59 c3".replace(" ", ""))
+
+    assert "frame pointer" in rows[6]
+    assert "frame pointer" not in without[3]
+
+
 def test_what_follows_a_call_that_does_not_return_keeps_its_own_state():
     """push; test; je 1f; pop; ret; 1: push; call; …; then another function's push at 0x1010."""
     code = "53 85c0 7402 5b c3 50 e800010000 90 90 90 53 5b c3".replace(" ", "")
