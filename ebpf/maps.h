@@ -141,6 +141,14 @@ struct {
 	__type(value, struct oa_python_thread);
 } python_threads SEC(".maps");
 
+/* CPython's files that are known, wherever they may be mapped. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct oa_python_file_key);
+	__type(value, struct oa_python_proc);
+} python_files SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, OA_UNWINDER_COUNT);

@@ -19,6 +19,8 @@ enum oa_limit {
 	OA_MAX_USER_FRAMES = 1024, /* the most user frames that can be asked for */
 	OA_TRACE_WORDS = 2175, /* OA_MAX_KERNEL_FRAMES + 2 * OA_MAX_USER_FRAMES */
 	OA_MAX_STACK_BYTES = 65536, /* user stack bytes in a deferred stack, of one or two stacks */
+	OA_COPY_BYTES = 114688, /* and behind them up to 48 KiB of Python frames */
+	OA_MAX_PYTHON_COPIES = 352, /* of at most as many */
 	OA_RED_ZONE_BYTES = 128, /* below the stack pointer, still valid (x86-64 psABI 3.2.2) */
 	OA_STACK_PAGE_BYTES = 4096, /* a deferred stack is read in pieces of this size */
 	OA_KNOWN_WAYS = 8, /* hashes in one set of the known-trace table: one cache line */
@@ -182,18 +184,6 @@ struct oa_regs {
 	u64 pc;
 	u32 return_address; /* pc is the one after a call or system call */
 	u32 valid_all; /* every register is valid: the newest frame, or behind a signal frame */
-};
-
-/* A stack that could not be unwound when it was sampled. `trace.user_frames` is 0. */
-struct oa_deferred {
-	struct oa_trace trace;
-	struct oa_regs regs;
-	u64 kernel[127];
-	u64 stack_addr; /* where `stack` begins: a red zone below the stack pointer */
-	u64 other_addr; /* where another stack begins that frame pointers lead to */
-	u32 stack_bytes; /* valid bytes of `stack` at stack_addr */
-	u32 other_bytes; /* and, behind them, at other_addr */
-	u8 stack[65536];
 };
 
 /* Why a process is reported. */
@@ -383,6 +373,40 @@ struct oa_python_thread {
 	u64 states[4]; /* addresses of PyThreadStates, newest first; 0 after the last */
 };
 
+/* Key of `python_files`: what tells a CPython's file from other files in memory. The value is a
+ * struct oa_python_proc whose `interpreters` is an ELF address.
+ */
+struct oa_python_file_key {
+	u64 dynamic; /* ELF address of its dynamic section */
+	u64 sections; /* file offset of its section headers */
+};
+
+/* A Python frame in a deferred stack, or a _PyCFrame, as it lies in memory. */
+struct oa_python_copy {
+	u64 addr; /* where `memory` was */
+	u64 code_addr; /* its code object; 0: it has none */
+	u32 first_traceable; /* of the code object, from OA_PY_CFRAME on */
+	u32 pad;
+	u8 code[32]; /* the code object from code_block on */
+	u8 memory[128]; /* 80 bytes from OA_PY_CFRAME on, and the next copy follows there */
+};
+
+/* A stack that could not be unwound when it was sampled. `trace.user_frames` is 0. */
+struct oa_deferred {
+	struct oa_trace trace;
+	struct oa_regs regs;
+	u64 kernel[127];
+	u64 stack_addr; /* where `stack` begins: a red zone below the stack pointer */
+	u64 other_addr; /* where another stack begins that frame pointers lead to */
+	u32 stack_bytes; /* valid bytes of `stack` at stack_addr */
+	u32 other_bytes; /* and, behind them, at other_addr */
+	u32 python_bytes; /* and, behind those, of struct oa_python_copy */
+	u32 pad;
+	u64 cursors[4]; /* of each of its CPython thread states: the newest frame, or _PyCFrame */
+	struct oa_python_proc python; /* its CPython; minor 0: none was known */
+	u8 stack[114688];
+};
+
 /* How targets are told from the rest. */
 enum oa_target_mode {
 	OA_TARGET_ALL, /* every process */
@@ -435,10 +459,12 @@ struct oa_config {
 	u32 task_start_boottime;
 	u32 task_self_exec_id;
 	u32 task_tls; /* thread.fsbase (x86-64), thread.uw.tp_value (arm64) */
+	u32 mm_auxv; /* offset of mm_struct.saved_auxv; 0: not known */
 	u32 deferred_per_second; /* deferred stacks per process and second, in the long run */
 	u32 deferred_burst; /* deferred stacks of a process at once */
 	u32 report_interval_ms; /* a process is reported again after this */
 	u32 wake_bytes; /* the reader is woken when the ring holds more than this */
+	u32 pad;
 	u64 pac_mask; /* arm64: pointer authentication bits of a return address */
 };
 

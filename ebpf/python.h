@@ -37,6 +37,18 @@ enum {
 	PY_TAG_MASK = 7, /* low bits of tagged references (3.14); objects are aligned to 16 */
 };
 
+/* How many bytes of a frame are looked at. */
+static __always_inline u32 py_frame_bytes(const struct oa_python_proc *proc)
+{
+	return proc->kind == OA_PY_OBJECT ? PY_OBJECT_BYTES : PY_FRAME_BYTES;
+}
+
+/* How far apart the copies of frames in a deferred stack are. */
+static __always_inline u32 py_copy_bytes(const struct oa_python_proc *proc)
+{
+	return sizeof(struct oa_python_copy) - PY_OBJECT_BYTES + py_frame_bytes(proc);
+}
+
 static __always_inline bool py_read(u64 addr, u64 *value)
 {
 	return !read_user(value, sizeof(*value), addr);
@@ -164,23 +176,14 @@ static __always_inline void py_forget(struct oa_python_state *p)
 	p->fault = OA_FAULT_NONE;
 }
 
-static __always_inline void py_start(struct oa_state *s)
+/* The interpreter is known: find where the frames of this thread begin. */
+static __always_inline void py_find_states(struct oa_state *s)
 {
 	struct oa_python_state *p = &s->python;
-	u32 space = s->space;
 	struct oa_python_thread_key key = {.pid = s->trace.sample.pid};
-	const struct oa_python_proc *proc = bpf_map_lookup_elem(&python_procs, &space);
 	const struct oa_python_thread *thread;
 
-	py_forget(p);
-	s->lookups += 2;
-	if (!proc || !proc->minor) {
-		/* There was no room for it, or it is refused: the eval loop's own frames have to
-		 * do. */
-		py_give_up(p, proc ? OA_FAULT_NONE : OA_FAULT_PY_NOT_ATTACHED);
-		return;
-	}
-	p->proc = *proc;
+	s->lookups++;
 	p->id = key.thread = py_thread_id(s);
 	p->phase = PY_READY;
 	thread = bpf_map_lookup_elem(&python_threads, &key);
@@ -199,24 +202,48 @@ static __always_inline void py_start(struct oa_state *s)
 	py_begin_search(p);
 }
 
-/* Look at one thread state of the process; the newest come first. */
-static __always_inline void py_search(struct oa_state *s)
+static __always_inline void py_start(struct oa_state *s)
 {
 	struct oa_python_state *p = &s->python;
+	u32 space = s->space;
+	const struct oa_python_proc *proc = bpf_map_lookup_elem(&python_procs, &space);
 
+	py_forget(p);
+	s->lookups++;
+	if (!proc || !proc->minor) {
+		/* There was no room for it, or it is refused: the eval loop's own frames have to
+		 * do. */
+		py_give_up(p, proc ? OA_FAULT_NONE : OA_FAULT_PY_NOT_ATTACHED);
+		return;
+	}
+	p->proc = *proc;
+	py_find_states(s);
+}
+
+/* Look at one thread state of the process; the newest come first. False when all were seen. */
+static __always_inline bool py_search_next(struct oa_python_state *p)
+{
 	if (p->at && p->searched++ < OA_PY_WALK) {
 		if (p->found < OA_PY_STATES && py_take(p, p->at, p->found))
 			p->found++;
 		if (!py_read(p->at + p->proc.thread_next, &p->at))
 			p->at = 0;
-		return;
+		return true;
 	}
 	if (p->end && p->searched++ < OA_PY_WALK) {
 		if (!py_read(p->end + p->proc.interp_next, &p->end) || !p->end ||
 		    !py_read(p->end + p->proc.interp_threads, &p->at))
 			p->at = p->end = 0;
-		return;
+		return true;
 	}
+	return false;
+}
+
+/* The search is over: user space is to write its result into the map. */
+static __always_inline void py_search_end(struct oa_state *s)
+{
+	struct oa_python_state *p = &s->python;
+
 	if (p->found)
 		p->phase = PY_READY;
 	else
@@ -224,6 +251,12 @@ static __always_inline void py_search(struct oa_state *s)
 #ifndef OA_HOST
 	report(s, OA_REPORT_PY_THREAD, p->id);
 #endif
+}
+
+static __always_inline void py_search(struct oa_state *s)
+{
+	if (!py_search_next(&s->python))
+		py_search_end(s);
 }
 
 /* No state has frames for this run of the eval loop: it is in its prologue, or the

@@ -5,7 +5,6 @@
 
 /* The two ends of a sample: filling the record at the tick, sending it. */
 
-#include "copy.h"
 #include "native.h"
 #include "process_events.h"
 
@@ -186,39 +185,6 @@ static __always_inline void add_kernel_frames(struct oa_state *s, struct bpf_per
 	hash_kernel_frames(s);
 }
 
-/* Send what is needed to unwind in user space. */
-static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_event_data *ctx)
-{
-	u32 cpu = bpf_get_smp_processor_id();
-	struct oa_deferred *d = bpf_map_lookup_elem(&deferred_stacks, &cpu);
-	u64 size;
-
-	if (!d) {
-		count(OA_COUNTER_LOST_INTERNAL, 1);
-		return;
-	}
-	s->trace.user_frames = 0;
-	s->trace.fault = OA_FAULT_NONE;
-	s->trace.sample.kind = OA_RECORD_DEFERRED;
-	d->trace = s->trace;
-	/* The walk has changed them. */
-	set_regs(s, ctx, bpf_get_current_task());
-	d->regs = s->regs;
-	__builtin_memcpy(d->kernel, s->words, sizeof(d->kernel));
-	size = sizeof(*d) - sizeof(d->stack) + copy_stacks(d);
-	oa_opaque(size);
-	if (size > sizeof(*d)) {
-		count(OA_COUNTER_LOST_INTERNAL, 1);
-		return;
-	}
-	if (bpf_ringbuf_output(&events, d, size, BPF_RB_FORCE_WAKEUP)) {
-		count(OA_COUNTER_LOST_DEFERRED, 1);
-		return;
-	}
-	count(OA_COUNTER_DEFERRED, 1);
-	count(OA_COUNTER_SAMPLES, 1);
-}
-
 static __always_inline bool is_known(struct oa_known_set *set, u64 hash)
 {
 	bool known = false;
@@ -278,19 +244,6 @@ static __always_inline void send_sample(struct oa_state *s)
 		count(OA_COUNTER_LOST_SAMPLE, 1);
 	else
 		count(OA_COUNTER_SAMPLES, 1);
-}
-
-/* A stack that met code not loaded yet is unwound in user space, within limits. */
-static __always_inline bool defer(struct oa_state *s, struct bpf_perf_event_data *ctx)
-{
-	if (!s->missing || s->in_exec || s->trace.fault != OA_FAULT_NO_MAPPING)
-		return false;
-	if (!may_defer(s->trace.sample.pid, s->trace.sample.time_ns)) {
-		s->trace.fault = OA_FAULT_DEFERRED_LIMIT;
-		return false;
-	}
-	send_deferred(s, ctx);
-	return true;
 }
 
 static __always_inline void count_work(struct oa_state *s)

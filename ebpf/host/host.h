@@ -60,12 +60,14 @@ struct oa_host {
 	struct oa_host_name chunk_names[OA_MAX_CHUNKS];
 	struct oa_host_piece stack;
 	struct oa_host_piece other; /* of another stack */
+	struct oa_host_piece python; /* copies of Python frames; has no address */
 	struct oa_host_piece *pieces; /* sorted by address */
 	u32 piece_count;
 	u32 piece_capacity;
 	s32 pid;
 	u32 reach; /* enum oa_host_reach */
 	u32 interpreters;
+	u32 has_python; /* the deferred stack has its Python frames */
 	u64 thread_pointer; /* of the thread that is unwound; 0: not known */
 	u32 cut; /* a read ended behind the copied stack */
 	u64 counters[OA_COUNTER_COUNT + OA_FAULT_COUNT];

@@ -6,6 +6,7 @@
 /* Memory of the target: the copied stack, pieces, a live process. */
 
 #include "host.h"
+#include "../python.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -46,6 +47,36 @@ static u32 copy_piece(const struct oa_host_piece *piece, u8 *dst, u32 size, u64 
 	return size;
 }
 
+/* Bytes of the part of a copy at `from` that covers `addr`. */
+static u32 copy_part(const void *part, u64 bytes, u64 from, u8 *dst, u32 size, u64 addr)
+{
+	struct oa_host_piece piece = {from, bytes, part};
+
+	return copy_piece(&piece, dst, size, addr);
+}
+
+/* What the copies of Python frames have at `addr`: they lie anywhere, and may overlap. */
+static u32 copy_python(const struct oa_host *host, u8 *dst, u32 size, u64 addr)
+{
+	const struct oa_python_proc *proc = &host->state.python.proc;
+	u32 stride = py_copy_bytes(proc), got = 0;
+	struct oa_python_copy copy;
+
+	for (u64 at = 0; !got && at + stride <= host->python.bytes; at += stride) {
+		memcpy(&copy, host->python.memory + at, stride);
+		got = copy_part(copy.memory, py_frame_bytes(proc), copy.addr, dst, size, addr);
+		if (got || !copy.code_addr)
+			continue;
+		got = copy_part(copy.code, sizeof(copy.code), copy.code_addr + proc->code_block,
+				dst, size, addr);
+		if (!got && proc->kind != OA_PY_OBJECT)
+			got = copy_part(&copy.first_traceable, sizeof(copy.first_traceable),
+					copy.code_addr + proc->code_first_traceable, dst, size,
+					addr);
+	}
+	return got;
+}
+
 static bool may_read_process(struct oa_host *host, u64 addr)
 {
 	if (!host->pid || host->reach == OA_HOST_REACH_NONE)
@@ -62,6 +93,8 @@ static u32 read_some(struct oa_host *host, u8 *dst, u32 size, u64 addr)
 
 	if (!got)
 		got = copy_piece(&host->other, dst, size, addr);
+	if (!got)
+		got = copy_python(host, dst, size, addr);
 	if (!got && piece >= 0)
 		got = copy_piece(&host->pieces[piece], dst, size, addr);
 	if (!got && may_read_process(host, addr)) {

@@ -36,6 +36,7 @@ OA_HOST_NAME(rules, OA_HOST_RULES);
 OA_HOST_NAME(processes, OA_HOST_PROCESSES);
 OA_HOST_NAME(python_procs, OA_HOST_PYTHON_PROCS);
 OA_HOST_NAME(python_threads, OA_HOST_PYTHON_THREADS);
+OA_HOST_NAME(python_files, OA_HOST_PYTHON_FILES);
 
 /* These work on the host whose oa_host_unwind is running in this thread. */
 void *oa_host_lookup(const struct oa_host_name *map, const void *key);

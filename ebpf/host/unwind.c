@@ -7,7 +7,7 @@
 #include "host.h"
 #include "../copy.h"
 #include "../native.h"
-#include "../python.h"
+#include "../python_copy.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -97,6 +97,51 @@ u32 oa_host_copy_stacks(struct oa_host *host, struct oa_deferred *deferred)
 	return (u32)bytes;
 }
 
+u32 oa_host_copy_python(struct oa_host *host, struct oa_deferred *deferred, u32 space)
+{
+	struct oa_state *s = &host->state;
+	u32 stacks = deferred->stack_bytes + deferred->other_bytes;
+
+	oa_host_current = host;
+	s->space = space;
+	s->trace = deferred->trace;
+	find_python(s, deferred);
+	copy_python(s, deferred, stacks);
+	oa_host_current = NULL;
+	return deferred->python_bytes;
+}
+
+u64 oa_host_find_interpreter(struct oa_host *host, u64 segments)
+{
+	struct oa_python_state *p = &host->state.python;
+	bool found;
+
+	oa_host_current = host;
+	found = find_interpreter(p, segments);
+	oa_host_current = NULL;
+	return found ? p->proc.interpreters : 0;
+}
+
+/* Begin with the interpreter that BPF found, if it is the one that the address space has. */
+static bool begin_python(struct oa_state *s, const struct oa_deferred *d)
+{
+	struct oa_python_state *p = &s->python;
+	const struct oa_python_proc *proc;
+	u32 space = s->space;
+
+	if (!d->python.minor)
+		return false;
+	proc = bpf_map_lookup_elem(&python_procs, &space);
+	if (proc && memcmp(proc, &d->python, sizeof(*proc)) != 0)
+		return false;
+	py_forget(p);
+	p->proc = d->python;
+	memcpy(p->cursor, d->cursors, sizeof(p->cursor));
+	p->searched = OA_PY_WALK; /* there are no lists of threads to look into */
+	p->phase = PY_READY;
+	return true;
+}
+
 /* Set the state to where BPF was before the first step. */
 static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
 {
@@ -117,13 +162,16 @@ static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
 	host->other.addr = d->other_addr;
 	host->other.bytes = d->other_bytes;
 	host->cut = 0;
+	host->has_python = begin_python(s, d);
+	host->python.bytes = host->has_python ? d->python_bytes : 0;
 }
 
 /* As dispatch.h: Python's unwinder also walks the native frames between. Without it (the
- * interpreter's memory is not that of the sample any more) what is missing is said.
+ * memory of an interpreter that BPF did not know of is another by now) what is missing is said.
  */
 static void walk(struct oa_host *host, struct oa_state *s)
 {
+	bool has_python = host->interpreters || host->has_python;
 	bool python = false, missed = false;
 
 	settle(s);
@@ -131,8 +179,8 @@ static void walk(struct oa_host *host, struct oa_state *s)
 		if (s->mapping.unwinder == OA_UNWINDER_STOP && !python)
 			break;
 		if (s->mapping.unwinder == OA_UNWINDER_PYTHON) {
-			python |= host->interpreters;
-			missed |= !host->interpreters;
+			python |= has_python;
+			missed |= !has_python;
 		}
 		s->steps++;
 		if (python)
@@ -150,9 +198,14 @@ static void walk(struct oa_host *host, struct oa_state *s)
 static void blame_copy(struct oa_host *host, struct oa_state *s)
 {
 	u32 fault = s->trace.fault;
+	u64 copies = host->python.bytes / py_copy_bytes(&s->python.proc);
+	u64 bytes = host->stack.bytes + host->other.bytes + host->python.bytes;
 	/* As much as copy.h makes it if there is another stack. */
 	u32 most = host->other.bytes ? OA_MAX_STACK_BYTES / 2 : OA_MAX_STACK_BYTES;
 
+	if (fault == OA_FAULT_PY_READ && (copies >= OA_MAX_PYTHON_COPIES ||
+					  bytes > OA_COPY_BYTES - sizeof(struct oa_python_copy)))
+		s->trace.fault = OA_FAULT_DEFERRED_CUT;
 	if (!host->cut || host->stack.bytes + host->other.bytes <= most - OA_STACK_PAGE_BYTES)
 		return;
 	if (fault == OA_FAULT_READ_STACK || fault == OA_FAULT_NO_ROW ||
@@ -166,7 +219,7 @@ static bool is_deferred(const struct oa_deferred *head, u32 bytes)
 
 	return head->trace.sample.kind == OA_RECORD_DEFERRED &&
 	       head->trace.kernel_frames <= OA_MAX_KERNEL_FRAMES && stacks <= OA_MAX_STACK_BYTES &&
-	       stacks <= bytes - HEAD_BYTES;
+	       stacks + head->python_bytes <= bytes - HEAD_BYTES;
 }
 
 static bool find_space(struct oa_state *s, const struct oa_generation *g)
@@ -195,6 +248,7 @@ static s32 unwind_current(struct oa_host *host, const u8 *record, u32 bytes, voi
 		return 0;
 	host->stack.memory = record + HEAD_BYTES;
 	host->other.memory = record + HEAD_BYTES + head.stack_bytes;
+	host->python.memory = record + HEAD_BYTES + head.stack_bytes + head.other_bytes;
 	begin_deferred(host, &head);
 	walk(host, s);
 	blame_copy(host, s);
@@ -219,5 +273,6 @@ s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *
 	oa_host_current = NULL;
 	host->stack = (struct oa_host_piece){0};
 	host->other = (struct oa_host_piece){0};
+	host->python = (struct oa_host_piece){0};
 	return size;
 }

@@ -225,7 +225,7 @@ static int is_deferred(const u8 *data, u32 bytes)
 	if (bytes < header || deferred->trace.kernel_frames > OA_MAX_KERNEL_FRAMES)
 		return 0;
 	stacks = (u64)deferred->stack_bytes + deferred->other_bytes;
-	return stacks <= OA_MAX_STACK_BYTES && stacks <= bytes - header;
+	return stacks <= OA_MAX_STACK_BYTES && stacks + deferred->python_bytes <= bytes - header;
 }
 
 static u32 kind_of(const u8 *data, u32 bytes)

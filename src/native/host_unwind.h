@@ -24,6 +24,7 @@ enum oa_host_map_id {
 	OA_HOST_PROCESSES,
 	OA_HOST_PYTHON_PROCS,
 	OA_HOST_PYTHON_THREADS,
+	OA_HOST_PYTHON_FILES,
 	OA_HOST_MAPS, /* how many there are, and one */
 };
 
@@ -79,6 +80,14 @@ s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *
  * Returns the bytes.
  */
 u32 oa_host_copy_stacks(struct oa_host *host, struct oa_deferred *deferred);
+/* Copy the Python frames of its thread behind its stacks: those of the CPython that `space` has.
+ * Returns the bytes.
+ */
+u32 oa_host_copy_python(struct oa_host *host, struct oa_deferred *deferred, u32 space);
+/* Where the interpreters of a live process are listed, by OA_HOST_PYTHON_FILES and its program's
+ * headers; 0 if they are not found.
+ */
+u64 oa_host_find_interpreter(struct oa_host *host, u64 segments);
 
 /* Look into the host, for tests: bytes of `struct oa_trace` with all its words. */
 u32 oa_host_trace_bytes(void);

@@ -18,7 +18,7 @@ class Options:
     Attributes:
         pids: Thread groups, with the children they will have.
         held_pid: A process that is sampled, likewise, from its next exec on.
-        held_program: What it will exec: a path, or a name to look for on PATH.
+        held_argv: What it will exec (a path, or a name to look for on PATH), and the arguments.
         cgroups: Directories of cgroups in the unified tree.
         everything: The whole system.
         check_kernel: Refuse kernels that can freeze (`kernel/nofault.py`).
@@ -27,7 +27,7 @@ class Options:
     frequency_hz: int = 99
     pids: tuple[int, ...] = ()
     held_pid: int = 0
-    held_program: str = ""
+    held_argv: tuple[str, ...] = ()
     cgroups: tuple[Path, ...] = ()
     everything: bool = False
     max_frames: int = 1024

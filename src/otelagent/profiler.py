@@ -17,7 +17,7 @@ from otelagent import metrics
 from otelagent.abi._generated import Target
 from otelagent.bpf.epoch import Epoch
 from otelagent.bpf.links import Rate, SamplingEvents
-from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap, LpmTrie
+from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap
 from otelagent.bpf.ring import Ring
 from otelagent.bpf.sideband import Event, Sideband
 from otelagent.host import procfs
@@ -28,8 +28,9 @@ from otelagent.losses import Losses, read_losses
 from otelagent.namers import Namers, detect
 from otelagent.processes.executables import Executables
 from otelagent.processes.files import open_mapped
-from otelagent.processes.finisher import DeferredFinisher
+from otelagent.processes.finisher import DeferredFinisher, Maps
 from otelagent.processes.forecast import preload
+from otelagent.processes.python_files import PythonFiles
 from otelagent.processes.rowstore import RowStore
 from otelagent.processes.runtimes import Runtimes
 from otelagent.processes.spaces import Spaces
@@ -73,12 +74,8 @@ class Profiler:
     def start(self) -> None:
         """Load, attach, and begin to sample what is in the target set."""
         options = self.options
-        wish = Wish(
-            options.frequency_hz,
-            options.everything,
-            options.max_frames,
-            cgroups=len(options.cgroups),
-        )
+        cgroups = len(options.cgroups)
+        wish = Wish(options.frequency_hz, options.everything, options.max_frames, cgroups=cgroups)
         offsets = learn(options.btf_path, check=options.check_kernel)
         has_loop = not options.bounded and has_feature("bpf_loop")
         self.bpf = load(wish, offsets, has_loop=has_loop)
@@ -92,19 +89,21 @@ class Profiler:
         max_open = min(raise_open_files() // 2, MAX_OPEN_FILES)
         self._rules = ArrayMap.of(bpf, "rules").mmap()
         self.epoch = Epoch.of(bpf)
-        pages = HashMap.of(bpf, "pages")
-        mappings = LpmTrie.of(bpf, "mappings")
-        self.store = RowStore(ArrayOfMaps.of(bpf, "rows"), self._rules, pages, time.monotonic_ns)
+        maps = Maps.of(bpf)
+        chunks = ArrayOfMaps.of(bpf, "rows")
+        self.store = RowStore(chunks, self._rules, maps.pages, time.monotonic_ns)
         self.executables = Executables(self.store, self._load_rows, detect, max_open)
+        files = PythonFiles(HashMap.of(bpf, "python_files"), self._cache)
+        self.executables.on_interpreter = files.learn
         self.namers.by_key = self.executables.by_key
-        self.runtimes = Runtimes(HashMap.of(bpf, "python_procs"), HashMap.of(bpf, "python_threads"))
+        self.runtimes = Runtimes(maps.python_procs, HashMap.of(bpf, "python_threads"))
         self.handler = TraceHandler(
             self.namers.file, self.kernel, self.runtimes.namer, self.namers.anonymous
         )
         self.sideband = Sideband()
         self.table = ProcessTable(
             HashMap.of(bpf, "processes"),
-            Spaces(mappings, self.executables, self.epoch.advance, self.runtimes),
+            Spaces(maps.mappings, self.executables, self.epoch.advance, self.runtimes),
             self.executables,
             open_mapped,
             procfs.read_maps,
@@ -118,7 +117,7 @@ class Profiler:
         self.processes = ProcessesThread(
             self.table,
             self.sideband,
-            DeferredFinisher(mappings, pages, self._rules, self.store, self.options.max_frames),
+            DeferredFinisher(maps, self._rules, self.store, self.options.max_frames),
             on_finished=self._finish,
             on_python=self._met_python,
             on_ksymbol=self._on_ksymbol,
@@ -142,7 +141,7 @@ class Profiler:
             self._prepare(pid)
             self.add_target(pid)
         if self.options.held_pid:
-            preload(self.executables, self.options.held_program)
+            preload(self.executables, self.options.held_argv)
             mode = Target.AT_EXEC if self.links else Target.FOLLOW
             self.add_target(self.options.held_pid, mode)
         self.ring = Ring.open(bpf.map_info("events"))

@@ -117,29 +117,34 @@ static void make_mappings(struct choices *c, struct oa_host *host)
 }
 
 /* CPython: offsets that lie in the heap, in any layout. */
-static void make_python(struct choices *c, struct oa_host *host)
+static void choose_proc(struct choices *c, struct oa_python_proc *proc)
 {
-	struct oa_python_proc proc;
+	u16 *field = &proc->thread_next;
+
+	memset(proc, 0, sizeof(*proc));
+	proc->interpreters = choose_addr(c);
+	proc->interp_next = choose_below(c, 64) * 8;
+	proc->interp_threads = choose_below(c, 64) * 8;
+	for (; (u8 *)field < &proc->kind; field++)
+		*field = usually(c, 8) ? choose_below(c, 16) * 8 : (u16)choose(c, 2);
+	proc->kind = choose_below(c, OA_PY_ENTRY + 2);
+	proc->match = choose_below(c, 3);
+	proc->entry_value = choose_below(c, 4);
+	proc->entry_shown = choose_below(c, 2);
+	proc->owner_generator = choose_below(c, 4);
+	proc->minor = choose_below(c, 16);
+}
+
+static void make_python(struct choices *c, struct oa_host *host, struct oa_python_proc *proc)
+{
 	struct oa_python_thread_key key = {.thread = PID, .pid = PID};
 	struct oa_python_thread thread;
 	u32 space = SPACE;
-	u16 *field = &proc.thread_next;
 
-	memset(&proc, 0, sizeof(proc));
-	proc.interpreters = choose_addr(c);
-	proc.interp_next = choose_below(c, 64) * 8;
-	proc.interp_threads = choose_below(c, 64) * 8;
-	for (; (u8 *)field < &proc.kind; field++)
-		*field = usually(c, 8) ? choose_below(c, 16) * 8 : (u16)choose(c, 2);
-	proc.kind = choose_below(c, OA_PY_ENTRY + 2);
-	proc.match = choose_below(c, 3);
-	proc.entry_value = choose_below(c, 4);
-	proc.entry_shown = choose_below(c, 2);
-	proc.owner_generator = choose_below(c, 4);
-	proc.minor = choose_below(c, 16);
+	choose_proc(c, proc);
 	for (u32 i = 0; i < OA_PY_STATES; i++)
 		thread.states[i] = usually(c, 4) ? 0 : HEAP + choose_below(c, HEAP_BYTES / 8) * 8;
-	oa_host_update(host, OA_HOST_PYTHON_PROCS, &space, sizeof(space), &proc, sizeof(proc));
+	oa_host_update(host, OA_HOST_PYTHON_PROCS, &space, sizeof(space), proc, sizeof(*proc));
 	oa_host_update(host, OA_HOST_PYTHON_THREADS, &key, sizeof(key), &thread, sizeof(thread));
 }
 
@@ -152,6 +157,25 @@ static void make_memory(struct choices *c, struct oa_host *host, u64 *heap)
 	oa_host_add_memory(host, HEAP, heap, HEAP_BYTES);
 	oa_host_add_memory(host, TEXT + choose(c, 1), heap, HEAP_BYTES);
 	oa_host_add_memory(host, choose(c, 8), heap, HEAP_BYTES / 2);
+}
+
+/* Copies of Python frames, of the interpreter that the space has, or of another. */
+static void make_copies(struct choices *c, struct oa_deferred *d, const struct oa_python_proc *proc)
+{
+	u32 at = (d->stack_bytes + d->other_bytes) & 16383, most = 2048;
+
+	if (usually(c, 8))
+		d->python = *proc;
+	else
+		choose_proc(c, &d->python);
+	d->python_bytes = usually(c, 64) ? choose_below(c, most) : (u32)choose(c, 4);
+	for (u32 i = 0; i < OA_PY_STATES; i++)
+		d->cursors[i] = usually(c, 2) ? HEAP + choose_below(c, 64) * 8 : choose_addr(c);
+	for (u32 i = 0; i < most / 8; i++) {
+		u64 word = usually(c, 2) ? HEAP + choose_below(c, 64) * 8 : choose_addr(c);
+
+		memcpy(d->stack + at + i * 8, &word, 8);
+	}
 }
 
 static void make_deferred(struct choices *c, struct oa_deferred *d)
@@ -202,7 +226,8 @@ static void check_trace(const u8 *out, s32 bytes, u32 max_frames)
 	stop_if((u32)bytes != sizeof(trace) + trace.kernel_frames * 8u + trace.user_frames * 16u);
 }
 
-static void unwind(struct choices *c, struct oa_host *host, u32 max_frames)
+static void unwind(struct choices *c, struct oa_host *host, const struct oa_python_proc *proc,
+		   u32 max_frames)
 {
 	static struct oa_deferred deferred;
 	u32 head = offsetof(struct oa_deferred, stack), bytes, capacity = oa_host_trace_bytes();
@@ -212,6 +237,10 @@ static void unwind(struct choices *c, struct oa_host *host, u32 max_frames)
 	make_deferred(c, &deferred);
 	bytes = usually(c, 64) ? head + ((deferred.stack_bytes + deferred.other_bytes) & 16383)
 			       : choose_below(c, head);
+	if (choose_below(c, 2)) {
+		make_copies(c, &deferred, proc);
+		bytes += deferred.python_bytes & 2047;
+	}
 	record = malloc(bytes + 1);
 	out = malloc(capacity);
 	again = malloc(capacity);
@@ -241,6 +270,7 @@ void oa_fuzz_one(const u8 *data, size_t size)
 	struct oa_host *host = oa_host_new();
 	struct oa_config config;
 	struct oa_process process = {.space = SPACE, .generation = {.pid = PID}};
+	struct oa_python_proc proc;
 	u32 pid = PID;
 
 	stop_if(!rules || !rows || !heap || !host);
@@ -254,10 +284,10 @@ void oa_fuzz_one(const u8 *data, size_t size)
 	stop_if(oa_host_use_rules(host, rules, 20 * sizeof(*rules)));
 	make_rows(&c, host, rows);
 	make_mappings(&c, host);
-	make_python(&c, host);
-	unwind(&c, host, config.max_user_frames);
+	make_python(&c, host, &proc);
+	unwind(&c, host, &proc, config.max_user_frames);
 	make_memory(&c, host, heap);
-	unwind(&c, host, config.max_user_frames);
+	unwind(&c, host, &proc, config.max_user_frames);
 	oa_host_free(host);
 	free(heap);
 	free(rows);

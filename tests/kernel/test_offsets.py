@@ -74,6 +74,7 @@ TRUE = TaskOffsets(32, 1136, 1264, 1268, 1328, 1560, 2016, 3128)
 WRONG = dataclasses.replace(TRUE, task_pid=1272)
 MINE = Path("/boot/vmlinux-mine")
 NO_BTF = offsets.NO_BTF
+AUXV = 888
 
 
 @pytest.fixture
@@ -95,6 +96,7 @@ def kernel(monkeypatch):
 
         monkeypatch.setattr(offsets, "find_btf_files", lambda: list(files))
         monkeypatch.setattr(offsets, "read_btf_offsets", read)
+        monkeypatch.setattr(offsets, "read_auxv_offset", lambda path: AUXV)
         monkeypatch.setattr(offsets, "_search", search)
         monkeypatch.setattr(offsets, "look_here", lambda read: read() or TRUE)
         monkeypatch.setattr(offsets, "read_ticks", list)
@@ -134,6 +136,7 @@ def test_a_file_at_a_known_place_is_taken_if_it_fits_our_thread(kernel):
     found = find_offsets()
 
     assert (found.task, found.source) == (TRUE, f"BTF file {MINE}")
+    assert found.config_fields()["mm_auxv"] == AUXV
     told = (f"{other} is of another kernel: task_pid would be wrong", "no BTF in /empty")
     assert found.passed_over == (NO_BTF, *told)
 

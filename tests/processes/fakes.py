@@ -251,3 +251,8 @@ def lost_event(time_ns):
 
 def generation(pid, start_ns=1000, exec_id=1):
     return Generation(start_ns, exec_id, pid)
+
+
+def named(elf, interpreter):
+    """What is known of a file that is an interpreter, as far as its facts need it."""
+    return SimpleNamespace(elf=elf, interpreter=interpreter, key=1)

@@ -5,6 +5,7 @@
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from otelagent.processes import forecast
 from otelagent.processes.forecast import foresee, preload
 from tests.processes.fakes import Machine, elf
 
+PYTHON = SimpleNamespace(eval_loop=())
 PROGRAM = os.path.realpath(sys.executable)
 
 
@@ -29,7 +31,7 @@ def script(folder, first_line, name="script"):
 
 
 def test_program_its_loader_and_its_libraries():
-    found = [str(path) for path in foresee(sys.executable)]
+    found = [str(path) for path in foresee([sys.executable])]
 
     assert found[0] == PROGRAM
     names = {Path(path).name.split(".so")[0] for path in found}
@@ -44,30 +46,36 @@ def test_program_its_loader_and_its_libraries():
 def test_script_is_run_by_what_its_first_line_names(tmp_path, line):
     command = script(tmp_path, line.format(sys.executable))
 
-    assert str(next(foresee(command))) == PROGRAM
+    assert str(next(foresee([command]))) == PROGRAM
+
+
+@pytest.mark.parametrize("told", [(), ("-i",), ("A=1", "B=2")])
+def test_program_that_env_execs(told):
+    assert str(next(foresee(["env", *told, sys.executable, "-c", "pass"]))) == PROGRAM
+    assert list(foresee(["env", *told])) == []
 
 
 def test_script_that_is_run_by_a_script(tmp_path):
     inner = script(tmp_path, f"#!{sys.executable}", "inner")
 
-    assert str(next(foresee(script(tmp_path, f"#!{inner}")))) == PROGRAM
+    assert str(next(foresee([script(tmp_path, f"#!{inner}")]))) == PROGRAM
 
 
 @pytest.mark.parametrize("line", ["#!", "#!/usr/bin/env", "#!{self}", "#!/nowhere/at/all", "\0\0"])
 def test_command_that_leads_nowhere_has_no_files(tmp_path, line):
     itself = str(tmp_path / "script")
 
-    assert list(foresee(script(tmp_path, line.format(self=itself)))) == []
+    assert list(foresee([script(tmp_path, line.format(self=itself))])) == []
 
 
 def test_command_that_is_not_there_has_no_files():
-    assert list(foresee("no-such-command-anywhere")) == []
+    assert list(foresee(["no-such-command-anywhere"])) == []
 
 
 def test_number_of_files_is_bounded(monkeypatch):
     monkeypatch.setattr(forecast, "MAX_FILES", 2)
 
-    assert len(list(foresee(sys.executable))) == 2
+    assert len(list(foresee([sys.executable]))) == 2
 
 
 def test_preloaded_file_is_not_loaded_again_when_it_is_mapped(tmp_path):
@@ -76,7 +84,7 @@ def test_preloaded_file_is_not_loaded_again_when_it_is_mapped(tmp_path):
     path.write_bytes(elf("program"))
     path.chmod(0o755)
 
-    preload(machine.executables, str(path))
+    preload(machine.executables, [str(path)])
     [loaded] = machine.executables.by_key.values()
     machine.executables.acquire(loaded)
     machine.executables.release(loaded)
@@ -88,6 +96,20 @@ def test_preloaded_file_is_not_loaded_again_when_it_is_mapped(tmp_path):
 def test_preloading_ends_when_its_time_is_over(tmp_path):
     machine = Machine()
 
-    preload(machine.executables, sys.executable, -1)
+    preload(machine.executables, [sys.executable], -1)
 
     assert machine.loads == 0
+
+
+def test_an_interpreter_is_loaded_first_and_however_late_it_is(tmp_path):
+    machine = Machine()
+    libraries = [path.name for path in foresee([sys.executable])]
+    machine.executables.detect = lambda elf: PYTHON if elf.soname == "libc.so.6" else None
+    told = []
+    machine.executables.on_interpreter = told.append
+
+    preload(machine.executables, [sys.executable], -1)
+
+    assert [Path(loaded.executable.path).name for loaded in told] == ["libc.so.6"]
+    assert libraries.index("libc.so.6") > 0
+    assert machine.loads == 1

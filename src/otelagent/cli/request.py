@@ -73,7 +73,7 @@ def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> O
         debuginfod=request.debuginfod,
     )
     if command:
-        return replace(options, held_pid=command.pid, held_program=command.argv[0])
+        return replace(options, held_pid=command.pid, held_argv=command.argv)
     for pid in request.pids:
         leader = procfs.leader_of(pid)
         if leader != pid:

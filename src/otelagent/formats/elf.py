@@ -140,6 +140,11 @@ class ElfFile:
         self._shentsize, self._shnum, self._shstrndx = fields[11], fields[12], fields[13]
         self._section_names = b""
 
+    @property
+    def sections_offset(self) -> int:
+        """File offset of the section headers (e_shoff)."""
+        return int(self._shoff)
+
     def read(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes of the file.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otelagent.bpf.btf import VMLINUX, Btf, find_btf_files
@@ -24,8 +25,6 @@ from otelagent.kernel.known import find_contradictions, look_here
 from otelagent.log import fields
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from otelagent.kernel.calibration import Tick
     from otelagent.kernel.known import Known
     from otelagent.kernel.scan import Look
@@ -73,6 +72,7 @@ class KernelOffsets:
         unseen: Fields for which that did not hold.
         passed_over: Sources that gave nothing, each with its reason.
         ticks: How many times the distance to the registers was seen.
+        mm_auxv: Offset of `mm_struct.saved_auxv`; 0 if it is not known.
     """
 
     task: TaskOffsets
@@ -82,13 +82,18 @@ class KernelOffsets:
     unseen: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     ticks: int = 0
+    mm_auxv: int = 0
 
     def config_fields(self) -> dict[str, int]:
         """Name and value of each field of `struct oa_config` that comes from here."""
-        return {**self.task.by_name(), "user_regs_distance": self.user_regs_distance}
+        return {
+            **self.task.by_name(),
+            "user_regs_distance": self.user_regs_distance,
+            "mm_auxv": self.mm_auxv,
+        }
 
 
-_Found = tuple[TaskOffsets, str, str, tuple[str, ...]]
+_Found = tuple[TaskOffsets, str, str, tuple[str, ...], Path | None]
 NO_BTF = f"{VMLINUX} is not there (CONFIG_DEBUG_INFO_BTF)"
 _OWN = "perf event on a thread of our own"
 
@@ -102,6 +107,12 @@ def read_btf_offsets(path: Path = VMLINUX) -> TaskOffsets:
     wanted = {**_FIELDS, "task_tls": _TLS[platform.machine()]}
     with Btf.open(path) as btf:
         return TaskOffsets(**{name: _offset(btf, fields) for name, fields in wanted.items()})
+
+
+def read_auxv_offset(path: Path) -> int:
+    """Look up where an address space keeps its auxiliary vector; 0 if that cannot be told."""
+    with Btf.open(path) as btf:
+        return btf.offset("mm_struct", "saved_auxv") or 0
 
 
 def _offset(btf: Btf, names: tuple[str, ...]) -> int:
@@ -141,9 +152,10 @@ def find_offsets(btf_path: Path | None = None) -> KernelOffsets:
     found = _find_by_btf(btf_path, here, passed) or _find_by_search(passed)
     for reason in passed:
         _log.info("%s", fields("no offsets from there", reason=reason))
-    task, source, again, unseen = found
+    task, source, again, unseen, btf = found
     distance = find_regs_distance(ticks, task.task_stack)
-    return KernelOffsets(task, distance, source, again, unseen, tuple(passed), len(ticks))
+    auxv = read_auxv_offset(btf) if btf else 0
+    return KernelOffsets(task, distance, source, again, unseen, tuple(passed), len(ticks), auxv)
 
 
 def _find_by_btf(given: Path | None, here: Known, passed: list[str]) -> _Found | None:
@@ -155,7 +167,7 @@ def _find_by_btf(given: Path | None, here: Known, passed: list[str]) -> _Found |
                 f"{given} is of another kernel: {', '.join(wrong)} would be wrong",
                 hint=f"give the BTF of Linux {platform.release()}, or leave --btf-path out",
             )
-        return task, f"BTF file {given}", _OWN, ()
+        return task, f"BTF file {given}", _OWN, (), given
     files = find_btf_files()
     if VMLINUX not in files:
         passed.append(NO_BTF)
@@ -168,9 +180,9 @@ def _find_by_btf(given: Path | None, here: Known, passed: list[str]) -> _Found |
         wrong = find_contradictions(here, task.by_name())
         if path == VMLINUX:
             # The kernel itself is believed: what contradicts it may be a namespace.
-            return task, f"BTF of the running kernel ({path})", _OWN, tuple(wrong)
+            return task, f"BTF of the running kernel ({path})", _OWN, tuple(wrong), path
         if not wrong:
-            return task, f"BTF file {path}", _OWN, ()
+            return task, f"BTF file {path}", _OWN, (), path
         passed.append(f"{path} is of another kernel: {', '.join(wrong)} would be wrong")
     return None
 
@@ -199,14 +211,14 @@ def _find_by_search(passed: list[str]) -> _Found:
         )
     task, source = answers[0]
     if len(answers) == 1:
-        return task, source, "", TaskOffsets.__slots__
+        return task, source, "", TaskOffsets.__slots__, None
     other, again = answers[1]
     if unlike := [name for name, at in task.by_name().items() if at != other.by_name()[name]]:
         raise MissingFeature(
             f"{source} and {again} do not agree on {', '.join(unlike)}",
             hint="give a BTF file of this kernel with --btf-path",
         )
-    return task, source, again, ()
+    return task, source, again, (), None
 
 
 def _search(look: Look) -> TaskOffsets:

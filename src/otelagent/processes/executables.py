@@ -129,6 +129,7 @@ class Executables:
         max_open: Descriptors of files that are kept at most.
         by_inode: (major, minor, inode) → (size, mtime ns) and the file.
         idle: Files with rows that nobody maps, by key, the one left longest ago first.
+        on_interpreter: Told of each file that is an interpreter, before its rows are loaded.
     """
 
     store: RowStore
@@ -140,6 +141,7 @@ class Executables:
     )
     by_key: dict[int, Loaded] = field(default_factory=dict)
     idle: dict[int, Loaded] = field(default_factory=dict)
+    on_interpreter: Callable[[Loaded], None] = lambda _loaded: None
     load_ns: int = 0
 
     def known(self, identity: tuple[int, int, int]) -> Loaded | None:
@@ -230,11 +232,11 @@ class Executables:
         if loaded.stored is not None or loaded.reason:
             return
         began = time.monotonic_ns()
+        self.recognise(loaded)
         try:
             if loaded.table is None:
                 loaded.table = self.load_rows(loaded.source, loaded.elf)
             loaded.stored = self._store(loaded.key, loaded.table)
-            self._detect(loaded)
         except TargetError as err:
             loaded.reason = str(err)
             metrics.mapping_failed.add(reason=type(err).__name__)
@@ -254,7 +256,10 @@ class Executables:
             self._forget_idle(0)
             return self.store.load(key, table)
 
-    def _detect(self, loaded: Loaded) -> None:
+    def recognise(self, loaded: Loaded) -> None:
+        """Find out what kind of file it is."""
+        if loaded.interpreter is not None:
+            return
         try:
             found = self.detect(loaded.elf)
         except TargetError as err:
@@ -267,6 +272,7 @@ class Executables:
         if found is not None:
             loaded.interpreter = found
             loaded.eval_loop = found.eval_loop
+            self.on_interpreter(loaded)
 
     def release(self, loaded: Loaded) -> None:
         """Count one mapping less; after the last one the rows stay until there are too many."""

@@ -5,30 +5,45 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otelagent._native import lib
 from otelagent.abi.codec import decode_origin
+from otelagent.bpf.maps import HashMap, LpmTrie
 from otelagent.unwind.host import HostUnwinder, Tables
 
 if TYPE_CHECKING:
-    from otelagent.bpf.maps import HashMap, Mapped
+    from otelagent.bpf.maps import Mapped
+    from otelagent.bpf.object import BpfObject
     from otelagent.processes.rowstore import RowStore
 
 _U32 = struct.Struct("=I")
 _PROCESS = struct.Struct("=QIIII")
 
 
+class Maps(NamedTuple):
+    """The kernel maps that are looked up in, by their names."""
+
+    mappings: LpmTrie
+    pages: HashMap
+    python_procs: HashMap
+
+    @classmethod
+    def of(cls, bpf: BpfObject) -> Maps:
+        """Get those of a loaded object."""
+        mappings = LpmTrie.of(bpf, "mappings")
+        return cls(mappings, HashMap.of(bpf, "pages"), HashMap.of(bpf, "python_procs"))
+
+
 class DeferredFinisher:
     """Implements `Finisher`. Used by the processes thread, which alone writes the maps."""
 
-    def __init__(
-        self, mappings: HashMap, pages: HashMap, rules: Mapped, store: RowStore, max_frames: int
-    ) -> None:
+    def __init__(self, maps: Maps, rules: Mapped, store: RowStore, max_frames: int) -> None:
         self._store = store
         self._tables = Tables()
-        self._tables.use_map(lib.OA_HOST_MAPPINGS, mappings)
-        self._tables.use_map(lib.OA_HOST_PAGES, pages)
+        self._tables.use_map(lib.OA_HOST_MAPPINGS, maps.mappings)
+        self._tables.use_map(lib.OA_HOST_PAGES, maps.pages)
+        self._tables.use_map(lib.OA_HOST_PYTHON_PROCS, maps.python_procs)
         self._tables.use_rules(rules.pointer, rules.bytes)
         self._chunks = 0
         self._unwinder = HostUnwinder(self._tables, max_user_frames=max_frames, follow_text=True)

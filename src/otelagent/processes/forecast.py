@@ -24,9 +24,9 @@ from otelagent.host.kept import KeptFile
 from otelagent.log import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from otelagent.processes.executables import Executables
+    from otelagent.processes.executables import Executables, Loaded
 
 logger = logging.getLogger(__name__)
 PT_INTERP = 3
@@ -38,25 +38,39 @@ MAX_SCRIPTS = 4
 _MAX_TEXT_BYTES = 4096
 
 
-def preload(executables: Executables, command: str, seconds: float = 0.3) -> None:
-    """Load the files that a command will map, as far as `seconds` reach; they stay to the end."""
+def preload(executables: Executables, command: Sequence[str], seconds: float = 0.3) -> None:
+    """Load the files that a command will map; they stay to the end.
+
+    An interpreter is loaded in any case, the rest as far as `seconds` reach.
+    """
     until = time.monotonic() + seconds
-    for path in foresee(command):
-        if time.monotonic() > until:
+    files = [loaded for path in foresee(command) if (loaded := _identify(executables, path))]
+    for loaded in sorted(files, key=lambda each: each.interpreter is None):
+        if loaded.interpreter is None and time.monotonic() > until:
             return
-        try:
-            source = open_file(str(path))
-            at = source.stat
-            identity = (os.major(at.st_dev), os.minor(at.st_dev), at.st_ino)
-            kept = KeptFile.keep(source, str(path))
-            stamp = (at.st_size, at.st_mtime_ns)
-            executables.acquire(executables.add(identity, str(path), kept, stamp))
-        except TargetError as err:
-            logger.info("%s", fields("not loaded in advance", file=path, error=err))
+        executables.acquire(loaded)
 
 
-def foresee(command: str) -> Iterator[Path]:
-    """Iterate over files of code that `command` (a path or on PATH) will map, the program first."""
+def _identify(executables: Executables, path: Path) -> Loaded | None:
+    try:
+        source = open_file(str(path))
+        at = source.stat
+        identity = (os.major(at.st_dev), os.minor(at.st_dev), at.st_ino)
+        kept = KeptFile.keep(source, str(path))
+        loaded = executables.add(identity, str(path), kept, (at.st_size, at.st_mtime_ns))
+    except TargetError as err:
+        logger.info("%s", fields("not loaded in advance", file=path, error=err))
+        return None
+    executables.recognise(loaded)
+    return loaded
+
+
+def foresee(command: Sequence[str]) -> Iterator[Path]:
+    """Iterate over files of code that `command` will map, the program first.
+
+    Args:
+        command: A path, or what is looked for on PATH, and its arguments.
+    """
     program = _program_of(command)
     waiting = deque([program] if program else [])
     seen: set[str] = set()
@@ -75,10 +89,12 @@ def foresee(command: str) -> Iterator[Path]:
         waiting.extend(linked)
 
 
-def _program_of(command: str) -> Path | None:
-    """Find the ELF file that runs: behind `#!` lines, and behind env(1) in them."""
+def _program_of(command: Sequence[str]) -> Path | None:
+    """Find the ELF file that runs: behind `#!` lines, and behind env(1)."""
+    words = list(command)
     for _ in range(MAX_SCRIPTS):
-        found = shutil.which(command)
+        words = _behind_env(words)
+        found = shutil.which(words[0]) if words else None
         if found is None:
             return None
         try:
@@ -89,12 +105,15 @@ def _program_of(command: str) -> Path | None:
         if not head.startswith(b"#!"):
             return Path(found)
         words = os.fsdecode(head[2:].split(b"\n", 1)[0]).split()
-        if words and os.path.basename(words[0]) == "env":  # noqa: PTH119 (text of a script)
-            words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
-        if not words:
-            return None
-        command = words[0]
     return None
+
+
+def _behind_env(words: list[str]) -> list[str]:
+    """Leave env(1) out, if it is the program, and what it is told; it execs the rest."""
+    if not words or os.path.basename(words[0]) != "env":  # noqa: PTH119 (text of a script)
+        return words
+    told = (word.startswith("-") or "=" in word for word in words[1:])
+    return words[1 + next((at for at, is_told in enumerate(told) if not is_told), len(words)) :]
 
 
 def _linked(source: FileSource, path: Path) -> Iterator[Path]:

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from otelagent import log, metrics
 from otelagent.abi.codec import Generation
-from otelagent.errors import AgentError, BadElf, MemoryFault, ProcessGone, TargetError
+from otelagent.errors import AgentError, ProcessGone, TargetError
 from otelagent.host.memory import ProcessMemory
 from otelagent.interpreters import registry
 from otelagent.interpreters.python.frames import Family, PythonFrames
 from otelagent.interpreters.python.process import PythonProcess
 from otelagent.log import fields
+from otelagent.processes.python_files import FileMemory
 from otelagent.protocols import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otelagent.bpf.maps import HashMap
-    from otelagent.formats.elf import ElfFile
     from otelagent.processes.executables import Loaded
     from otelagent.processes.spaces import Mapping, Space
 
@@ -50,21 +50,6 @@ class ClosableMemory(Memory, Protocol):
     def close(self) -> None:
         """Give the file back."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class FileMemory:
-    """The memory of a process as its file fills it (`protocols.Memory`)."""
-
-    elf: ElfFile
-    bias: int
-
-    def read(self, addr: int, size: int) -> bytes:
-        """Read what the file has at an address of the process; MemoryFault where it has nothing."""
-        try:
-            return self.elf.read_address(addr - self.bias, size)
-        except BadElf as err:
-            raise MemoryFault(addr, size) from err
 
 
 @dataclass(slots=True)

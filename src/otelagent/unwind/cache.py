@@ -105,19 +105,29 @@ class RowCache:
 
     def get(self, key: bytes) -> RowTable | None:
         """Read an entry and mark it as used; None if there is none that can be trusted."""
+        name = key.hex() + _SUFFIX
+        data = self.read(name)
+        if data is None:
+            return None
+        table = decode_table(data)
+        if table is None:
+            self._remove(name)
+        return table
+
+    def read(self, name: str) -> bytes | None:
+        """Read a file of the directory and mark it as used; None if it cannot be trusted."""
         if self._fd < 0:
             return None
-        name = key.hex() + _SUFFIX
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
         except OSError:
             return None
         try:
             data = self._read_trusted(fd)
-            if data is not None and (table := decode_table(data)) is not None:
+            if data is not None:
                 if self._is_writable:
                     os.utime(fd)
-                return table
+                return data
         except OSError as err:
             log.once(_logger, "cache read", "cache entry not read", entry=name, error=err)
         finally:
@@ -127,13 +137,14 @@ class RowCache:
 
     def put(self, key: bytes, table: RowTable) -> None:
         """Store an entry; failure is logged once and does no harm."""
-        if not self._is_writable:
+        if self._is_writable:
+            self.write(key.hex() + _SUFFIX, encode_table(table))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store a file in the directory, at once or not at all."""
+        if not self._is_writable or len(data) > MAX_ENTRY_BYTES:
             return
-        data = encode_table(table)
-        if len(data) > MAX_ENTRY_BYTES:
-            return
-        name = key.hex() + _SUFFIX
-        partial = f".{key.hex()}.{os.getpid()}.{os.urandom(4).hex()}"
+        partial = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
         try:
             fd = os.open(partial, _WRITE, 0o600, dir_fd=self._fd)
             try:

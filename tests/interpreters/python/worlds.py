@@ -158,7 +158,7 @@ class PythonWorld:
                 self.heap.word(code + self.layout.code_first_traceable, 3, "<i")
         return self.codes[name]
 
-    def tables(self) -> HostTables:
+    def tables(self, *, has_heap: bool = True) -> HostTables:
         tables = HostTables()
         tables.set_process(PID, 11, 12, SPACE)
         given = {"bias": BIAS, "file_id": FILE}
@@ -172,7 +172,8 @@ class PythonWorld:
             OTHER - BIAS: rule(ra=(4, 0, 0)),  # the first frame
         }
         tables.add_table(FILE, table(rows))
-        tables.add_memory(HEAP, bytes(self.heap.data))
+        if has_heap:
+            tables.add_memory(HEAP, bytes(self.heap.data))
         build = PythonBuild(self.layout.minor, 0, (), EM_X86_64)
         process = PythonProcess(build, self.layout, self.runtime)
         if self.is_attached:
@@ -186,14 +187,36 @@ class PythonWorld:
 
     def walk(self, *, interpreters: bool = True) -> tuple[list[str], Fault]:
         """Unwind; Python frames by name, `c` for native ones, `eval` for the loop's own."""
+        return self._unwind(self.tables(), self._deferred(), interpreters=interpreters)
+
+    def copy(self) -> bytes:
+        """Make the record that BPF sends, with its Python frames."""
+        plain = self._deferred()
+        record = ffi.new("struct oa_deferred *")
+        ffi.memmove(record, plain, len(plain))
+        tables = self.tables()
+        tables.add_memory(STACK, bytes(self.c_stack))
+        python_bytes = lib.oa_host_copy_python(tables.handle, record, SPACE)
+        assert python_bytes == record.python_bytes
+        return ffi.buffer(record)[: len(plain) + python_bytes]
+
+    def finish(self, record: bytes) -> tuple[list[str], Fault]:
+        """Unwind a record when the process has gone on: its own memory is not there any more."""
+        return self._unwind(self.tables(has_heap=False), record, interpreters=False)
+
+    def _deferred(self) -> bytes:
         places = self._bottoms()
         pcs = [TEXT + 0x100 if item == C else EVAL + 0x100 for item, _, _ in places]
         for (_, _, end), caller in zip(places, [*pcs[1:], OTHER + 0x10], strict=True):
             self._stack_word(end - 8, caller)
         words = list(struct.unpack(f"<{len(self.c_stack) // 8}Q", self.c_stack))
-        world = World(stack=words, pc=pcs[0], return_address=True, valid_all=False)
-        unwinder = HostUnwinder(self.tables(), max_user_frames=1024, interpreters=interpreters)
-        record = unwinder.unwind(world.deferred())
+        return World(stack=words, pc=pcs[0], return_address=True, valid_all=False).deferred()
+
+    def _unwind(
+        self, tables: HostTables, deferred: bytes, *, interpreters: bool
+    ) -> tuple[list[str], Fault]:
+        unwinder = HostUnwinder(tables, max_user_frames=1024, interpreters=interpreters)
+        record = unwinder.unwind(deferred)
         assert record is not None
         trace = ffi.cast("struct oa_trace *", ffi.from_buffer(record))
         pairs = struct.iter_unpack("=QQ", record[ffi.sizeof("struct oa_trace") :])

@@ -1,0 +1,136 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef OA_FIND_H
+#define OA_FIND_H
+
+/* Find the CPython of a process of which user space knows nothing yet: by the list that
+ * its dynamic linker keeps for debuggers (r_debug and link_map of link.h), and the files
+ * that were seen before (`python_files`). What was found is a guess until user space has
+ * seen the process's mappings, and unwinds by it only if it was right.
+ */
+
+#include "trace.h"
+#ifndef OA_HOST
+#include "process_events.h"
+#endif
+
+enum {
+	FIND_AUX = 20, /* entries of the auxiliary vector that are looked at */
+	FIND_SEGMENTS = 16, /* of the program */
+	FIND_DYNAMIC = 48, /* entries of its dynamic section */
+	FIND_FILES = 64, /* of the process */
+	/* include/uapi/linux/auxvec.h, include/uapi/linux/elf.h */
+	FIND_AT_PHDR = 3,
+	FIND_PT_DYNAMIC = 2,
+	FIND_PT_PHDR = 6,
+	FIND_DT_DEBUG = 21,
+	FIND_EHDR_BYTES = 64, /* the program's headers follow there */
+	FIND_SHOFF = 40, /* of the ELF header: e_shoff */
+	FIND_R_MAP = 8, /* of r_debug: the first link_map */
+};
+
+/* The head of an Elf64_Phdr. */
+struct oa_segment {
+	u32 type;
+	u32 flags;
+	u64 offset;
+	u64 vaddr;
+	u64 skipped[4];
+};
+
+/* The public head of glibc's and musl's struct link_map. */
+struct oa_link {
+	u64 bias;
+	u64 name;
+	u64 dynamic;
+	u64 next;
+};
+
+#ifndef OA_HOST
+/* Where the program headers of the current process are: the kernel told it at its start. */
+static __always_inline u64 find_segments(void)
+{
+	u64 mm = read_task_u64(bpf_get_current_task(), config.task_mm);
+	u64 entry[2] = {};
+
+	if (!mm || !config.mm_auxv)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < FIND_AUX; i++) {
+		if (read_kernel(entry, sizeof(entry), mm + config.mm_auxv + i * sizeof(entry)))
+			return 0;
+		if (entry[0] == FIND_AT_PHDR)
+			return entry[1];
+	}
+	return 0;
+}
+#endif
+
+/* Where the dynamic section of the program with these headers is; 0: it has none. */
+static __always_inline u64 find_dynamic(u64 segments)
+{
+	struct oa_segment segment = {};
+	u64 bias = 0;
+
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < FIND_SEGMENTS; i++) {
+		if (read_user(&segment, sizeof(segment), segments + i * sizeof(segment)))
+			return 0;
+		if (segment.type == FIND_PT_PHDR)
+			bias = segments - segment.vaddr;
+		if (segment.type == FIND_PT_DYNAMIC)
+			return bias + segment.vaddr;
+	}
+	return 0;
+}
+
+/* Find the list of the process's files; 0 before the dynamic linker has made it. */
+static __always_inline u64 find_links(u64 dynamic)
+{
+	u64 entry[2] = {}, first = 0;
+
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < FIND_DYNAMIC; i++) {
+		if (read_user(entry, sizeof(entry), dynamic + i * sizeof(entry)) || !entry[0])
+			return 0;
+		if (entry[0] == FIND_DT_DEBUG)
+			break;
+	}
+	if (entry[0] != FIND_DT_DEBUG || !entry[1] ||
+	    read_user(&first, sizeof(first), entry[1] + FIND_R_MAP))
+		return 0;
+	return first;
+}
+
+/* Make p->proc the interpreter of the process whose program has its headers at `segments`; false
+ * if none is found.
+ */
+static __always_inline bool find_interpreter(struct oa_python_state *p, u64 segments)
+{
+	struct oa_python_file_key key = {};
+	struct oa_link link = {};
+	const struct oa_python_proc *found;
+	u64 dynamic = segments ? find_dynamic(segments) : 0;
+
+	if (!dynamic)
+		return false;
+	link.next = find_links(dynamic);
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < FIND_FILES; i++) {
+		if (!link.next || read_user(&link, sizeof(link), link.next))
+			return false;
+		key.dynamic = link.dynamic - link.bias;
+		if (!read_user(&key.sections, sizeof(key.sections),
+			       (i ? link.bias : segments - FIND_EHDR_BYTES) + FIND_SHOFF)) {
+			found = bpf_map_lookup_elem(&python_files, &key);
+			if (found) {
+				p->proc = *found;
+				p->proc.interpreters += link.bias;
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+#endif
