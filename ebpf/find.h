@@ -21,12 +21,13 @@ enum {
 	FIND_FILES = 64, /* of the process */
 	/* include/uapi/linux/auxvec.h, include/uapi/linux/elf.h */
 	FIND_AT_PHDR = 3,
+	FIND_PT_LOAD = 1,
 	FIND_PT_DYNAMIC = 2,
-	FIND_PT_PHDR = 6,
 	FIND_DT_DEBUG = 21,
 	FIND_EHDR_BYTES = 64, /* the program's headers follow there */
 	FIND_SHOFF = 40, /* of the ELF header: e_shoff */
 	FIND_R_MAP = 8, /* of r_debug: the first link_map */
+	FIND_FIXED = 0x400000, /* where linkers put a program that cannot be moved */
 };
 
 /* The head of an Elf64_Phdr. */
@@ -66,40 +67,52 @@ static __always_inline u64 find_segments(void)
 }
 #endif
 
-/* Where the dynamic section of the program with these headers is; 0: it has none. */
-static __always_inline u64 find_dynamic(u64 segments)
+/* Go to the dynamic section of the program with these headers: `link` is as if it were of the
+ * linker's list. False if it has none.
+ */
+static __always_inline bool find_dynamic(u64 segments, struct oa_link *link)
 {
 	struct oa_segment segment = {};
-	u64 bias = 0;
 
+	link->bias = 0;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < FIND_SEGMENTS; i++) {
 		if (read_user(&segment, sizeof(segment), segments + i * sizeof(segment)))
-			return 0;
-		if (segment.type == FIND_PT_PHDR)
-			bias = segments - segment.vaddr;
-		if (segment.type == FIND_PT_DYNAMIC)
-			return bias + segment.vaddr;
+			return false;
+		if (segment.type == FIND_PT_LOAD && !segment.offset)
+			link->bias = segments - FIND_EHDR_BYTES - segment.vaddr;
+		if (segment.type == FIND_PT_DYNAMIC) {
+			link->dynamic = link->bias + segment.vaddr;
+			return true;
+		}
 	}
-	return 0;
+	return false;
 }
 
-/* Find the list of the process's files; 0 before the dynamic linker has made it. */
-static __always_inline u64 find_links(u64 dynamic)
+/* The file of a link whose ELF header is at `header`, if it is one that is known. */
+static __always_inline const struct oa_python_proc *find_file(const struct oa_link *link,
+							      u64 header)
 {
-	u64 entry[2] = {}, first = 0;
+	struct oa_python_file_key key = {.dynamic = link->dynamic - link->bias};
+
+	if (read_user(&key.sections, sizeof(key.sections), header + FIND_SHOFF))
+		return 0;
+	return bpf_map_lookup_elem(&python_files, &key);
+}
+
+/* Where the r_debug is that the dynamic section of a program names; 0: it names none. */
+static __always_inline u64 find_debug(u64 dynamic)
+{
+	u64 entry[2] = {};
 
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < FIND_DYNAMIC; i++) {
 		if (read_user(entry, sizeof(entry), dynamic + i * sizeof(entry)) || !entry[0])
 			return 0;
 		if (entry[0] == FIND_DT_DEBUG)
-			break;
+			return entry[1];
 	}
-	if (entry[0] != FIND_DT_DEBUG || !entry[1] ||
-	    read_user(&first, sizeof(first), entry[1] + FIND_R_MAP))
-		return 0;
-	return first;
+	return 0;
 }
 
 /* Make p->proc the interpreter of the process whose program has its headers at `segments`; false
@@ -107,27 +120,32 @@ static __always_inline u64 find_links(u64 dynamic)
  */
 static __always_inline bool find_interpreter(struct oa_python_state *p, u64 segments)
 {
-	struct oa_python_file_key key = {};
-	struct oa_link link = {};
+	u64 header = segments - FIND_EHDR_BYTES, debug;
 	const struct oa_python_proc *found;
-	u64 dynamic = segments ? find_dynamic(segments) : 0;
+	struct oa_link link = {};
 
-	if (!dynamic)
+	if (!segments || !find_dynamic(segments, &link))
 		return false;
-	link.next = find_links(dynamic);
+	found = find_file(&link, header);
+	if (found && !found->minor) {
+		/* `ld.so PROGRAM`: the kernel's program is the linker, which has its list itself.
+		 */
+		debug = link.bias + found->interpreters;
+		header = FIND_FIXED;
+	} else {
+		debug = find_debug(link.dynamic);
+	}
+	if (!debug || read_user(&link.next, sizeof(link.next), debug + FIND_R_MAP))
+		return false;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < FIND_FILES; i++) {
 		if (!link.next || read_user(&link, sizeof(link), link.next))
 			return false;
-		key.dynamic = link.dynamic - link.bias;
-		if (!read_user(&key.sections, sizeof(key.sections),
-			       (i ? link.bias : segments - FIND_EHDR_BYTES) + FIND_SHOFF)) {
-			found = bpf_map_lookup_elem(&python_files, &key);
-			if (found) {
-				p->proc = *found;
-				p->proc.interpreters += link.bias;
-				return true;
-			}
+		found = find_file(&link, link.bias ? link.bias : header);
+		if (found && found->minor) {
+			p->proc = *found;
+			p->proc.interpreters += link.bias;
+			return true;
 		}
 	}
 	return false;

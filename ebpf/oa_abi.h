@@ -374,7 +374,8 @@ struct oa_python_thread {
 };
 
 /* Key of `python_files`: what tells a CPython's file from other files in memory. The value is a
- * struct oa_python_proc whose `interpreters` is an ELF address.
+ * struct oa_python_proc whose `interpreters` is an ELF address; of a dynamic linker, with minor 0,
+ * it is that of its r_debug.
  */
 struct oa_python_file_key {
 	u64 dynamic; /* ELF address of its dynamic section */

@@ -94,7 +94,7 @@ class Profiler:
         self.store = RowStore(chunks, self._rules, maps.pages, time.monotonic_ns)
         self.executables = Executables(self.store, self._load_rows, detect, max_open)
         files = PythonFiles(HashMap.of(bpf, "python_files"), self._cache)
-        self.executables.on_interpreter = files.learn
+        self.executables.on_recognised = files.learn
         self.namers.by_key = self.executables.by_key
         self.runtimes = Runtimes(maps.python_procs, HashMap.of(bpf, "python_threads"))
         self.handler = TraceHandler(

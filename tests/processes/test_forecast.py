@@ -106,10 +106,12 @@ def test_an_interpreter_is_loaded_first_and_however_late_it_is(tmp_path):
     libraries = [path.name for path in foresee([sys.executable])]
     machine.executables.detect = lambda elf: PYTHON if elf.soname == "libc.so.6" else None
     told = []
-    machine.executables.on_interpreter = told.append
+    machine.executables.on_recognised = told.append
 
     preload(machine.executables, [sys.executable], -1)
 
-    assert [Path(loaded.executable.path).name for loaded in told] == ["libc.so.6"]
+    assert [Path(loaded.executable.path).name for loaded in told] == libraries
+    stored = [loaded for loaded in told if loaded.stored]
+    assert [Path(loaded.executable.path).name for loaded in stored] == ["libc.so.6"]
     assert libraries.index("libc.so.6") > 0
     assert machine.loads == 1

@@ -43,9 +43,10 @@ class World:
             raise self.refusal
         return SimpleNamespace(value=lambda: b"\1" * VALUE_BYTES)
 
-    def learn(self, number, segment_type=PT_DYNAMIC):
+    def learn(self, number, segment_type=PT_DYNAMIC, interpreter="python"):
         segments = (SimpleNamespace(type=segment_type, vaddr=number),)
-        self.files.learn(named(SimpleNamespace(segments=segments, sections_offset=7), "python"))
+        elf = SimpleNamespace(segments=segments, sections_offset=7, soname="libpython3.so")
+        self.files.learn(named(elf, interpreter))
 
 
 def key(number):
@@ -84,8 +85,9 @@ def test_the_file_learnt_longest_ago_makes_room(monkeypatch):
 def test_file_that_cannot_be_unwound_is_left_out(monkeypatch):
     world = World(monkeypatch)
     world.learn(1, segment_type=PT_DYNAMIC + 1)
+    world.learn(2, interpreter=None)
     world.refusal = UnsupportedRuntime("CPython 4.0")
-    world.learn(2)
+    world.learn(3)
 
     assert world.map == {}
     assert world.shelf == {}

@@ -90,6 +90,7 @@ class Loaded:
     eval_loop: tuple[tuple[int, int], ...] = ()
     reason: str = ""
     pid: int = 0
+    is_recognised: bool = False
     _keeps_frames: bool | None = None
 
     @property
@@ -129,7 +130,7 @@ class Executables:
         max_open: Descriptors of files that are kept at most.
         by_inode: (major, minor, inode) → (size, mtime ns) and the file.
         idle: Files with rows that nobody maps, by key, the one left longest ago first.
-        on_interpreter: Told of each file that is an interpreter, before its rows are loaded.
+        on_recognised: Told of each file when it is known what it is, before its rows are loaded.
     """
 
     store: RowStore
@@ -141,7 +142,7 @@ class Executables:
     )
     by_key: dict[int, Loaded] = field(default_factory=dict)
     idle: dict[int, Loaded] = field(default_factory=dict)
-    on_interpreter: Callable[[Loaded], None] = lambda _loaded: None
+    on_recognised: Callable[[Loaded], None] = lambda _loaded: None
     load_ns: int = 0
 
     def known(self, identity: tuple[int, int, int]) -> Loaded | None:
@@ -257,9 +258,10 @@ class Executables:
             return self.store.load(key, table)
 
     def recognise(self, loaded: Loaded) -> None:
-        """Find out what kind of file it is."""
-        if loaded.interpreter is not None:
+        """Find out what kind of file it is; once."""
+        if loaded.is_recognised:
             return
+        loaded.is_recognised = True
         try:
             found = self.detect(loaded.elf)
         except TargetError as err:
@@ -272,7 +274,7 @@ class Executables:
         if found is not None:
             loaded.interpreter = found
             loaded.eval_loop = found.eval_loop
-            self.on_interpreter(loaded)
+        self.on_recognised(loaded)
 
     def release(self, loaded: Loaded) -> None:
         """Count one mapping less; after the last one the rows stay until there are too many."""

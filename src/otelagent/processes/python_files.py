@@ -30,6 +30,8 @@ MAX_FILES = 128
 NAME = "python-files"
 _KEY = struct.Struct("=QQ")  # struct oa_python_file_key
 _HEAD = struct.Struct("<8sIII")  # magic, CRC-32 of the entries, bytes of a value, entries
+_LIST = "_r_debug"
+"""glibc's dynamic linker (link.h): where its list of files begins."""
 _MAGIC = b"oa-pyth1"
 """Raise its number when the same file would have other facts."""
 
@@ -73,12 +75,15 @@ class PythonFiles:
             self._enter(key, value)
 
     def learn(self, loaded: Loaded) -> None:
-        """Take note of a file that is an interpreter; one that cannot be unwound is left out."""
+        """Take note of a file if it is an interpreter that can be unwound, or a dynamic linker."""
         try:
-            key, value = describe(loaded)
+            facts = describe(loaded, self._files.info.value_size)
         except AgentError as err:
             log.once(logger, (loaded.key, "facts"), "first samples lack Python frames", error=err)
             return
+        if facts is None:
+            return
+        key, value = facts
         if self._known.get(key) == value:
             return
         self._enter(key, value)
@@ -94,19 +99,23 @@ class PythonFiles:
         self._files[key] = value
 
 
-def describe(loaded: Loaded) -> tuple[bytes, bytes]:
-    """Make the map's key and value for a file.
+def describe(loaded: Loaded, value_bytes: int) -> tuple[bytes, bytes] | None:
+    """Make the map's key and value for a file; None if it is not one for the map.
 
     Raises:
-        AgentError: It has no dynamic section, or cannot be unwound.
+        AgentError: It lies, or it is an interpreter that cannot be unwound.
     """
-    assert loaded.interpreter is not None  # noqa: S101 (asked before)
     elf = loaded.elf
     dynamic = next((each.vaddr for each in elf.segments if each.type == PT_DYNAMIC), None)
     if dynamic is None:
-        raise BadElf("no dynamic section")
-    runtime = registry.attach(loaded.interpreter, 0, FileMemory(elf, 0))
-    return _KEY.pack(dynamic, elf.sections_offset), runtime.value()
+        return None
+    key = _KEY.pack(dynamic, elf.sections_offset)
+    if loaded.interpreter is not None:
+        return key, registry.attach(loaded.interpreter, 0, FileMemory(elf, 0)).value()
+    if not elf.soname.startswith("ld-"):
+        return None
+    symbol = elf.find_symbols(_LIST).get(_LIST)
+    return (key, struct.pack("=Q", symbol.value).ljust(value_bytes, b"\0")) if symbol else None
 
 
 def encode(known: dict[bytes, bytes]) -> bytes:
