@@ -22,11 +22,13 @@ enum {
 	PID_LIMIT = 1 << 22, /* include/linux/threads.h: PID_MAX_LIMIT */
 	MAX_ROUNDS = 100, /* of looking for threads that began meanwhile */
 	PAUSE_NS = 50000,
+	LOOK_NS = 10000000, /* after so long it is looked what they do that have not stopped */
+	MAX_QUIETS = 10, /* as long is waited in all, in units of `quiet_ms` */
 };
 
 struct oa_stop {
 	s32 pid;
-	u32 timeout_ms;
+	u32 quiet_ms;
 	struct oa_stopped *threads;
 	u32 count;
 	u32 capacity;
@@ -149,9 +151,37 @@ static s32 settle(struct oa_stopped *thread)
 	return 1;
 }
 
+/* Whether a thread waits in the kernel where nothing interrupts it (state D). */
+static s32 is_uninterruptible(s32 pid, s32 tid)
+{
+	char path[64], line[512], *state;
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
+	stat = fopen(path, "re");
+	if (!stat)
+		return 0;
+	state = fgets(line, sizeof(line), stat);
+	fclose(stat);
+	/* The name before the state may hold anything. */
+	state = state ? strrchr(line, ')') : NULL;
+	return state && state[1] == ' ' && state[2] == 'D';
+}
+
+static s32 is_hopeless(const struct oa_stop *stop)
+{
+	for (u32 i = 0; i < stop->count; i++)
+		if (stop->threads[i].state == OA_STOP_LATE &&
+		    !is_uninterruptible(stop->pid, stop->threads[i].tid))
+			return 0;
+	return 1;
+}
+
+/* Wait until all have stopped, or none has for too long, or it takes too long in all. */
 static void wait_for(struct oa_stop *stop, u64 until_ns)
 {
 	const struct timespec pause = {0, PAUSE_NS};
+	u64 last_ns = now_ns(), at_ns;
 
 	while (stop->waiting) {
 		u32 before = stop->waiting;
@@ -159,16 +189,22 @@ static void wait_for(struct oa_stop *stop, u64 until_ns)
 		for (u32 i = 0; i < stop->count; i++)
 			if (stop->threads[i].state == OA_STOP_LATE && settle(&stop->threads[i]))
 				stop->waiting--;
-		if (!stop->waiting || now_ns() > until_ns)
+		at_ns = now_ns();
+		if (before != stop->waiting) {
+			last_ns = at_ns;
+			continue;
+		}
+		if (at_ns - last_ns > LOOK_NS && is_hopeless(stop))
 			return;
-		if (before == stop->waiting)
-			nanosleep(&pause, NULL);
+		if (at_ns > until_ns || at_ns - last_ns > (u64)stop->quiet_ms * 1000000)
+			return;
+		nanosleep(&pause, NULL);
 	}
 }
 
 static void stop_all(struct oa_stop *stop)
 {
-	u64 until_ns = now_ns() + (u64)stop->timeout_ms * 1000000;
+	u64 until_ns = now_ns() + (u64)stop->quiet_ms * MAX_QUIETS * 1000000;
 
 	for (u32 round = 0; round < MAX_ROUNDS; round++) {
 		if (!seize_new(stop) || now_ns() > until_ns)
@@ -248,14 +284,14 @@ static s32 common_error(const struct oa_stop *stop)
 	return error;
 }
 
-s32 oa_stop_threads(struct oa_stop *stop, s32 pid, u32 timeout_ms)
+s32 oa_stop_threads(struct oa_stop *stop, s32 pid, u32 quiet_ms)
 {
 	s32 error;
 
 	if (stop->pid || pid <= 0)
 		return -EINVAL;
 	stop->pid = pid;
-	stop->timeout_ms = timeout_ms;
+	stop->quiet_ms = quiet_ms;
 	error = start_tracer(stop);
 	if (error)
 		return -error;

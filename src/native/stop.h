@@ -37,9 +37,10 @@ struct oa_stop *oa_stop_new(void);
 /* Lets the threads go, if they are still held. */
 void oa_stop_free(struct oa_stop *stop);
 /* Stop all threads of `pid`, the ones that begin meanwhile included. Once for each `stop`.
- * Returns how many were met, or -errno if not one could be seized.
+ * When none has stopped for `quiet_ms`, the rest is late: in the kernel, where it is not
+ * interrupted. Returns how many were met, or -errno if not one could be seized.
  */
-s32 oa_stop_threads(struct oa_stop *stop, s32 pid, u32 timeout_ms);
+s32 oa_stop_threads(struct oa_stop *stop, s32 pid, u32 quiet_ms);
 const struct oa_stopped *oa_stop_thread(const struct oa_stop *stop, u32 index);
 /* Let all of them go; returns for how many nanoseconds they were held. */
 u64 oa_stop_release(struct oa_stop *stop);

@@ -77,3 +77,35 @@ class Core:
             *(64, 56, count, 0, 0, 0),
         )
         return (head + b"".join(headers) + notes).ljust(at, b"\0") + body
+
+
+CODE, STACK, VDSO = 0x10_0000, 0x7FFD_0000_0000, 0x7FFF_0000_0000
+CALL = b"\xe8" + bytes(4)
+
+
+def crashed(*, vdso: bytes = b"", frames: int = 4, path: str = "/no/such/file") -> Core:
+    """Make the core of a process with two threads, one in code that no file has.
+
+    Its frames are linked by frame pointers, and each return address follows a call.
+    """
+    links = [
+        struct.pack(
+            "<QQ", STACK + 32 * (at + 1) if at + 1 < frames else 0, CODE + 32 * (at % 100) + 5
+        )
+        for at in range(frames)
+    ]
+    stack = b"".join(link.ljust(32, b"\0") for link in links)
+    made = Core()
+    made.notes = [
+        note(NT_PRSTATUS, status(7, signal=11, rip=CODE + 1, rsp=STACK, rbp=STACK)),
+        note(NT_PRPSINFO, psinfo(7, "made", "made up")),
+        note(NT_AUXV, struct.pack("<QQQQ", 9, 1, AT_SYSINFO_EHDR, VDSO if vdso else 0)),
+        note(NT_FILE, files((0x40_0000, 0x40_2000, 1, path))),
+        note(NT_PRSTATUS, status(8, rip=0x40_0010, rsp=STACK, rbp=STACK)),
+    ]
+    made.load(CODE, (CALL + bytes(27)) * 101, PAGE, R | X)
+    made.load(0x40_0000, b"", 2 * PAGE, R | X)
+    made.load(STACK, stack, max(PAGE, len(stack)))
+    if vdso:
+        made.load(VDSO, vdso, flags=R | X)
+    return made

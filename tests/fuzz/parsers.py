@@ -9,6 +9,7 @@ no other, takes at most a second of CPU for it, and memory may grow by 64 MiB in
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import resource
 import signal
@@ -17,8 +18,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otelagent.errors import BadElf, FormatError
+from otelagent.abi._generated import Limit
+from otelagent.dump.stacks import unwind
+from otelagent.errors import BadElf, FormatError, TargetError
 from otelagent.formats.code_object import ITERATORS, find_line
+from otelagent.formats.core_file import parse_core
 from otelagent.formats.elf import BytesSource, ElfFile
 from otelagent.formats.gnu_hash import may_export
 from otelagent.formats.gopclntab import GoTable
@@ -26,6 +30,9 @@ from otelagent.formats.jitdump import JitDump, parse_header
 from otelagent.formats.kallsyms import Kallsyms
 from otelagent.formats.perf_map import CodeMap, parse_perf_map
 from otelagent.formats.proc_maps import parse_executable
+from otelagent.host.core import CoreImage
+from otelagent.host.files import FileSource
+from otelagent.namers import Namers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
 MAX_INPUT = 1 << 16
 MAX_GROWTH_KIB = 64 << 10
 CPU_SECONDS = 1.0
+NO_FILES = Path("/proc/self/fdinfo")
+"""A directory in which no path leads to an ELF file."""
 EDGES = (b"\0" * 8, b"\xff" * 8, b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x80", b"\x7f", b"\n", b" ")
 
 
@@ -84,6 +93,28 @@ def parse_kallsyms(data: bytes) -> None:
     table.module_of(0x1008)
 
 
+def parse_core_file(data: bytes) -> None:
+    """Read what a core file says of threads, memory and files."""
+    with contextlib.suppress(FormatError):
+        core = parse_core(BytesSource(data))
+        for thread in core.threads:
+            thread.registers(core.machine)
+
+
+def unwind_core(data: bytes) -> None:
+    """Unwind and name all threads of a core file; no file of this machine is looked at."""
+    fd = os.memfd_create("core")
+    os.write(fd, data)
+    try:
+        image = CoreImage(FileSource(fd), sysroot=NO_FILES)
+    except FormatError:
+        os.close(fd)
+        return
+    with image, contextlib.suppress(TargetError):
+        stacks = unwind(image, Namers(symbols=True, debuginfod="", sysroot=str(NO_FILES)))
+        assert all(len(each.trace.frames) <= Limit.MAX_USER_FRAMES for each in stacks)
+
+
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "elf": parse_elf,
     "perf_map": parse_map,
@@ -91,6 +122,8 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "code_object": parse_code,
     "kallsyms": parse_kallsyms,
     "proc_maps": lambda data: list(parse_executable(data)),
+    "core_file": parse_core_file,
+    "core": unwind_core,
 }
 
 

@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from tests.builders.cfi import eh_frame, make_elf
+from tests.builders.cores import crashed
 from tests.builders.pclntab import MAGIC, GoFunction, build_pclntab
 from tests.formats.test_jitdump import HEADER, RECORDS
 from tests.symbolize.test_demangle import KNOWN
@@ -59,7 +60,10 @@ def make_seeds() -> dict[str, list[bytes]]:
     kallsyms = b"".join(
         b"%016x %c name%d\t[mod]\n" % (0x1000 + at * 16, b"Ttd"[at % 3], at) for at in range(9)
     )
+    cores = [crashed().write(), crashed(frames=40).write()]
     return {
+        "core_file": [*cores, crashed(vdso=bytes(64)).write()],
+        "core": cores,
         "cfi": [b"\0\1" + SECTION, b"\1\1" + _debug_frame()],
         "gopclntab": tables,
         "symbols": [_symbols(), b"1" + kallsyms[1:]],

@@ -13,6 +13,7 @@ is slow (files, rows, symbols) comes before or after the process is held.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from otelagent.unwind.rows import RowTable
 
 HEAD_BYTES = ffi.offsetof("struct oa_deferred", "stack")
+PTHREAD_TID = 720
+"""`struct pthread.tid` of glibc on x86-64 (nptl/descr.h), where it has always been."""
 ATTEMPTS = 2
 """How often a process is held: again where it loaded code meanwhile."""
 
@@ -137,14 +140,30 @@ class ImageUnwinder:
         assert self._space is not None  # noqa: S101 (prepare was called)
         # Threads that began since, of interpreters.
         self._runtimes.prepare(self._image.pid, self._space, time.monotonic_ns())
-        return [self._walk(each) for each in threads]
+        pointers: dict[int, int] = {}
+        if any(each.registers and not each.registers.thread_pointer for each in threads):
+            pointers = self._thread_pointers()
+        return [self._walk(each, pointers.get(each.tid, 0)) for each in threads]
 
-    def _walk(self, thread: ThreadImage) -> RawTrace | None:
+    def _thread_pointers(self) -> dict[int, int]:
+        """Tell the threads of interpreters by what glibc keeps of them: number → pointer.
+
+        /proc does not say where the storage of a thread that was not stopped is.
+        """
+        found = {}
+        for pointer in self._runtimes.thread_keys(self._image.pid):
+            with contextlib.suppress(TargetError):
+                tid = self._image.read(pointer + PTHREAD_TID, 4)
+                found[int.from_bytes(tid, "little")] = pointer
+        return found
+
+    def _walk(self, thread: ThreadImage, thread_pointer: int) -> RawTrace | None:
         registers = thread.registers
         if registers is None:
             return None
         self._fill(thread.tid, registers)
-        lib.oa_host_set_thread_pointer(self._tables.handle, registers.thread_pointer)
+        pointer = registers.thread_pointer or thread_pointer
+        lib.oa_host_set_thread_pointer(self._tables.handle, pointer)
         view = ffi.buffer(self._record, HEAD_BYTES)
         record = self._unwinder.unwind(view)
         assert record is not None  # noqa: S101 (its process is in the table)

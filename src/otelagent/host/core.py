@@ -13,6 +13,7 @@ import os
 import platform
 import signal as signals
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from otelagent.errors import BadElf, FormatError, MemoryFault, TargetError
@@ -73,7 +74,7 @@ class CoreImage:
             raise FormatError(f"a core of {theirs} cannot be unwound on {platform.machine()}")
         self.pid = self.core.pid or 1
         self.problems = self.core.problems
-        self._files: dict[str, FileSource | TargetError] = {}
+        self._files: dict[str, FileSource | str] = {}
         self._numbers: dict[str, int] = {}  # a core has no inodes
         self._heads = {m.path: m for m in reversed(self.core.mappings) if m.offset == 0}
         self._pieces = [
@@ -143,9 +144,10 @@ class CoreImage:
         gcore leaves out what files hold, as if it had not been mapped: whether that was
         code the files themselves tell.
         """
-        segments = [s for s in self.core.segments if s.flags & PF_X]
-        found = [self._mapped(each.start, each.end) for each in segments[:MAX_CODE_MAPPINGS]]
         known = self.core.segments
+        code = (s for s in known if s.flags & PF_X)
+        # One more than there may be, to know that there are more.
+        found = [self._mapped(s.start, s.end) for s in islice(code, MAX_CODE_MAPPINGS + 1)]
         starts = [each.start for each in known]
         for mapping in self.core.mappings:
             at = bisect.bisect_left(starts, mapping.end) - 1
@@ -184,21 +186,22 @@ class CoreImage:
         return FileSource(os.dup(source.fd))
 
     def _file(self, path: str) -> FileSource:
+        """Open what was mapped as `path`, once; TargetError where it cannot be had."""
         found = self._files.get(path)
         if found is None:
+            if len(self._files) >= MAX_OPEN:
+                raise TargetError(f"{path} was not opened: there are too many files")
             try:
                 found = self._find(path)
             except TargetError as err:
-                found = err
+                found = str(err)  # an exception would keep whoever met it first alive
             self._files[path] = found
-        if isinstance(found, TargetError):
-            raise found
+        if isinstance(found, str):
+            raise TargetError(found)
         return found
 
     def _find(self, path: str) -> FileSource:
         """Look for the file that was mapped as `path`."""
-        if len(self._files) >= MAX_OPEN:
-            raise TargetError(f"{path} was not opened: there are too many files")
         wanted = self._build_id(path)
         failure: TargetError | None = None
         for opened in self._candidates(path, wanted):

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from otelagent.host.image import MemoryTaker
     from otelagent.host.tasks import Task
 
-STOP_TIMEOUT_MS = 1000
+QUIET_MS = 150
+"""When no thread has stopped for so long, those that have not are late."""
 MACHINES = {"x86_64": EM_X86_64, "aarch64": EM_AARCH64}
 RUNNING = "it runs, and without a stop nobody can tell where"
 LATE = "it did not stop in time: its frames are from where it entered the kernel"
@@ -96,7 +97,7 @@ class LiveImage:
         if stop == ffi.NULL:
             raise MemoryError
         try:
-            count = lib.oa_stop_threads(stop, self.pid, STOP_TIMEOUT_MS)
+            count = lib.oa_stop_threads(stop, self.pid, QUIET_MS)
             if count < 0:
                 raise tasks.refusal(self.pid, -count)
             yield list(self._stopped(stop, count, seen))

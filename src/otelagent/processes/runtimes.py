@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _U32 = struct.Struct("=I")
+_KEY = struct.Struct("=QII")  # struct oa_python_thread_key
 REFRESH_NS = 20_000_000
 """Threads of one process are read again at most this often."""
 MAX_PROCESSES = 4096
@@ -171,6 +172,11 @@ class Runtimes:
         known.keys = set(fresh)
         if fresh:
             self._threads.update_many(b"".join(fresh), b"".join(fresh.values()))
+
+    def thread_keys(self, pid: int) -> list[int]:
+        """List what the interpreters of a process know its threads by (`PythonThread.key`)."""
+        known = self._by_pid.get(pid)
+        return [_KEY.unpack_from(key)[0] for key in known.keys] if known else []
 
     def gone(self, pid: int) -> None:
         """Forget the threads of a process that ended or execed; its names stay."""
