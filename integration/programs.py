@@ -80,6 +80,7 @@ BINARIES = {
     "parked": _c("gcc", "-g", "-pthread", source="c/parked.c"),
     "parked-clang": _c("clang", "-g", "-pthread", source="c/parked.c"),
     "parked-static": _c("gcc", "-static", "-pthread", source="c/parked.c"),
+    "uninterruptible": _c("gcc", "-g", "-pthread", source="c/uninterruptible.c"),
     "parkedext.so": Binary("cext/parkedext.c", EXTENSION),
     "throws": _c("g++", "-std=c++17", "-pthread", source="cxx/throws.cc"),
     "throws-clang": _c("clang++", "-std=c++17", "-pthread", source="cxx/throws.cc"),
