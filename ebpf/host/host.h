@@ -70,6 +70,8 @@ struct oa_host {
 	u32 has_python; /* the deferred stack has its Python frames */
 	u64 thread_pointer; /* of the thread that is unwound; 0: not known */
 	u32 cut; /* a read ended behind the copied stack */
+	struct oa_host_limits limits; /* of the tests */
+	struct oa_host_limits spent; /* of one walk */
 	u64 counters[OA_COUNTER_COUNT + OA_FAULT_COUNT];
 	struct oa_state state;
 };

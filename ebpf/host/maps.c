@@ -311,6 +311,9 @@ void *oa_host_lookup(const struct oa_host_name *map, const void *key)
 	struct oa_host *host = oa_host_current;
 	u32 index;
 
+	host->spent.lookups++;
+	if (host->limits.lookups && host->spent.lookups > host->limits.lookups)
+		return NULL;
 	if (!map->id)
 		return lookup_map(&host->chunks[map->chunk], key);
 	if (map->id != OA_HOST_ROWS)

@@ -107,6 +107,13 @@ static u32 read_some(struct oa_host *host, u8 *dst, u32 size, u64 addr)
 	return got;
 }
 
+/* Whether a test wants this read to fail. */
+static bool is_refused(struct oa_host *host)
+{
+	host->spent.reads++;
+	return host->limits.reads && host->spent.reads > host->limits.reads;
+}
+
 /* Where a copied stack would go on. */
 static bool is_behind(const struct oa_host_piece *stack, u64 addr)
 {
@@ -117,10 +124,11 @@ static bool is_behind(const struct oa_host_piece *stack, u64 addr)
 long oa_host_read(void *dst, u32 size, u64 addr)
 {
 	struct oa_host *host = oa_host_current;
+	bool refused = is_refused(host);
 	u32 done = 0, got;
 
 	/* User addresses have 56 bits at most (x86-64 with 5 levels of page tables). */
-	while (done < size && addr < 1ULL << 56) {
+	while (!refused && done < size && addr < 1ULL << 56) {
 		got = read_some(host, (u8 *)dst + done, size - done, addr + done);
 		if (!got)
 			break;

@@ -45,6 +45,16 @@ void oa_host_use_interpreters(struct oa_host *host, s32 on)
 	host->interpreters = !!on;
 }
 
+void oa_host_limit(struct oa_host *host, const struct oa_host_limits *limits)
+{
+	host->limits = *limits;
+}
+
+struct oa_host_limits oa_host_spent(const struct oa_host *host)
+{
+	return host->spent;
+}
+
 void oa_host_set_thread_pointer(struct oa_host *host, u64 thread_pointer)
 {
 	host->thread_pointer = thread_pointer;
@@ -173,9 +183,10 @@ static void walk(struct oa_host *host, struct oa_state *s)
 {
 	bool has_python = host->interpreters || host->has_python;
 	bool python = false, missed = false;
+	u32 steps = host->limits.steps ? host->limits.steps : LOOP_STEPS;
 
 	settle(s);
-	while (!s->done && s->steps < LOOP_STEPS) {
+	while (!s->done && s->steps < steps) {
 		if (s->mapping.unwinder == OA_UNWINDER_STOP && !python)
 			break;
 		if (s->mapping.unwinder == OA_UNWINDER_PYTHON) {
@@ -188,7 +199,7 @@ static void walk(struct oa_host *host, struct oa_state *s)
 		else
 			native_step(s);
 	}
-	if (s->steps >= LOOP_STEPS)
+	if (s->steps >= steps)
 		stop(s, OA_FAULT_MAX_STEPS);
 	if (missed && !s->trace.fault)
 		s->trace.fault = OA_FAULT_PY_NOT_ATTACHED;
@@ -251,6 +262,7 @@ static s32 unwind_current(struct oa_host *host, const u8 *record, u32 bytes, voi
 	host->python.memory = record + HEAD_BYTES + head.stack_bytes + head.other_bytes;
 	begin_deferred(host, &head);
 	walk(host, s);
+	host->spent.steps = s->steps;
 	blame_copy(host, s);
 	seal(s);
 	s->trace.sample.kind = OA_RECORD_TRACE;
@@ -269,6 +281,7 @@ s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *
 	if (bytes < HEAD_BYTES)
 		return -EINVAL;
 	oa_host_current = host;
+	memset(&host->spent, 0, sizeof(host->spent));
 	size = unwind_current(host, deferred, bytes, out, capacity);
 	oa_host_current = NULL;
 	host->stack = (struct oa_host_piece){0};

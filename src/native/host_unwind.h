@@ -35,6 +35,13 @@ enum oa_host_reach {
 	OA_HOST_REACH_ALL, /* everything: the process is stopped */
 };
 
+/* What a walk may use before something fails, for tests; 0: as much as it wants. */
+struct oa_host_limits {
+	u32 steps; /* as if the tail calls were used up */
+	u32 reads; /* of memory; all later ones fail */
+	u32 lookups; /* in maps; all later ones find nothing */
+};
+
 struct oa_host *oa_host_new(void);
 void oa_host_free(struct oa_host *host);
 /* Only what unwinders look at counts: max_user_frames, pac_mask, … */
@@ -88,6 +95,10 @@ u32 oa_host_copy_python(struct oa_host *host, struct oa_deferred *deferred, u32 
  * headers; 0 if they are not found.
  */
 u64 oa_host_find_interpreter(struct oa_host *host, u64 segments);
+
+void oa_host_limit(struct oa_host *host, const struct oa_host_limits *limits);
+/* What the last walk used. */
+struct oa_host_limits oa_host_spent(const struct oa_host *host);
 
 /* Look into the host, for tests: bytes of `struct oa_trace` with all its words. */
 u32 oa_host_trace_bytes(void);

@@ -45,7 +45,8 @@ def of_process(pid: int, *, blocking: bool = True, debug_dirs: Sequence[Path] = 
 
 def _command_of(pid: int) -> str:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()[:MAX_COMMAND_CHARS].split(b"\0")
+        shown = procfs.other_thread(pid) or pid
+        words = Path(f"/proc/{shown}/cmdline").read_bytes()[:MAX_COMMAND_CHARS].split(b"\0")
     except OSError:
         words = []
     return os.fsdecode(b" ".join(words)).strip() or procfs.read_comm(pid)

@@ -119,7 +119,7 @@ class ImageUnwinder:
         self._handler = TraceHandler(
             self._namers.file, KernelSymbols(), self._runtimes.namer, self._anonymous
         )
-        self._unwinder = HostUnwinder(tables, max_user_frames=max_frames, interpreters=True)
+        self.unwinder = HostUnwinder(tables, max_user_frames=max_frames, interpreters=True)
         self._record = ffi.new("struct oa_deferred *")
 
     def prepare(self) -> None:
@@ -165,7 +165,7 @@ class ImageUnwinder:
         pointer = registers.thread_pointer or thread_pointer
         lib.oa_host_set_thread_pointer(self._tables.handle, pointer)
         view = ffi.buffer(self._record, HEAD_BYTES)
-        record = self._unwinder.unwind(view)
+        record = self.unwinder.unwind(view)
         assert record is not None  # noqa: S101 (its process is in the table)
         return decode_trace(record)
 

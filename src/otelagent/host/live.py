@@ -35,6 +35,7 @@ QUIET_MS = 150
 """When no thread has stopped for so long, those that have not are late."""
 MACHINES = {"x86_64": EM_X86_64, "aarch64": EM_AARCH64}
 RUNNING = "it runs, and without a stop nobody can tell where"
+ENDED = "it has ended, others of the process have not"
 LATE = "it did not stop in time: its frames are from where it entered the kernel"
 
 
@@ -61,8 +62,10 @@ class LiveImage:
             raise TargetError(f"{pid} is a thread of the kernel: it has no frames of a program")
         if procfs.has_ended(pid):
             raise ProcessGone(f"process {pid} has ended, and waits for its parent to notice")
-        tasks.require_tracing(pid)
-        self._memory = ProcessMemory(pid)
+        # Memory is asked for by a thread that lives, where the first one has ended.
+        self._reachable = procfs.other_thread(pid) or pid
+        tasks.require_tracing(pid, self._reachable)
+        self._memory = ProcessMemory(self._reachable)
 
     def read(self, addr: int, size: int) -> bytes:
         """Read exactly `size` bytes at `addr` (errors: `ProcessMemory.read`)."""
@@ -84,7 +87,7 @@ class LiveImage:
 
     def lend_memory(self, taker: MemoryTaker) -> None:
         """Let C read the process."""
-        taker.use_process(self.pid)
+        taker.use_process(self._reachable)
 
     @contextmanager
     def hold(self) -> Iterator[Sequence[ThreadImage]]:
@@ -111,7 +114,7 @@ class LiveImage:
                 continue
             task = seen.get(one.tid) or tasks.read_task(self.pid, one.tid)
             if task.has_ended:
-                yield ThreadImage(one.tid, task.name, task.state, problem="it has ended")
+                yield ThreadImage(one.tid, task.name, task.state, problem=ENDED)
             elif one.state == lib.OA_STOP_LATE:
                 yield _unstopped(task, LATE)
             elif not one.regs_bytes:
@@ -130,6 +133,8 @@ class LiveImage:
 
 def _unstopped(task: Task, problem: str) -> ThreadImage:
     """Tell what is known of a thread that did not stop: where it entered the kernel."""
+    if task.has_ended:
+        return ThreadImage(task.tid, task.name, task.state, problem=ENDED)
     registers = task.entry_registers()
     if registers is None:
         return ThreadImage(task.tid, task.name, task.state, None, task.kernel, problem)

@@ -124,8 +124,10 @@ def _parse_syscall(text: str) -> tuple[int, int]:
         return 0, 0
 
 
-def require_tracing(pid: int) -> None:
+def require_tracing(pid: int, tid: int = 0) -> None:
     """Make sure that we may trace a process, before anything is done for it.
+
+    `tid` is a thread of it that lives, if the first one does not.
 
     Raises:
         NotPermitted: We may not; the hint says who may.
@@ -133,7 +135,7 @@ def require_tracing(pid: int) -> None:
     """
     try:
         # Asks what PTRACE_SEIZE asks: PTRACE_MODE_ATTACH (fs/proc/base.c).
-        os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
+        os.close(os.open(f"/proc/{tid or pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
     except PermissionError as err:
         raise _not_permitted(pid) from err
     except OSError as err:

@@ -214,6 +214,17 @@ class HostUnwinder:
         lib.oa_host_use_interpreters(tables.handle, interpreters)
         self._out = ffi.new("char[]", lib.oa_host_trace_bytes())
 
+    def limit(self, *, steps: int = 0, reads: int = 0, lookups: int = 0) -> None:
+        """Let walks fail after so many steps, reads or look-ups, for tests; 0: never."""
+        limits = ffi.new("struct oa_host_limits *", (steps, reads, lookups))
+        lib.oa_host_limit(self.tables.handle, limits)
+
+    @property
+    def spent(self) -> tuple[int, int, int]:
+        """Steps, reads and look-ups of the last walk."""
+        spent = lib.oa_host_spent(self.tables.handle)
+        return spent.steps, spent.reads, spent.lookups
+
     def unwind(self, deferred: bytes | memoryview, *, pid: int = 0) -> bytes | None:
         """Turn a deferred record into the trace record that BPF would have sent.
 
