@@ -42,6 +42,11 @@ class BoundedQueue(Generic[T]):
             self._bytes = 0
         return [item for item, _ in items]
 
+    @property
+    def bytes(self) -> int:
+        """Count the bytes of its items."""
+        return self._bytes
+
     def __len__(self) -> int:
         """Count the items."""
         return len(self._items)

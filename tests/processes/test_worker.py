@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The processes thread: events before reports, deferred stacks when their code is known."""
 
+import os
 import struct
 import time
 from types import SimpleNamespace
@@ -63,7 +64,7 @@ class World:
         self.machine.file(1, "/bin/a")
         self.sideband = FakeSideband()
         self.unwound, self.finished, self.python, self.ksymbols = [], [], [], []
-        self.fault = Fault.NONE
+        self.fault, self.last_stack = Fault.NONE, b""
         self.thread = ProcessesThread(
             self.machine.table,
             self.sideband,
@@ -76,6 +77,7 @@ class World:
 
     def _unwind(self, deferred, space):
         self.unwound.append(space)
+        self.last_stack = deferred
         return finished(self.fault)
 
     def round(self, *events):
@@ -206,7 +208,7 @@ def test_reports_that_nobody_takes_are_bounded_and_counted(world):
 
 def test_deferred_stacks_are_bounded_in_bytes_too(world):
     dropped = metrics.deferred_dropped.total
-    large = deferred() + bytes(MAX_WAITING_BYTES // 2)
+    large = deferred() + os.urandom(MAX_WAITING_BYTES // 2)
     for _ in range(2):
         world.thread.post(large)
         world.round()
@@ -217,6 +219,21 @@ def test_deferred_stacks_are_bounded_in_bytes_too(world):
     world.thread.post(large)
     world.round()
     assert metrics.deferred_dropped.total == dropped + 1
+
+
+def test_many_large_deferred_stacks_are_packed_and_come_out_as_they_were(world):
+    """A large library takes seconds to read; all that runs in it waits for that long."""
+    dropped = metrics.deferred_dropped.total
+    count = 4 * MAX_WAITING_BYTES // 100_000
+    stacks = [deferred() + number.to_bytes(4, "little") * 25_000 for number in range(count)]
+    for stack in stacks:
+        world.thread.post(stack)
+    for _ in range(PATIENCE_ROUNDS + 1):
+        world.round()
+
+    assert metrics.deferred_dropped.total == dropped
+    assert len(world.finished) == count
+    assert world.last_stack == stacks[-1]
 
 
 def test_kernel_symbols_are_passed_on(world):

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from otelagent.protocols import Finisher
 
 logger = logging.getLogger(__name__)
-MAX_WAITING, MAX_WAITING_BYTES = 4096, 16 << 20
-"""Deferred stacks that wait for their code to be loaded; up to 35 KB each, most some 6 KB."""
+MAX_WAITING, MAX_WAITING_BYTES = 8192, 24 << 20
+"""Deferred stacks that wait for their code to be loaded; most have some 6 KB."""
+PACK_BYTES = 4 << 20
+"""What waits beyond this is packed: up to 115 KB become a tenth, in a tenth of a millisecond."""
 MAX_POSTED_REPORTS = 4096
 """Reports that wait; one that is dropped comes again while the process needs attention."""
 COMPANY_MS = 5
@@ -51,11 +53,34 @@ PATIENCE_ROUNDS = 5
 
 @dataclass(slots=True)
 class Waiting:
-    """A deferred stack whose code is not known yet."""
+    """A deferred stack whose code is not known yet.
 
-    origin: Origin
+    Raises:
+        ValueError: It is none.
+    """
+
     data: bytes
+    origin: Origin = field(init=False)
     rounds: int = 0
+    is_packed: bool = False
+
+    def __post_init__(self) -> None:
+        self.origin = decode_origin(self.data)
+
+    def pack(self) -> None:
+        """Take less memory."""
+        import zstandard  # noqa: PLC0415 (few recordings come to this)
+
+        if not self.is_packed:
+            self.data, self.is_packed = zstandard.compress(self.data, level=1), True
+
+    def unpacked(self) -> bytes:
+        """Give the record."""
+        if not self.is_packed:
+            return self.data
+        import zstandard  # noqa: PLC0415
+
+        return zstandard.decompress(self.data)
 
 
 class ProcessesThread(threading.Thread):
@@ -89,7 +114,7 @@ class ProcessesThread(threading.Thread):
         self._on_ksymbol = on_ksymbol
         self._is_alive = is_alive
         self._reports: BoundedQueue[Report] = BoundedQueue(MAX_POSTED_REPORTS)
-        self._deferred: BoundedQueue[bytes] = BoundedQueue(MAX_WAITING, MAX_WAITING_BYTES)
+        self._deferred: BoundedQueue[Waiting] = BoundedQueue(MAX_WAITING, MAX_WAITING_BYTES)
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
         self._ending = threading.Event()
@@ -105,9 +130,20 @@ class ProcessesThread(threading.Thread):
         if isinstance(item, Report):
             if not self._reports.put(item):
                 metrics.reports_dropped.add()
-        elif not self._deferred.put(item, len(item)):
-            metrics.deferred_dropped.add(reason=_TOO_MANY)
+        else:
+            self._defer(item)
         self.wake()
+
+    def _defer(self, data: bytes) -> None:
+        try:
+            wait = Waiting(data)
+        except ValueError:
+            metrics.deferred_dropped.add(reason="malformed")
+            return
+        if self._deferred.bytes + self._waiting_bytes > PACK_BYTES:
+            wait.pack()
+        if not self._deferred.put(wait, len(wait.data)):
+            metrics.deferred_dropped.add(reason=_TOO_MANY)
 
     @property
     def _has_posted(self) -> bool:
@@ -171,8 +207,8 @@ class ProcessesThread(threading.Thread):
         self._table.apply(events)
         for report in reports:
             self._report(report)
-        for data in deferred:
-            self._defer(data)
+        for wait in deferred:
+            self._wait(wait)
         self._finish_waiting()
 
     def _report(self, report: Report) -> None:
@@ -182,16 +218,13 @@ class ProcessesThread(threading.Thread):
         # Also for a process that is new: its first Python frames come with its first mappings.
         self._on_python(report)
 
-    def _defer(self, data: bytes) -> None:
-        is_full = self._waiting_bytes + len(data) > MAX_WAITING_BYTES
+    def _wait(self, wait: Waiting) -> None:
+        is_full = self._waiting_bytes + len(wait.data) > MAX_WAITING_BYTES
         if is_full or len(self._waiting) >= MAX_WAITING:
             metrics.deferred_dropped.add(reason=_TOO_MANY)
             return
-        try:
-            self._waiting.append(Waiting(decode_origin(data), data))
-            self._waiting_bytes += len(data)
-        except ValueError:
-            metrics.deferred_dropped.add(reason="malformed")
+        self._waiting.append(wait)
+        self._waiting_bytes += len(wait.data)
 
     def _finish_waiting(self) -> None:
         """Finish the deferred stacks that can be finished.
@@ -217,7 +250,7 @@ class ProcessesThread(threading.Thread):
         if not is_last and not self._table.is_ready(generation, time_ns):
             return None
         space = self._table.space_at(generation, time_ns)
-        finished = self._finisher.unwind(wait.data, space)
+        finished = self._finisher.unwind(wait.unpacked(), space)
         if not is_last and decode_trace(finished).fault == Fault.NO_MAPPING:
             return None
         return finished
