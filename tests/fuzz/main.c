@@ -201,8 +201,8 @@ int main(int argc, char **argv)
 	for (int i = 4; i < argc && file_count < MAX_FILES; i++)
 		read_file(argv[i]);
 	__sanitizer_set_death_callback(save);
-	signal(SIGALRM, on_second);
-	setitimer(ITIMER_REAL, &each_second, NULL);
+	signal(SIGVTALRM, on_second);
+	setitimer(ITIMER_VIRTUAL, &each_second, NULL);
 	for (u32 i = 0; i < file_count; i++)
 		run(files[i].data, files[i].size);
 	end = time(NULL) + (time_t)seconds;
