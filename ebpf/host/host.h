@@ -64,6 +64,9 @@ struct oa_host {
 	struct oa_host_piece *pieces; /* sorted by address */
 	u32 piece_count;
 	u32 piece_capacity;
+	struct oa_host_read *reads; /* where reads are noted; NULL: nowhere */
+	u32 read_capacity;
+	u32 read_count; /* may exceed the capacity: those were not noted */
 	s32 pid;
 	u32 reach; /* enum oa_host_reach */
 	u32 interpreters;

@@ -9,6 +9,7 @@
 #include "../python.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -121,6 +122,16 @@ static bool is_behind(const struct oa_host_piece *stack, u64 addr)
 	       addr - stack->addr - stack->bytes < OA_FP_WINDOW_BYTES;
 }
 
+static void note(struct oa_host *host, u64 addr, u32 bytes)
+{
+	if (!host->reads)
+		return;
+	if (host->read_count < host->read_capacity)
+		host->reads[host->read_count] = (struct oa_host_read){.addr = addr, .bytes = bytes};
+	if (host->read_count < UINT32_MAX)
+		host->read_count++;
+}
+
 long oa_host_read(void *dst, u32 size, u64 addr)
 {
 	struct oa_host *host = oa_host_current;
@@ -134,8 +145,10 @@ long oa_host_read(void *dst, u32 size, u64 addr)
 			break;
 		done += got;
 	}
-	if (done == size)
+	if (done == size) {
+		note(host, addr, size);
 		return 0;
+	}
 	if (is_behind(&host->stack, addr + done) || is_behind(&host->other, addr + done))
 		host->cut = 1;
 	memset(dst, 0, size);
@@ -193,4 +206,16 @@ void oa_host_use_process(struct oa_host *host, s32 pid, u32 reach)
 {
 	host->pid = pid > 0 ? pid : 0;
 	host->reach = reach;
+}
+
+void oa_host_note_reads(struct oa_host *host, struct oa_host_read *reads, u32 capacity)
+{
+	host->reads = reads;
+	host->read_capacity = capacity;
+	host->read_count = 0;
+}
+
+u32 oa_host_noted(const struct oa_host *host)
+{
+	return host->read_count;
 }

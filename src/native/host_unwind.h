@@ -69,6 +69,17 @@ s32 oa_host_add_file(struct oa_host *host, u64 addr, s32 fd, u64 offset, u64 byt
 void oa_host_drop_memory(struct oa_host *host);
 /* After all else: read a live process. pid 0 for none. */
 void oa_host_use_process(struct oa_host *host, s32 pid, u32 reach);
+/* Note what is read from now on, into an array that stays the caller's; NULL: no more. What
+ * cannot be read is not noted.
+ */
+struct oa_host_read {
+	u64 addr;
+	u32 bytes;
+	u32 _pad;
+};
+void oa_host_note_reads(struct oa_host *host, struct oa_host_read *reads, u32 capacity);
+/* How many reads there were; those beyond the capacity were not noted. */
+u32 oa_host_noted(const struct oa_host *host);
 /* 1: frames of interpreters are found too. 0 (the start): they stay frames of the interpreter. */
 void oa_host_use_interpreters(struct oa_host *host, s32 on);
 

@@ -9,6 +9,7 @@ the first of them is to be named, mostly at the end: sampling begins without it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otelagent.errors import TargetError
@@ -19,8 +20,6 @@ from otelagent.symbolize.result import Named, unresolved
 from otelagent.unwind.cache import default_directory
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from otelagent.abi.codec import Generation
     from otelagent.formats.elf import ElfFile
     from otelagent.interpreters.registry import Detected
@@ -77,12 +76,14 @@ class Namers:
         debuginfod: URL of a server that has debug files; empty: none is asked.
         debug_dirs: Where else debug files are looked for.
         sysroot: Root directory of processes that are not of this machine; None: they are.
+        proc: Where procfs is, which tells what JIT compilers wrote of their code.
     """
 
     symbols: bool
     debuginfod: str
     debug_dirs: tuple[Path, ...] = ()
     sysroot: str | None = None
+    proc: Path = Path("/proc")
     by_key: dict[int, Loaded] = field(default_factory=dict)
     _files: dict[int, NativeSymbols | NoSymbols] = field(default_factory=dict)
     _jit: JitProcesses | None = None
@@ -118,5 +119,5 @@ class Namers:
         if self._jit is None:
             from otelagent.symbolize.jit import JitProcesses  # noqa: PLC0415
 
-            self._jit = JitProcesses()
+            self._jit = JitProcesses(proc=self.proc)
         return self._jit.name(generation.pid, generation, addr, is_return_address=False)

@@ -37,7 +37,7 @@ from otelagent.unwind.host import HostUnwinder, Tables
 from otelagent.unwind.load import load_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from otelagent.abi.codec import Generation
     from otelagent.formats.elf import ElfFile, Source
@@ -81,6 +81,7 @@ class ImageUnwinder:
         namers: Names native and JIT code; made from the image's files if None.
         max_frames: User frames that are kept of a stack.
         cache: Rows on disk; None: they are extracted again.
+        rows: Gives the rows of a file instead, in this process.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ImageUnwinder:
         *,
         max_frames: int = Limit.MAX_USER_FRAMES,
         cache: RowCache | None = None,
+        rows: Callable[[Source, ElfFile], RowTable] | None = None,
     ) -> None:
         self._image = image
         self._cache = cache
@@ -100,7 +102,9 @@ class ImageUnwinder:
         tables.use_rules(rules.pointer, rules.bytes)
         pages = HostHash(tables, lib.OA_HOST_PAGES, 16, 16)
         store = RowStore(HostChunks(tables), rules, pages, time.monotonic_ns)
-        self.executables = Executables(store, self._load_rows, detect, raise_open_files() // 2)
+        self.executables = Executables(
+            *(store, rows or self._load_rows, detect), raise_open_files() // 2
+        )
         self._runtimes = Runtimes(
             HostHash(tables, lib.OA_HOST_PYTHON_PROCS, 4, ffi.sizeof("struct oa_python_proc")),
             HostHash(tables, lib.OA_HOST_PYTHON_THREADS, 16, ffi.sizeof("struct oa_python_thread")),

@@ -145,6 +145,11 @@ class ElfFile:
         """File offset of the section headers (e_shoff)."""
         return int(self._shoff)
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether nothing beside the file may be looked at: it is part of a snapshot."""
+        return bool(getattr(self.source, "stands_alone", False))
+
     def read(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes of the file.
 

@@ -127,6 +127,8 @@ def find_debug_file(
 
     It is looked for in the target's root first, then in ours.
     """
+    if elf.stands_alone:
+        return None
     for place in dict.fromkeys((root, "")):
         for candidate in dict.fromkeys(_candidates(elf, path, dirs)):
             debug = open_elf(candidate, place)

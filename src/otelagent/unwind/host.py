@@ -76,6 +76,22 @@ class Tables:
         """Let unwinders read everything of a live process: it is stopped. 0: none."""
         lib.oa_host_use_process(self.handle, pid, lib.OA_HOST_REACH_ALL)
 
+    def note_reads(self, capacity: int) -> None:
+        """Note what unwinders read from now on, up to a number of reads."""
+        self._borrowed["reads"] = reads = ffi.new("struct oa_host_read[]", capacity)
+        lib.oa_host_note_reads(self.handle, reads, capacity)
+
+    def noted_reads(self) -> list[tuple[int, int]]:
+        """List what was read since `note_reads`, as (address, bytes).
+
+        Raises:
+            ValueError: There was more than could be noted.
+        """
+        reads, count = self._borrowed["reads"], lib.oa_host_noted(self.handle)
+        if count > len(reads):
+            raise ValueError(f"{count} reads, and room for {len(reads)} of them")
+        return [(reads[at].addr, reads[at].bytes) for at in range(count)]
+
     def drop_memory(self) -> None:
         """Forget the memory added."""
         lib.oa_host_drop_memory(self.handle)

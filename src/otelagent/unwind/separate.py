@@ -33,7 +33,7 @@ def separate_files(elf: ElfFile) -> Iterator[tuple[str, ElfFile]]:
     section = elf.section(".gnu_debugdata")
     if section is not None:
         yield ".gnu_debugdata", ElfFile(BytesSource(_unpack(elf.section_data(section))))
-    source = _open_by_build_id(elf.build_id)
+    source = None if elf.stands_alone else _open_by_build_id(elf.build_id)
     if source is None:
         return
     with source:

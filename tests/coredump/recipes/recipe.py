@@ -1,0 +1,41 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""How one case is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class Missing(Exception):  # noqa: N818 (no defect)
+    """This machine lacks what a recipe needs."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A case; `{src}` in commands is the folder of programs, `{out}` a folder of its own.
+
+    Attributes:
+        build: Commands.
+        versions: What of → the command whose first line tells.
+        drive: `park`: it waits after it said `ready`; `stop`: it runs on, and is stopped.
+        lines: How often it says `ready`.
+        gdb: Commands that bring it to the place instead; a core is recorded.
+        oracles: Who is asked: `gdb`, `self` (`stacks.json`), `py-spy`.
+        child: Its child is recorded.
+        note: Why not all agree.
+    """
+
+    name: str
+    source: str
+    run: tuple[str, ...]
+    build: tuple[tuple[str, ...], ...] = ()
+    build_env: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    versions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    drive: str = "park"
+    lines: int = 1
+    gdb: tuple[str, ...] = ()
+    oracles: tuple[str, ...] = ("gdb",)
+    child: bool = False
+    note: str = ""

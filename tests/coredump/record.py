@@ -1,0 +1,188 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the cases: `python -m tests.coredump.record [NAME…]`, names as patterns.
+
+Builds each recipe's program, runs it, records it where it stands, asks others for
+its stacks (`oracle`) and writes the case. What the machine lacks is skipped and said.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otelagent.coredump.case import (
+    SNAPSHOT,
+    run_case,
+    write_expected,
+    write_recipe,
+)
+from otelagent.coredump.recording import record
+from otelagent.host.core import CoreImage
+from otelagent.host.live import LiveImage
+from otelagent.host.snapshot import pack
+from tests.coredump import oracle
+from tests.coredump.recipes import RECIPES, Missing, Recipe
+
+if TYPE_CHECKING:
+    from otelagent.host.snapshot import Snapshot
+
+ROOT = Path(__file__).parent
+CASES = ROOT / "cases"
+PROGRAMS = ROOT / "programs"
+READY_SECONDS = 60
+
+
+def _first_line(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip().splitlines()[0]
+
+
+def build(recipe: Recipe, folder: Path) -> dict[str, object]:
+    """Build a recipe's program; returns what the case says of it."""
+    said: dict[str, object] = {}
+    for step in recipe.build:
+        command = [part.format(src=PROGRAMS, out=folder) for part in step]
+        if not shutil.which(command[0]):
+            raise Missing(command[0])
+        env = os.environ | dict(recipe.build_env)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=folder, env=env
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+    if recipe.build:
+        said["build"] = [" ".join(step) for step in recipe.build]
+    for key, command in recipe.versions.items():
+        said[key] = _first_line(*(part.format(src=PROGRAMS, out=folder) for part in command))
+    said["libc"] = _first_line("ldd", "--version")
+    return said
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _await(pid: int, states: str) -> None:
+    until = time.monotonic() + READY_SECONDS
+    while _state(pid) not in states and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def drive_live(recipe: Recipe, folder: Path) -> tuple[Snapshot, list[str]]:
+    """Run, wait until it stands, record, ask."""
+    command = [part.format(src=PROGRAMS, out=folder) for part in recipe.run]
+    if not shutil.which(command[0]):
+        raise Missing(command[0])
+    env = os.environ | dict(recipe.env) | {"OA_OUT": str(folder)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, cwd=folder) as process:
+        pid = process.pid
+        try:
+            for _ in range(recipe.lines):
+                line = process.stdout.readline()
+                if not line.startswith(b"ready"):
+                    raise RuntimeError(f"{recipe.name} said {line!r}")
+            if recipe.child:
+                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+            time.sleep(0.3)
+            if recipe.drive == "stop":
+                os.kill(pid, signal.SIGSTOP)
+                _await(pid, "T")
+            elif not recipe.child:
+                _await(pid, "S")
+            image = LiveImage(pid)
+            snapshot = record(image, is_live=True)
+            image.close()
+            return snapshot, ask(recipe, snapshot, pid, folder)
+        finally:
+            if pid != process.pid:
+                os.kill(pid, signal.SIGKILL)
+            process.kill()
+
+
+def ask(recipe: Recipe, snapshot: Snapshot, pid: int, folder: Path) -> list[str]:
+    """Ask who knows for the stacks of a process that stands."""
+    said = []
+    if "gdb" in recipe.oracles:
+        agreed, count, differences = oracle.compare_pcs(snapshot, oracle.run_gdb("-p", str(pid)))
+        said.append(f"{oracle.gdb_version()}: {agreed} of {count} frames")
+        said += differences
+    if "self" in recipe.oracles:
+        own = json.loads((folder / "stacks.json").read_text())
+        own = {int(tid): frames for tid, frames in own.items()}
+        agreed, count, differences = oracle.compare_python(snapshot, own)
+        said.append(f"the program itself: {agreed} of {count} frames")
+        said += differences
+    if "py-spy" in recipe.oracles:
+        said.append(oracle.ask_py_spy(pid, snapshot))
+    return said
+
+
+def drive_gdb(recipe: Recipe, folder: Path) -> tuple[Snapshot, list[str]]:
+    """Let gdb run the program to a place, say its stack and write a core; record that."""
+    command = [part.format(src=PROGRAMS, out=folder) for part in recipe.run]
+    steps = [
+        "set breakpoint pending on",
+        "set style enabled off",
+        *recipe.gdb,
+        f"gcore {folder}/core",
+    ]
+    arguments = [part for step in steps for part in ("-ex", step)]
+    stacks = oracle.run_gdb(*arguments, "--args", *command)
+    with tempfile.TemporaryDirectory():
+        image = CoreImage.open(f"{folder}/core")
+        snapshot = record(image, is_live=False)
+        image.close()
+    agreed, count, differences = oracle.compare_pcs(snapshot, stacks)
+    return snapshot, [f"{oracle.gdb_version()}: {agreed} of {count} frames", *differences]
+
+
+def make(recipe: Recipe) -> str:
+    """Make one case; returns how it was agreed."""
+    with tempfile.TemporaryDirectory(prefix="oa-case-") as name:
+        folder = Path(name)
+        said: dict[str, object] = {"program": recipe.source, "run": " ".join(recipe.run)}
+        said |= build(recipe, folder)
+        if recipe.gdb:
+            said["gdb"] = list(recipe.gdb)
+        drive = drive_gdb if recipe.gdb else drive_live
+        snapshot, agreed = drive(recipe, folder)
+    target = CASES / recipe.name
+    target.mkdir(parents=True, exist_ok=True)
+    data = pack(snapshot)
+    (target / SNAPSHOT).write_bytes(data)
+    outcome = run_case(target)
+    write_expected(target, outcome.threads)
+    if recipe.note:
+        said["note"] = recipe.note
+    write_recipe(target, said | {"agreed": agreed})
+    faults = sorted({each["fault"] for each in outcome.threads} - {""})
+    return f"{len(data) // 1024} KiB; {agreed}; {faults or ''}"
+
+
+def main(patterns: list[str]) -> int:
+    failed = 0
+    for recipe in RECIPES:
+        if patterns and not any(fnmatch.fnmatch(recipe.name, each) for each in patterns):
+            continue
+        try:
+            print(f"{recipe.name}: {make(recipe)}", flush=True)
+        except Missing as err:
+            print(f"{recipe.name}: not made: {err} is missing", flush=True)
+        except Exception as err:  # noqa: BLE001 (one recipe; the others go on)
+            print(f"{recipe.name}: FAILED: {err!r}", flush=True)
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
