@@ -52,9 +52,11 @@ def test_a_line_for_each_function_innermost_first():
 def test_without_native_frames_only_interpreters_are_shown():
     plain = stack(FRAMES[:2])
 
-    shown = list(show_text(report(stack(), plain, native=False)))
+    script = Frame(FrameType.JIT, 0x7000, lines=(line("JS:*f /x.js:1:1"),))
 
-    assert shown[4:6] == ["    work (/app.py:7)", ""]
+    shown = list(show_text(report(stack((script, *FRAMES)), plain, native=False)))
+
+    assert shown[4:7] == ["    JS:*f /x.js:1:1", "    work (/app.py:7)", ""]
     assert shown[-1] == "    (no frames of an interpreter)"
 
 

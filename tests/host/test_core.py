@@ -137,6 +137,15 @@ def test_code_that_gcore_left_out_is_found_by_its_file(write, tmp_path):
         assert [each.start for each in image.read_maps()] == [TEXT + PAGE]
 
 
+def test_files_of_data_that_gcore_left_out_are_no_code(write, tmp_path):
+    (tmp_path / "data").write_bytes(b"just text" * 1000)
+    made = core_of(str(tmp_path / "data"))
+    made.loads = [load for load in made.loads if load[0] >= STACK]
+
+    with CoreImage.open(write(made)) as image:
+        assert image.read_maps() == []
+
+
 def test_the_vdso_is_found_in_the_core(write):
     with CoreImage.open(write(crashed(vdso=b"\x7fELF" + bytes(60)))) as image:
         assert [each.path for each in image.read_maps() if each.start == VDSO] == ["[vdso]"]

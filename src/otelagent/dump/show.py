@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otelagent.host.image import ThreadImage
     from otelagent.model import Frame, Line
 
-MACHINE_CODE = (FrameType.NATIVE, FrameType.GO, FrameType.JIT)
+NATIVE = (FrameType.NATIVE, FrameType.GO, FrameType.KERNEL)
 _FAULTS = {fault.name: HELP[Fault][fault] for fault in Fault}
 
 
@@ -48,13 +48,12 @@ class Report:
         """List the frames of a stack that are shown."""
         if self.native:
             return list(stack.trace.frames)
-        hidden = (*MACHINE_CODE, FrameType.KERNEL)
-        return [frame for frame in stack.trace.frames if frame.type not in hidden]
+        return [frame for frame in stack.trace.frames if not _is_native(frame)]
 
 
 def show_text(report: Report) -> Iterator[str]:
     """Write a report as lines."""
-    yield f"Process {report.pid}: {printable(report.command)}"
+    yield f"Process {report.pid or '(not told)'}: {printable(report.command)}"
     yield _how(report)
     for problem in report.problems:
         yield f"Note: {printable(problem)}"
@@ -71,6 +70,11 @@ def show_text(report: Report) -> Iterator[str]:
         if stack.trace.fault:
             reason = _FAULTS.get(stack.trace.fault, "")
             yield f"    ... it ends early: {reason} ({stack.trace.fault.lower()})"
+
+
+def _is_native(frame: Frame) -> bool:
+    """Tell what `--no-native` hides; a JIT's functions with names are the program's own."""
+    return frame.type in NATIVE or (frame.type is FrameType.JIT and not frame.lines)
 
 
 def _how(report: Report) -> str:

@@ -95,7 +95,8 @@ class ImageUnwinder:
     ) -> None:
         self._image = image
         self._cache = cache
-        self.problems: dict[str, str] = {}
+        self.problems: dict[str, str] = {}  # of files with frames: path → why there is no more
+        self._missing: dict[str, str] = {}
         self._ranges: list[MappedRange] = []
         tables = self._tables = Tables()
         rules = HostMemory(ffi.sizeof("struct oa_rule") * Limit.MAX_RULES)
@@ -211,7 +212,8 @@ class ImageUnwinder:
             if each.start <= frame.address < each.end and each.inode:
                 offset = frame.address - each.start + each.offset
                 missing = Executable(FileId(bytes(16)), each.path)
-                reason = self.problems.get(each.path, frame.reason)
+                reason = self._missing.get(each.path, frame.reason)
+                self.problems[each.path] = reason
                 return replace(
                     *(frame,),
                     type=FrameType.NATIVE,
@@ -229,7 +231,7 @@ class ImageUnwinder:
         try:
             source = self._image.open_mapped(mapped)
         except AgentError as err:
-            self.problems.setdefault(mapped.path, str(err))
+            self._missing.setdefault(mapped.path, str(err))
             raise
         return Opened(source, (source.size, 0))
 

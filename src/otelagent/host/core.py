@@ -75,6 +75,7 @@ class CoreImage:
         self.pid = self.core.pid or 1
         self.problems = self.core.problems
         self._files: dict[str, FileSource | str] = {}
+        self._data: set[str] = set()  # paths of files that are there and no ELF files
         self._numbers: dict[str, int] = {}  # a core has no inodes
         self._heads = {m.path: m for m in reversed(self.core.mappings) if m.offset == 0}
         self._pieces = [
@@ -161,10 +162,8 @@ class CoreImage:
     def _may_be_code(self, mapping: CoreMapping) -> bool:
         try:
             loads = ElfFile(self._file(mapping.path)).executable_loads()
-        except BadElf:
-            return False
         except TargetError:
-            return True  # to name frames by it
+            return mapping.path not in self._data  # what is not there may name frames yet
         end = mapping.offset + mapping.end - mapping.start
         return any(s.offset < end and mapping.offset < s.offset + s.filesz for s in loads)
 
@@ -212,6 +211,7 @@ class CoreImage:
                 build_id = ElfFile(opened).build_id
             except BadElf as err:
                 failure = TargetError(f"{path}: {err}")
+                self._data.add(path)
             else:
                 if not wanted or build_id == wanted:
                     return opened
