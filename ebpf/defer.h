@@ -10,10 +10,10 @@
 #include "sample.h"
 
 /* Send what is needed to unwind in user space. */
-static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_event_data *ctx)
+static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_event_data *ctx,
+					  bool has_loop)
 {
-	u32 cpu = bpf_get_smp_processor_id();
-	struct oa_deferred *d = bpf_map_lookup_elem(&deferred_stacks, &cpu);
+	struct oa_deferred *d = current_deferred();
 	u64 bytes, size;
 
 	if (!d) {
@@ -30,7 +30,7 @@ static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_ev
 	__builtin_memcpy(d->kernel, s->words, sizeof(d->kernel));
 	find_python(s, d);
 	bytes = copy_stacks(d);
-	size = copy_python(s, d, bytes);
+	size = copy_python(s, d, bytes, has_loop);
 	size += sizeof(*d) - sizeof(d->stack);
 	oa_opaque(size);
 	if (size > sizeof(*d)) {
@@ -46,7 +46,8 @@ static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_ev
 }
 
 /* A stack that met code not loaded yet is unwound in user space, within limits. */
-static __always_inline bool defer(struct oa_state *s, struct bpf_perf_event_data *ctx)
+static __always_inline bool defer(struct oa_state *s, struct bpf_perf_event_data *ctx,
+				  bool has_loop)
 {
 	if (!s->missing || s->in_exec || s->trace.fault != OA_FAULT_NO_MAPPING)
 		return false;
@@ -54,7 +55,7 @@ static __always_inline bool defer(struct oa_state *s, struct bpf_perf_event_data
 		s->trace.fault = OA_FAULT_DEFERRED_LIMIT;
 		return false;
 	}
-	send_deferred(s, ctx);
+	send_deferred(s, ctx, has_loop);
 	return true;
 }
 

@@ -164,6 +164,14 @@ static __always_inline struct oa_state *current_state(void)
 	return bpf_map_lookup_elem(&states, &cpu);
 }
 
+/* Where this CPU lays out a deferred stack, or NULL likewise. */
+static __always_inline struct oa_deferred *current_deferred(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&deferred_stacks, &cpu);
+}
+
 /* Add to a counter of this CPU (or to a fault: OA_COUNTER_COUNT + fault). */
 static __always_inline void count(u32 which, u64 amount)
 {

@@ -63,11 +63,7 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 OA_UNWINDER(native, native_step, OA_UNWINDER_NATIVE)
 OA_UNWINDER(python, python_step, OA_UNWINDER_PYTHON)
 
-/* The last program of a chain of tail calls, and of every stack that met code not loaded yet:
- * copying stacks takes most of what the verifier looks at, and is here only.
- */
-SEC("perf_event")
-int unwind_stop(struct bpf_perf_event_data *ctx)
+static __always_inline int end_stack(struct bpf_perf_event_data *ctx, bool has_loop)
 {
 	struct oa_state *s = current_state();
 
@@ -77,7 +73,23 @@ int unwind_stop(struct bpf_perf_event_data *ctx)
 	}
 	if (s->missing && s->trace.user_frames)
 		report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
-	if (!defer(s, ctx))
+	if (!defer(s, ctx, has_loop))
 		finish(s);
 	return 0;
+}
+
+/* The last program of a chain of tail calls, and of every stack that met code not loaded yet:
+ * copying stacks takes most of what the verifier looks at, and is here only. In two forms, as the
+ * unwinders.
+ */
+SEC("perf_event")
+int unwind_stop(struct bpf_perf_event_data *ctx)
+{
+	return end_stack(ctx, false);
+}
+
+SEC("perf_event")
+int unwind_stop_loop(struct bpf_perf_event_data *ctx)
+{
+	return end_stack(ctx, true);
 }

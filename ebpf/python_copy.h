@@ -10,79 +10,89 @@
 #include "find.h"
 #include "python.h"
 
-/* Go to the newest frame of the next thread state that has any; false if there is none. */
+/* Go to the newest frame of the next thread state; false if there is none. */
 static __always_inline bool py_next_cursor(struct oa_python_state *p)
 {
-	u64 cursor = 0;
+	u64 state = p->candidate;
 
-#pragma clang loop unroll(full)
-	for (u32 i = 0; i < OA_PY_STATES; i++) {
-		if (i >= p->candidate && !cursor && p->cursor[i]) {
-			cursor = p->cursor[i];
-			p->candidate = i + 1;
-		}
-	}
-	p->at = cursor;
+	oa_opaque(state);
+	if (state >= OA_PY_STATES)
+		return false;
+	p->candidate = state + 1;
+	p->at = p->cursor[state];
 	p->next = p->proc.kind == OA_PY_CFRAME; /* a _PyCFrame comes first */
-	return cursor;
+	return true;
 }
 
 /* Copy what the unwinder will look at of the frame at p->at, and go to its caller. */
 static __always_inline void py_copy_frame(struct oa_python_state *p, struct oa_python_copy *copy)
 {
 	u32 bytes = py_frame_bytes(&p->proc);
-	u64 code;
+	u64 code, next = p->next ? p->proc.cframe_frame : p->proc.frame_previous;
 
 	copy->addr = p->at;
-	copy->code_addr = 0;
-	copy->first_traceable = 0;
-	p->at = 0;
+	p->next = 0;
 	oa_opaque(bytes);
-	if (bytes > sizeof(p->frame) || read_user(p->frame, bytes, copy->addr))
-		return;
-	__builtin_memcpy(copy->memory, p->frame, PY_FRAME_BYTES);
-	if (p->next) {
-		p->next = 0;
-		p->at = py_u64(p, p->proc.cframe_frame);
-		return;
-	}
-	if (p->proc.kind == OA_PY_OBJECT)
-		__builtin_memcpy(copy->memory + PY_FRAME_BYTES, p->frame + PY_FRAME_BYTES,
-				 PY_OBJECT_BYTES - PY_FRAME_BYTES);
-	p->at = py_u64(p, p->proc.frame_previous);
+	if (bytes <= sizeof(p->frame))
+		read_user(p->frame, bytes, copy->addr); /* zeros where there is none */
+	__builtin_memcpy(copy->memory, p->frame, sizeof(copy->memory));
+	p->at = py_u64(p, next);
 	code = py_u64(p, p->proc.frame_code) & ~(u64)PY_TAG_MASK;
+	copy->code_addr = 0;
 	if (!read_user(copy->code, PY_CODE_BYTES, code + p->proc.code_block))
 		copy->code_addr = code;
-	if (p->proc.kind != OA_PY_OBJECT)
-		read_user(&copy->first_traceable, sizeof(copy->first_traceable),
-			  code + p->proc.code_first_traceable);
+	read_user(&copy->first_traceable, sizeof(copy->first_traceable),
+		  code + p->proc.code_first_traceable);
 }
 
-/* Copy the frames of this thread behind `begin` bytes; returns where the copies end.
+/* Copy one more frame of this thread behind `p->end` bytes; false if there is none, or no room.
  *
- * verifier: what a turn leaves to the next lies in scratch (`p->end`: where it goes); with
- * bounds of its own in each turn none is like another, and a million are not enough.
+ * verifier: what a turn leaves to the next lies in scratch; with bounds of its own in each turn
+ * none is like another, and a million instructions are not enough.
  */
-static __always_inline u64 copy_python(struct oa_state *s, struct oa_deferred *d, u64 begin)
+static __always_inline bool copy_next(struct oa_python_state *p, struct oa_deferred *d)
+{
+	u64 at = p->end;
+
+	if (!p->at)
+		return py_next_cursor(p);
+	oa_opaque(at);
+	if (at > OA_COPY_BYTES - sizeof(struct oa_python_copy))
+		return false;
+	py_copy_frame(p, (struct oa_python_copy *)(d->stack + at));
+	p->end += py_copy_bytes(&p->proc);
+	return true;
+}
+
+#ifndef OA_HOST
+static long copy_python_step(u32 i, void *unused)
+{
+	struct oa_state *s = current_state();
+	struct oa_deferred *d = current_deferred();
+
+	return !s || !d || !copy_next(&s->python, d);
+}
+#endif
+
+/* Copy the frames of this thread behind `begin` bytes; returns where the copies end. */
+static __always_inline u64 copy_python(struct oa_state *s, struct oa_deferred *d, u64 begin,
+				       bool has_loop)
 {
 	struct oa_python_state *p = &s->python;
-	u64 at;
 
 	d->python_bytes = 0;
 	if (!d->python.minor)
 		return begin;
 	p->at = 0;
 	p->end = begin;
+#ifndef OA_HOST
+	if (has_loop)
+		bpf_loop(OA_MAX_PYTHON_COPIES, copy_python_step, (void *)0, 0);
+#endif
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < OA_MAX_PYTHON_COPIES; i++) {
-		if (!p->at && !py_next_cursor(p))
+		if (has_loop || !copy_next(p, d))
 			break;
-		at = p->end;
-		oa_opaque(at);
-		if (at > OA_COPY_BYTES - sizeof(struct oa_python_copy))
-			break;
-		py_copy_frame(p, (struct oa_python_copy *)(d->stack + at));
-		p->end += py_copy_bytes(&p->proc);
 	}
 	d->python_bytes = p->end - begin;
 	return p->end;

@@ -74,18 +74,17 @@ def judge(trace):
     return "python" if python_lines(trace) else "native"
 
 
-@pytest.mark.parametrize(
-    "python",
-    [
-        pytest.param(
-            python, id=python.name, marks=[pytest.mark.sweep] * (python.name != "3.11-pyenv")
-        )
-        for python in PYTHONS
-    ],
-)
-def test_stacks_of_a_process_that_nobody_knew_are_whole(python):
+EVERY = [
+    pytest.param(python, id=python.name, marks=[pytest.mark.sweep] * (python.name != "3.11-pyenv"))
+    for python in PYTHONS
+]
+
+
+@pytest.mark.parametrize("bounded", [False, True], ids=["loop", "bounded"])
+@pytest.mark.parametrize("python", EVERY)
+def test_stacks_of_a_process_that_nobody_knew_are_whole(python, bounded):
     """All of them are deferred, and finished when memory has long been another."""
-    found, deferred = record_unknown(python)
+    found, deferred = record_unknown(python, bounded=bounded)
 
     judged, chains = Counter(), 0
     for trace, count in found:

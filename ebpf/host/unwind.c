@@ -116,7 +116,7 @@ u32 oa_host_copy_python(struct oa_host *host, struct oa_deferred *deferred, u32 
 	s->space = space;
 	s->trace = deferred->trace;
 	find_python(s, deferred);
-	copy_python(s, deferred, stacks);
+	copy_python(s, deferred, stacks, false);
 	oa_host_current = NULL;
 	return deferred->python_bytes;
 }
@@ -214,7 +214,7 @@ static void blame_copy(struct oa_host *host, struct oa_state *s)
 	/* As much as copy.h makes it if there is another stack. */
 	u32 most = host->other.bytes ? OA_MAX_STACK_BYTES / 2 : OA_MAX_STACK_BYTES;
 
-	if (fault == OA_FAULT_PY_READ && (copies >= OA_MAX_PYTHON_COPIES ||
+	if (fault == OA_FAULT_PY_READ && (copies + OA_PY_STATES >= OA_MAX_PYTHON_COPIES ||
 					  bytes > OA_COPY_BYTES - sizeof(struct oa_python_copy)))
 		s->trace.fault = OA_FAULT_DEFERRED_CUT;
 	if (!host->cut || host->stack.bytes + host->other.bytes <= most - OA_STACK_PAGE_BYTES)

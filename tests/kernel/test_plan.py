@@ -94,7 +94,7 @@ def loaded(monkeypatch):
 def test_one_flavour_of_each_unwinder_is_loaded_and_called(loaded, has_loop):
     fake, table = loaded(has_loop)
 
-    for name in ("unwind_native", "unwind_python"):
+    for name in ("unwind_native", "unwind_python", "unwind_stop"):
         assert fake.autoload[name] is not has_loop
         assert fake.autoload[f"{name}_loop"] is has_loop
     assert len(table) == 3

@@ -35,7 +35,11 @@ _EVENTS = {
     "on_exec": "sched_process_exec",
     "on_free": "sched_process_free",
 }
-_UNWINDERS = {Unwinder.NATIVE: "unwind_native", Unwinder.PYTHON: "unwind_python"}
+_UNWINDERS = {
+    Unwinder.NATIVE: "unwind_native",
+    Unwinder.PYTHON: "unwind_python",
+    Unwinder.STOP: "unwind_stop",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,6 @@ def load(
         table = ProgArray.of(bpf, "unwinders_perf")
         for index, name in _UNWINDERS.items():
             table[index] = bpf.program(f"{name}_loop" if has_loop else name).fd
-        table[Unwinder.STOP] = bpf.program("unwind_stop").fd
     except BaseException:
         bpf.close()
         raise
