@@ -9,6 +9,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OTELAGENT = Path(sys.prefix, "bin", "otelagent")
 WORKLOADS = Path(__file__).parent / "workloads"
@@ -48,10 +52,12 @@ def holds(stack: tuple[str, ...], functions: tuple[str, ...]) -> bool:
     return all(name in rest for name in functions)
 
 
-def record(folder: Path, *arguments: str, timeout: float = 120) -> Recording:
-    """Record with the given targets and options, and succeed."""
+def record(
+    folder: Path, *arguments: str, before: Sequence[str] = (), timeout: float = 120
+) -> Recording:
+    """Record with the given targets and options, and succeed; `before` starts otelagent."""
     output = folder / "stacks.folded"
-    command = [str(OTELAGENT), "record", "--force", "-o", str(output), *arguments]
+    command = [*before, str(OTELAGENT), "record", "--force", "-o", str(output), *arguments]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -61,11 +67,16 @@ def record(folder: Path, *arguments: str, timeout: float = 120) -> Recording:
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr
+    return read_recording(output, done.stderr)
+
+
+def read_recording(output: Path, said: str) -> Recording:
+    """Read collapsed stacks."""
     stacks = {}
     for line in output.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         stacks[tuple(stack.split(";"))] = int(count)
-    return Recording(stacks, done.stderr)
+    return Recording(stacks, said)
 
 
 def build_c(folder: Path, name: str, *flags: str) -> Path:

@@ -139,6 +139,16 @@ def test_a_childs_life_is_told_in_order(sideband):
     assert sideband.malformed == 0
 
 
+@pytest.fixture
+def one_cpu():
+    """Keep this process and its children on one CPU: each has a buffer of its own."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.usefixtures("one_cpu")
 def test_losses_are_told(sideband):
     small = Sideband(pid=os.getpid(), pages=1)
     small.open()

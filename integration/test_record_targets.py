@@ -54,11 +54,11 @@ def test_a_cgroup_that_does_not_exist_is_told():
     assert "there is no cgroup /no/such/cgroup" in said
 
 
-def test_a_kernel_thread_is_sampled_and_told():
-    status, _, said = otelagent("record", *TO_STDOUT, "-p", 2, "-d", 0.5)
+def test_a_kernel_thread_is_refused():
+    status, out, said = otelagent("record", *TO_STDOUT, "-p", 2)
 
-    assert status == 0, said
-    assert "process 2 is a kernel thread" in said
+    assert (status, out) == (1, "")
+    assert "process 2 is a kernel thread (kthreadd)" in said
 
 
 def test_nothing_sampled_is_no_failure_and_is_told():

@@ -27,10 +27,10 @@ mount -t devpts devpts /root/dev/pts
 mount -t bpf bpf /root/sys/fs/bpf
 mount -t tracefs tracefs /root/sys/kernel/tracing
 mount -t cgroup2 cgroup2 /root/sys/fs/cgroup
-if [ -n "$OUT" ]; then
-	mkdir -p /root/tmp/out
-	mount -t virtiofs out /root/tmp/out
-fi
+for share in $SHARES; do
+	mkdir -p "/root/${share#*:}"
+	mount -t virtiofs "${share%%:*}" "/root/${share#*:}"
+done
 cp /bin/busybox /root/run/busybox
 cp /guest.sh /root/run/guest.sh
 exec switch_root /root /bin/sh /run/guest.sh

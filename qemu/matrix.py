@@ -4,8 +4,9 @@
 
     python qemu/matrix.py [--all] [NAME...]
 
-The table at the end has one line a kernel; the status is 1 if any of them failed. Guests
-run side by side where cores and memory allow (`OTELAGENT_QEMU_JOBS` says otherwise).
+The table at the end has one line a kernel; the status is 1 if any of them failed, or if
+there was no time for one. Guests run side by side where cores and memory allow
+(`OTELAGENT_QEMU_JOBS` says otherwise).
 """
 
 from __future__ import annotations
@@ -29,16 +30,20 @@ import vm
 
 KERNELS = Path(__file__).with_name("kernels.toml")
 LOGS = vm.ROOT / "build" / "qemu"
-MEMORY_MIB = 2048
-TIMEOUT_S = float(os.environ.get("OTELAGENT_QEMU_TIMEOUT", "170"))
-# Seconds for all; a guest that would begin with less left than one takes is left out, loudly.
+MEMORY_MIB = 1024
+TIMEOUT_S = float(os.environ.get("OTELAGENT_QEMU_TIMEOUT", "600"))
+# Seconds for all; a guest that would begin with less left than one takes is not run, and that
+# is a failure.
 BUDGET_S = float(os.environ.get("OTELAGENT_QEMU_BUDGET", "inf"))
-GUEST_S = 200
+GUEST_S = 60
 CLOSING_LINE = re.compile(r"\d+ (?:passed|failed|error|skipped).* in [\d.]+s")
 PANIC = "the guest ended early"
+CPU_LINE = re.compile(r"vm: (\d+) s of CPU")
+SUITE = vm.ROOT / "integration"
 # The root is read-only there, /tmp is not.
-_CACHE = ("--color=no", "-o", "cache_dir=/tmp/pytest-cache")
-TESTS = (".ci/pytest", *_CACHE, "-m", "guest", "integration")
+_PYTEST = (".ci/pytest", "--color=no", "-o", "cache_dir=/tmp/pytest-cache", "-m")
+# Rows and symbols of files are found out by the first guests.
+CACHE = LOGS / "cache"
 VERIFIER = (".venv/bin/python", "tools/verifier.py")
 
 
@@ -62,6 +67,7 @@ class Outcome:
     status: int
     seconds: float
     last_line: str
+    cpu_seconds: int = 0
 
 
 def parse_kernels(text: str) -> list[Wanted]:
@@ -80,14 +86,37 @@ def parse_kernels(text: str) -> list[Wanted]:
     ]
 
 
-def guest_command(
-    kernel: fetch.Kernel, wanted: Wanted, command: tuple[str, ...] = TESTS
-) -> list[str]:
+def guest_tests(*, every: bool) -> list[str]:
+    """List the files that have tests for guests: to collect all of them takes 16 s there."""
+    marks = re.compile(r"mark\.(?:guest|whole)" if every else r"mark\.guest")
+    files = sorted(SUITE.glob("test_*.py"))
+    return [str(path.relative_to(vm.ROOT)) for path in files if marks.search(path.read_text())]
+
+
+def prepare(files: list[str]) -> None:
+    """Compile what guests import: their root is read-only, and they are slow."""
+    python = [sys.executable, "-m"]
+    environment = {key: value for key, value in os.environ.items() if "BYTECODE" not in key}
+    for command in (
+        ["compileall", "-q", "src", "tools", "bench"],
+        # pytest rewrites assertions, and keeps that in files of its own.
+        ["pytest", "-q", "--collect-only", *files],
+    ):
+        run = subprocess.run(
+            [*python, *command], cwd=vm.ROOT, env=environment, capture_output=True, check=False
+        )
+        if run.returncode:
+            sys.exit(f"qemu/matrix.py: {command[0]} failed:\n{run.stdout.decode()}")
+
+
+def guest_command(kernel: fetch.Kernel, wanted: Wanted, command: tuple[str, ...]) -> list[str]:
     """Build the command that boots one kernel and runs a command in it."""
     run = [sys.executable, str(Path(__file__).with_name("run.py")), "--kernel", str(kernel.image)]
     if kernel.modules:
         run += ["--modules", str(kernel.modules)]
-    run += ["--memory", str(MEMORY_MIB), "--timeout", str(TIMEOUT_S)]
+    run += ["--cache", str(CACHE), "--memory", str(MEMORY_MIB), "--timeout", str(TIMEOUT_S)]
+    # hypothesis would be loaded, which takes a second.
+    run += ["--env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"]
     run += ["--env", f"OTELAGENT_FEATURES={','.join(wanted.features)}"]
     run += ["--env", f"OTELAGENT_LACKS={','.join(wanted.lacks)}"]
     return [*run, "--", *command]
@@ -96,7 +125,7 @@ def guest_command(
 class Matrix:
     """Boots kernels, several at a time, and ends what it started."""
 
-    def __init__(self, command: tuple[str, ...] = TESTS) -> None:
+    def __init__(self, command: tuple[str, ...]) -> None:
         self._command = command
         self._began = time.monotonic()
         self._running: set[subprocess.Popen[str]] = set()
@@ -106,12 +135,12 @@ class Matrix:
         start = time.monotonic()
         if start - self._began > BUDGET_S - GUEST_S:
             print(f"== kernel {wanted.name} NOT RUN: no time is left", flush=True)
-            return Outcome(wanted.name, "-", 0, 0, f"NOT RUN: {BUDGET_S:.0f} s are not enough")
+            return Outcome(wanted.name, "-", 1, 0, f"NOT RUN: {BUDGET_S:.0f} s are not enough")
         try:
             kernel = (special.find if wanted.is_special else fetch.fetch)(wanted.name)
         except fetch.NoKernel as error:
             print(f"== kernel {wanted.name} SKIPPED: {error}", flush=True)
-            return Outcome(wanted.name, "-", 0, 0, f"SKIPPED: {error}")
+            return Outcome(wanted.name, "-", 0, 0, f"SKIPPED: {error}".partition("\n")[0])
         status, lines = self._run(kernel, wanted)
         if any(PANIC in line for line in lines[-3:]):
             # Emulated processors that patch code under one another now and then panic.
@@ -119,7 +148,9 @@ class Matrix:
             status, lines = self._run(kernel, wanted)
         closing = [line for line in lines if CLOSING_LINE.search(line)] or lines or [""]
         spent = time.monotonic() - start
-        return Outcome(wanted.name, kernel.release, status, spent, closing[-1].strip("= \n"))
+        cpu = sum(int(found[1]) for line in lines if (found := CPU_LINE.match(line)))
+        line = closing[-1].strip("= \n")
+        return Outcome(wanted.name, kernel.release, status, spent, line, cpu)
 
     def _run(self, kernel: fetch.Kernel, wanted: Wanted) -> tuple[int, list[str]]:
         log = LOGS / f"{wanted.name}.log"
@@ -174,9 +205,11 @@ def main() -> int:
     arguments = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
     chosen = choose(parse_kernels(KERNELS.read_text()), arguments.names, every=arguments.all)
-    # The special ones and the ends first, in case that there is no time for all.
-    chosen.sort(key=lambda kernel: not (kernel.is_special or kernel.name == "newest"))
-    matrix = Matrix(VERIFIER if arguments.verifier else TESTS)
+    files = guest_tests(every=arguments.all)
+    prepare(files)
+    marks = "guest or whole" if arguments.all else "guest"
+    tests = ("env", f"OTELAGENT_WHOLE={'1' * arguments.all}", *_PYTEST, marks, *files)
+    matrix = Matrix(VERIFIER if arguments.verifier else tests)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with ThreadPoolExecutor(jobs()) as pool:
         try:
@@ -187,8 +220,9 @@ def main() -> int:
             raise
     print()
     for row in outcomes:
-        verdict = "-" if row.release == "-" else "ok" if row.status == 0 else f"FAILED {row.status}"
-        print(f"{row.name:17} {row.release:28} {verdict:10} {row.seconds:5.0f} s  {row.last_line}")
+        verdict = f"FAILED {row.status}" if row.status else "-" if row.release == "-" else "ok"
+        times = f"{row.seconds:5.0f} s ({row.cpu_seconds:3} s of CPU)"
+        print(f"{row.name:17} {row.release:28} {verdict:10} {times}  {row.last_line}")
     nothing = all(row.release == "-" for row in outcomes)
     return int(nothing or any(row.status for row in outcomes))
 

@@ -45,14 +45,41 @@ def test_the_guest_learns_what_it_must_have():
     (wanted,) = matrix.choose(KERNELS, ["5.10"], every=False)
     kernel = fetch.Kernel("5.10.0", Path("/k/vmlinuz"), Path("/k/modules"))
 
-    command = matrix.guest_command(kernel, wanted)
+    command = matrix.guest_command(kernel, wanted, ("true", "x"))
 
     before = command[: command.index("--")]
     assert before[2:6] == ["--kernel", "/k/vmlinuz", "--modules", "/k/modules"]
     words = dict(word.split("=", 1) for word in before if "=" in word)
     assert "ring_buffer" in words["OTELAGENT_FEATURES"].split(",")
     assert words["OTELAGENT_LACKS"] == "bpf_loop"
-    assert command[-3:] == ["-m", "guest", "integration"]
+    assert command[-3:] == ["--", "true", "x"]
+
+
+def test_guests_collect_only_files_with_tests_for_them():
+    files = matrix.guest_tests(every=False)
+
+    assert "integration/test_guest_record.py" in files
+    assert "integration/test_viewer.py" not in files
+    assert set(files) <= set(matrix.guest_tests(every=True))
+
+
+def test_what_guests_import_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(matrix.vm, "ROOT", tmp_path)
+    for name in ("src", "tools", "bench"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "src" / "module.py").touch()
+    test = tmp_path / "test_x.py"
+    test.write_text("import pytest\n@pytest.mark.guest\ndef test_x():\n    pass\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = guest\n")
+
+    matrix.prepare(["test_x.py"])
+
+    compiled = [path.name for path in tmp_path.rglob("*.pyc")]
+    assert any(name.startswith("module.") for name in compiled)
+    assert any(name.startswith("test_x.") and "pytest" in name for name in compiled)
+    test.write_text("import nowhere")
+    with pytest.raises(SystemExit, match="pytest failed"):
+        matrix.prepare(["test_x.py"])
 
 
 def test_special_kernels_come_from_the_folder_or_the_cache(tmp_path, monkeypatch):
@@ -73,12 +100,13 @@ def test_a_kernel_that_cannot_be_had_is_skipped_loudly(monkeypatch, capsys):
 
     monkeypatch.setattr(fetch, "fetch", refuse)
 
-    outcome = matrix.Matrix().boot(KERNELS[0])
+    outcome = matrix.Matrix(()).boot(KERNELS[0])
 
     assert (outcome.status, outcome.release) == (0, "-")
     assert "SKIPPED: no kernel 5.10" in capsys.readouterr().out
     monkeypatch.setattr(matrix.sys, "argv", ["matrix.py", "5.10"])
     monkeypatch.setattr(matrix, "LOGS", Path("/tmp"))
+    monkeypatch.setattr(matrix, "prepare", lambda files: None)
     assert matrix.main() == 1, "nothing was tested"
 
 
@@ -87,18 +115,18 @@ def test_a_guest_that_panicked_is_booted_once_more(monkeypatch):
     monkeypatch.setattr(fetch, "fetch", lambda name: fetch.Kernel("r", Path("i"), None))
     monkeypatch.setattr(matrix.Matrix, "_run", lambda *_: answers.pop(0))
 
-    outcome = matrix.Matrix().boot(KERNELS[0])
+    outcome = matrix.Matrix(()).boot(KERNELS[0])
 
     assert (outcome.status, outcome.last_line) == (0, "5 passed in 3.00s")
     assert answers == []
 
 
 def test_what_there_is_no_time_for_is_named(monkeypatch, capsys):
-    monkeypatch.setattr(matrix, "BUDGET_S", 60)
+    monkeypatch.setattr(matrix, "BUDGET_S", 1)
 
-    outcome = matrix.Matrix().boot(KERNELS[0])
+    outcome = matrix.Matrix(()).boot(KERNELS[0])
 
-    assert (outcome.status, outcome.release) == (0, "-")
+    assert (outcome.status, outcome.release) == (1, "-")
     assert "NOT RUN" in outcome.last_line
     assert "5.10 NOT RUN" in capsys.readouterr().out
 

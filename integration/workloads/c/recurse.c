@@ -1,7 +1,9 @@
 // Copyright The otelagent authors
 // SPDX-License-Identifier: Apache-2.0
 
-/* recurse SECONDS DEPTH: CPU time below a known chain: main, descend × DEPTH, middle, leaf. */
+/* recurse SECONDS DEPTH...: so much CPU time, for each depth in turn, below a known chain: main,
+ * descend × DEPTH, middle, leaf.
+ */
 
 #include <stdlib.h>
 #include <time.h>
@@ -34,10 +36,14 @@ __attribute__((noinline)) int descend(int depth, int times)
 int main(int count, char **words)
 {
 	double seconds = count > 1 ? atof(words[1]) : 1;
-	int depth = count > 2 ? atoi(words[2]) : 10;
-	clock_t begin = clock();
+	int at = 2;
 
-	while (clock() - begin < seconds * CLOCKS_PER_SEC)
-		descend(depth - 1, 20000);
+	do {
+		int depth = count > at ? atoi(words[at]) : 10;
+		clock_t begin = clock();
+
+		while (clock() - begin < seconds * CLOCKS_PER_SEC)
+			descend(depth - 1, 20000);
+	} while (++at < count);
 	return 0;
 }

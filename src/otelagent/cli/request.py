@@ -80,7 +80,10 @@ def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> O
             hint = f"-p {leader} samples all of its threads"
             raise AgentError(f"{pid} is a thread of process {leader}", hint=hint)
         if procfs.is_kernel_thread(pid):
-            talk.say(f"process {pid} is a kernel thread: it has kernel frames only")
+            raise AgentError(
+                f"process {pid} is a kernel thread ({procfs.read_comm(pid)}): it has no program",
+                hint="--all samples the kernel's threads, too",
+            )
     pids = list(request.pids)
     unified = []
     for name in request.cgroups:

@@ -153,6 +153,7 @@ def find_offsets(btf_path: Path | None = None) -> KernelOffsets:
     for reason in passed:
         _log.info("%s", fields("no offsets from there", reason=reason))
     task, source, again, unseen, btf = found
+    _log.info("%s", fields("kernel offsets", source=source, again=again))
     distance = find_regs_distance(ticks, task.task_stack)
     auxv = read_auxv_offset(btf) if btf else 0
     return KernelOffsets(task, distance, source, again, unseen, tuple(passed), len(ticks), auxv)

@@ -1,0 +1,174 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The whole of a machine that does what machines do: containers, CPUs that go, storms, no memory.
+
+Whatever happens, the recording ends well, and what ran is in it, with whole stacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from integration.recording import OTELAGENT, build_c, read_recording
+from integration.test_cgroups import group
+
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.needs("guest", "bpf", "cpu_clock", "tool:cc", "tool:unshare"),
+]
+CHAIN = ("_start", "main", "descend", "middle", "leaf")
+# The profiler and what it samples share one CPU of the host: let it be quick.
+NICE = ("nice", "-n", "19")
+CPU1 = Path("/sys/devices/system/cpu/cpu1/online")
+HOG = """
+import time
+def free_kib():
+    text = open("/proc/meminfo").read()
+    return int(text.split("MemAvailable:")[1].split()[0])
+open("/proc/self/oom_score_adj", "w").write("1000")
+held = []
+while free_kib() > 48 << 10:
+    held.append(b"x" * (4 << 20))
+print("full", flush=True)
+time.sleep(60)
+"""
+
+
+class Whole:
+    """`record --all` in the background."""
+
+    def __init__(self, folder, seconds, *options):
+        self.output = folder / "stacks.folded"
+        arguments = ("--all", "-F", "99", "-d", str(seconds), "-o", str(self.output), *options)
+        self.process = subprocess.Popen(
+            [str(OTELAGENT), "record", *arguments], stderr=subprocess.PIPE, text=True
+        )
+        self.said = self.process.stderr.readline()
+        assert "sampling" in self.said
+
+    def end(self):
+        rest = self.process.communicate(timeout=240)[1]
+        assert self.process.returncode == 0, self.said + rest
+        return read_recording(self.output, self.said + rest)
+
+
+@contextlib.contextmanager
+def running(*commands):
+    processes = [subprocess.Popen([*map(str, command)]) for command in commands]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    return build_c(tmp_path_factory.mktemp("program"), "recurse")
+
+
+def copy(program, name, folder=None):
+    target = (folder or program.parent) / name
+    target.write_bytes(program.read_bytes())
+    target.chmod(0o755)
+    return target
+
+
+def whole_share(done, process):
+    """Share of a program's samples whose stack has all of its functions."""
+    stacks = done.of(process)
+    names = [(n, iter(stack)) for stack, n in stacks.items()]
+    return sum(n for n, rest in names if all(f in rest for f in CHAIN)) / sum(stacks.values())
+
+
+def test_containers_and_nested_pid_namespaces_are_seen(tmp_path):
+    """Programs in roots of their own, which only /proc/PID/root leads to; one is in two levels."""
+    program = build_c(tmp_path, "recurse", "-O2", "-fomit-frame-pointer", "-static")
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("outer", "inner"):
+        copy(program, name, root)
+    space = ("unshare", "-m", "-p", "-f", "-u")
+    hidden = (
+        "sh",
+        "-c",
+        'mount -t tmpfs tmpfs "$1" && cp "$1"/../saved/* "$1" && exec chroot "$@"',
+    )
+    saved = tmp_path / "saved"
+    root.rename(saved)
+    root.mkdir()
+    with group(is_unified=True) as path:
+        join = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', path, *NICE, *space)
+        commands = (
+            (*join, *hidden, "sh", root, "/outer", "60", "9"),
+            (*join, *space, *hidden, "sh", root, "/inner", "60", "9"),
+        )
+        with running(*commands):
+            done = Whole(tmp_path, 3).end()
+            subprocess.run(["pkill", "-9", "-x", "outer|inner"], check=True)
+            wait_for(lambda: not (path / "cgroup.procs").read_text())
+
+    for name in ("outer", "inner"):
+        assert sum(done.of(name).values()) > 50
+        assert whole_share(done, name) > 0.95
+
+
+def wait_for(is_done):
+    deadline = time.monotonic() + 60
+    while not is_done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not CPU1.exists(), reason="needs a second CPU that can be switched off")
+def test_cpus_go_and_come_in_a_storm_of_processes(tmp_path, program):
+    steady, late = copy(program, "steady"), copy(program, "late")
+
+    def storm(seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            subprocess.check_call(["/bin/true"])
+
+    with running((*NICE, steady, "60", "5"), (*NICE, steady, "60", "5")):
+        whole = Whole(tmp_path, 9)
+        try:
+            storm(1)
+            CPU1.write_text("0")
+            storm(2)
+        finally:
+            CPU1.write_text("1")
+        time.sleep(2)  # CPUs are looked for about once a second
+        with running(("taskset", "2", *NICE, late, "60", "5")):
+            done = whole.end()
+
+    assert sum(done.of("steady").values()) > 100
+    assert whole_share(done, "steady") > 0.95
+    assert sum(done.of("late").values()) > 20, "CPU 1 is sampled again"
+    assert sum(done.of("true").values()) > 5
+
+
+def test_a_profiler_that_stands_still_goes_on_where_memory_is_scarce(tmp_path, program):
+    with running((*NICE, program, "60", "5")):
+        whole = Whole(tmp_path, 8)
+        hog = subprocess.Popen([sys.executable, "-S", "-c", HOG], stdout=subprocess.PIPE)
+        hog.stdout.readline()  # it may have been killed by now: that is as good
+        os.kill(whole.process.pid, signal.SIGSTOP)
+        time.sleep(2)
+        os.kill(whole.process.pid, signal.SIGCONT)
+        done = whole.end()
+        hog.kill()
+        hog.communicate()
+
+    assert sum(done.of("recurse").values()) > 100
+    assert whole_share(done, "recurse") > 0.95
+    assert re.search(r"\b0 lost", done.said), done.said
