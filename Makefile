@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ig
 RUNNERS := bench/run.py tests/fuzz/run.py
 ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(notdir $(patsubst %/,%,$(dir $(runner))))))
 
-.PHONY: build demo test check coredump integration accuracy legal qemu qemu-all verifier-report help clean
+.PHONY: build demo test check coredump integration accuracy legal qemu qemu-all verifier-report bench-guest help clean
 
 build: .venv/.installed ## install what is missing and build into .venv/ (the default)
 	@$(PY) build.py
@@ -79,6 +79,10 @@ qemu-all: build ## the same with every kernel that can be had
 verifier-report: build ## what verifying each program takes on each kernel (root)
 	@.ci/packages qemu
 	@$(PY) qemu/matrix.py --verifier
+
+bench-guest: build ## what profiling a whole busy guest costs (root)
+	@.ci/packages qemu
+	@$(PY) bench/guest.py
 
 help: ## print this list
 	@awk -F ':.*## ' -v absent=' $(ABSENT) ' '/^[a-z-]+:.*## / && !index(absent, " "$$1" ") \

@@ -1,6 +1,7 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,3 +49,18 @@ def test_any_cut_of_the_headers_is_refused_or_empty():
 def test_32_bit_file_is_refused():
     with pytest.raises(BadElf):
         ElfFile(BytesSource(b"\x7fELF\x01\x01" + bytes(100)))
+
+
+def test_big_endian_file_is_refused_and_says_so(tmp_path):
+    data = bytearray(real_file())
+    data[5] = 2
+
+    with pytest.raises(BadElf, match="big-endian"):
+        ElfFile(BytesSource(bytes(data)))
+
+    (tmp_path / "big").write_bytes(data)
+    command = [sys.executable, "-m", "otelagent", "elf", str(tmp_path / "big")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "only little-endian machines are supported" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

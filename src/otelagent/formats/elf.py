@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EM_X86_64 = 62
 EM_AARCH64 = 183
+ELFDATA2MSB = 2
 ET_EXEC, ET_DYN, ET_CORE = 2, 3, 4
 PT_LOAD, PT_DYNAMIC, PT_NOTE, PT_TLS, PT_GNU_EH_FRAME = 1, 2, 4, 7, 0x6474E550
 PF_X, PF_W, PF_R = 1, 2, 4
@@ -129,6 +130,8 @@ class ElfFile:
         raw = source.read_at(0, _HEADER.size)
         if len(raw) < _HEADER.size or raw[:4] != b"\x7fELF":
             raise BadElf("not an ELF file")
+        if raw[5] == ELFDATA2MSB:
+            raise BadElf("a big-endian ELF file: only little-endian machines are supported")
         if raw[4:6] != b"\x02\x01":
             raise BadElf("not a 64-bit little-endian ELF file")
         fields = _HEADER.unpack(raw)

@@ -19,6 +19,7 @@ from otelagent.bpf.object import BpfObject, object_path, possible_cpus
 from otelagent.errors import AttachFailed
 from otelagent.kernel.nofault import require_safe_reads
 from otelagent.kernel.offsets import find_offsets
+from otelagent.kernel.pointers import read_pac_mask
 from otelagent.log import fields
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def make_config(wish: Wish, offsets: KernelOffsets) -> bytes:
     config.target_mode = TargetMode.ALL if wish.everything else TargetMode.SET
     config.cgroups = wish.cgroups
     config.max_user_frames = wish.max_frames
+    config.pac_mask = read_pac_mask()
     config.cpus = possible_cpus()
     config.known_sets = wish.known_sets
     config.idle = wish.idle

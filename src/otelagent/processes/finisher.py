@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otelagent._native import lib
 from otelagent.abi.codec import decode_origin
 from otelagent.bpf.maps import HashMap, LpmTrie
+from otelagent.kernel.pointers import read_pac_mask
 from otelagent.unwind.host import HostUnwinder, Tables
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class DeferredFinisher:
         self._tables.use_map(lib.OA_HOST_PYTHON_PROCS, maps.python_procs)
         self._tables.use_rules(rules.pointer, rules.bytes)
         self._chunks = 0
-        self._unwinder = HostUnwinder(self._tables, max_user_frames=max_frames, follow_text=True)
+        self._unwinder = HostUnwinder(
+            self._tables, max_user_frames=max_frames, pac_mask=read_pac_mask(), follow_text=True
+        )
 
     def unwind(self, deferred: bytes, space: int) -> bytes:
         """Walk a deferred stack with the code of an address space; 0: of none."""
