@@ -103,6 +103,8 @@ class Collector:
         self.groups: dict[GroupKey, GroupTotal] = {}
         self.tally = Tally()
         self.deferred = 0
+        self.unknown = 0
+        """Reports and deferred stacks: how often something ran that was not known."""
         # Held for a whole batch by the reader, so that a sample costs nothing more.
         self._lock = threading.Lock()
 
@@ -153,8 +155,10 @@ class Collector:
                 self._on_trace(trace)
         elif kind == RecordKind.DEFERRED:
             self.deferred += 1
+            self.unknown += 1
             self._on_deferred(bytes(data))
         elif kind == RecordKind.REPORT:
+            self.unknown += 1
             self._on_report(decode_report(data))
 
     def add_finished(self, data: bytes) -> None:

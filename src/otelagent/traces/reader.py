@@ -19,9 +19,23 @@ FIRST_MS, LAST_MS = 50, 1000
 """How long what need not be read at once waits in the ring: first little, then ever longer.
 
 BPF asks for the reader where it must come soon: for new code of an interpreter, for code that
-is not loaded yet, and when the ring fills. Then the waits are short again, since what follows
-may be as new: a JIT's first code has names as long as its process lives.
+is not loaded yet, and when the ring fills. After code that was not loaded yet, the waits are
+short again, since what follows may be as new: a JIT's first code has names as long as its
+process lives. An interpreter's next new code asks for us by itself.
 """
+
+
+def next_wait_ms(wait_ms: int, *, was_asked: bool, met_unknown: bool) -> int:
+    """Say how long to wait after a wait of `wait_ms`.
+
+    Args:
+        wait_ms: The last one, as it was meant.
+        was_asked: Somebody ended it.
+        met_unknown: There was something of code that is not loaded yet.
+    """
+    if met_unknown:
+        return FIRST_MS
+    return wait_ms if was_asked else min(wait_ms * 2, LAST_MS)
 
 
 class ReaderThread(threading.Thread):
@@ -61,13 +75,15 @@ class ReaderThread(threading.Thread):
 
     def run(self) -> None:
         """Drain each LAST_MS, and at once when BPF or somebody asks for it."""
-        wait_ms = FIRST_MS
+        wait_ms, unknown = FIRST_MS, 0
         try:
             while not self._ending.is_set():
                 was_asked = self._sleep(wait_ms)
-                wait_ms = FIRST_MS if was_asked else min(wait_ms * 2, LAST_MS)
                 with self._lock:
                     self._drain()
+                met_unknown = unknown != self._collector.unknown
+                unknown = self._collector.unknown
+                wait_ms = next_wait_ms(wait_ms, was_asked=was_asked, met_unknown=met_unknown)
         except BaseException as err:  # noqa: BLE001 (shown by the front: it joins us)
             self.error = err
         finally:

@@ -1,0 +1,31 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""How often the reader looks into the ring."""
+
+from otelagent.traces.reader import FIRST_MS, LAST_MS, next_wait_ms
+
+
+def waits(*events):
+    wait_ms = FIRST_MS
+    for was_asked, met_unknown in events:
+        wait_ms = next_wait_ms(wait_ms, was_asked=was_asked, met_unknown=met_unknown)
+        yield wait_ms
+
+
+def test_a_steady_recording_is_looked_at_ever_less_often():
+    quiet = (False, False)
+
+    assert [100, 200, 400, 800, LAST_MS, LAST_MS] == list(waits(*[quiet] * 6))
+
+
+def test_who_asks_for_names_does_not_make_the_next_waits_shorter():
+    """Each new function of an interpreter asks by itself, and rare ones come for minutes."""
+    quiet, asked = (False, False), (True, False)
+
+    assert [100, 200, 400, 400, 400, 800] == list(waits(quiet, quiet, quiet, asked, asked, quiet))
+
+
+def test_after_code_that_was_not_known_the_reader_comes_soon():
+    quiet, unknown = (False, False), (True, True)
+
+    assert [100, 200, FIRST_MS, 100] == list(waits(quiet, quiet, unknown, quiet))
