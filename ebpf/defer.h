@@ -42,7 +42,7 @@ static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_ev
 		return;
 	}
 	count(OA_COUNTER_DEFERRED, 1);
-	count(OA_COUNTER_SAMPLES, 1);
+	tally(s, OA_COUNTER_SAMPLES, 1);
 }
 
 /* A stack that met code not loaded yet is unwound in user space, within limits. */

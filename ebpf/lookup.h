@@ -47,7 +47,7 @@ static __always_inline struct oa_near_row *near_row(struct oa_state *s, u64 addr
 /* Forget what was looked up if user space has changed something since then. */
 static __always_inline void refresh(struct oa_state *s)
 {
-	u64 epoch = *(volatile u64 *)&s->epoch;
+	u64 epoch = *(volatile u64 *)&s->cpu.epoch;
 
 	if (s->seen_epoch == epoch)
 		return;
@@ -56,6 +56,9 @@ static __always_inline void refresh(struct oa_state *s)
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < NEAR_MAPPINGS; i++)
 		s->near_mappings[i].space = 0;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < NEAR_RULES; i++)
+		s->near_rules[i].number = 0;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < NEAR_ROWS; i++)
 		s->near_rows[i].space = 0;
@@ -139,6 +142,33 @@ static __always_inline u32 search_rows(struct oa_state *s, u32 low)
 		}
 	}
 	return read_row(chunk, first) >> 16;
+}
+
+/* Make s->rule the one with this index; false if there is none.
+ *
+ * verifier: it is copied, also from where it is kept, so that what follows is looked at
+ * once: unwind_python took 887,000 instructions with a pointer to either (6.18).
+ */
+static __always_inline bool find_rule(struct oa_state *s, u32 index)
+{
+	u32 at = index & (NEAR_RULES - 1);
+	const struct oa_rule *rule;
+	struct oa_near_rule *slot;
+
+	oa_opaque(at);
+	if (at >= NEAR_RULES)
+		return false;
+	slot = &s->near_rules[at];
+	if (slot->number != index + 1) {
+		rule = bpf_map_lookup_elem(&rules, &index);
+		s->lookups++;
+		if (!rule)
+			return false;
+		slot->rule = *rule;
+		slot->number = index + 1;
+	}
+	s->rule = slot->rule;
+	return true;
 }
 
 /* Find what holds at an address in s->mapping. */

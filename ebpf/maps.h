@@ -117,15 +117,6 @@ struct {
 	__type(value, struct oa_rule);
 } rules SEC(".maps");
 
-/* Row `cpu`: OA_COUNTER_COUNT counters, then OA_FAULT_COUNT faults. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, OA_COUNTER_COUNT + OA_FAULT_COUNT);
-	__type(key, u32);
-	__type(value, u64);
-} counters SEC(".maps");
-
 /* CPython: what python.h must know of an address space, and each thread's states. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -175,11 +166,19 @@ static __always_inline struct oa_deferred *current_deferred(void)
 /* Add to a counter of this CPU (or to a fault: OA_COUNTER_COUNT + fault). */
 static __always_inline void count(u32 which, u64 amount)
 {
-	u32 key = bpf_get_smp_processor_id() * (OA_COUNTER_COUNT + OA_FAULT_COUNT) + which;
-	u64 *value = bpf_map_lookup_elem(&counters, &key);
+	struct oa_state *s = current_state();
+	u32 first = 0;
 
-	if (value)
-		__sync_fetch_and_add(value, amount);
+	if (!s)
+		s = bpf_map_lookup_elem(&states, &first);
+	if (s && which < OA_COUNTER_COUNT + OA_FAULT_COUNT)
+		__sync_fetch_and_add(&s->cpu.counters[which], amount);
+}
+
+/* What only the programs of a tick count, and those do not interrupt one another. */
+static __always_inline void tally(struct oa_state *s, enum oa_counter which, u64 amount)
+{
+	s->cpu.counters[which] += amount;
 }
 
 #endif

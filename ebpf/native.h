@@ -137,12 +137,11 @@ static __always_inline bool keeps_registers(const struct oa_state *s, const stru
 
 static __always_inline void step_by_rule(struct oa_state *s, u32 index)
 {
-	const struct oa_rule *rule = bpf_map_lookup_elem(&rules, &index);
+	const struct oa_rule *rule = &s->rule;
 	u64 cfa, fp, pc, link = 0;
 	bool kept;
 
-	s->lookups++;
-	if (!rule) {
+	if (!find_rule(s, index)) {
 		stop(s, OA_FAULT_BAD_RULE);
 		return;
 	}

@@ -106,10 +106,15 @@ enum oa_fault {
 	OA_FAULT_COUNT, /* how many there are */
 };
 
-/* Counters kept by BPF, one row per CPU, after which come the faults (OA_COUNTER_COUNT + fault). */
+/* Counters kept by BPF, in struct oa_cpu; after them come the faults (OA_COUNTER_COUNT + fault).
+ * Those that each sample adds to come first: they share a line of the cache.
+ */
 enum oa_counter {
 	OA_COUNTER_TICKS, /* interruptions of a target by the sampling event */
 	OA_COUNTER_SAMPLES, /* samples sent: known, new and deferred ones */
+	OA_COUNTER_FRAMES, /* user frames pushed */
+	OA_COUNTER_STEPS, /* unwinding steps */
+	OA_COUNTER_LOOKUPS, /* map look-ups of the unwinders */
 	OA_COUNTER_TRACES, /* new traces sent */
 	OA_COUNTER_DEFERRED, /* deferred stacks sent */
 	OA_COUNTER_LOST_SAMPLE, /* samples lost: ring full */
@@ -125,10 +130,13 @@ enum oa_counter {
 	OA_COUNTER_TARGETS_FULL, /* children not followed: the target map is full */
 	OA_COUNTER_FORKS_FULL, /* children that do not begin with what is known of their parent: a
 				* map is full */
-	OA_COUNTER_FRAMES, /* user frames pushed */
-	OA_COUNTER_STEPS, /* unwinding steps */
-	OA_COUNTER_LOOKUPS, /* map look-ups of the unwinders */
 	OA_COUNTER_COUNT, /* how many there are */
+};
+
+/* The beginning of a CPU's record in the map `states`: what user space shares with BPF. */
+struct oa_cpu {
+	u64 epoch; /* user space changes it after it took code away (bpf/records.py) */
+	u64 counters[OA_COUNTER_COUNT + OA_FAULT_COUNT]; /* faults from OA_COUNTER_COUNT on */
 };
 
 /* Kinds of records in the ring. */

@@ -37,7 +37,7 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 	}
 	if (!is_wanted(s, task, pid))
 		return 0;
-	count(OA_COUNTER_TICKS, 1);
+	tally(s, OA_COUNTER_TICKS, 1);
 	begin(s, pid, (u32)id);
 	hash_generation(s);
 	add_kernel_frames(s, ctx);

@@ -81,16 +81,8 @@ static __always_inline void py_note_code(struct oa_state *s, u64 code, u32 check
 #ifndef OA_HOST
 	const struct oa_generation *g = &s->trace.generation;
 	u64 hash = mix_word(mix_word(code, g->start_ns), (u64)g->exec_id << 32 | g->pid);
-	struct oa_known_set *set;
-	u32 index;
 
-	hash = mix_word(hash, check);
-	index = hash & (config.known_sets - 1);
-	set = bpf_map_lookup_elem(&known_traces, &index);
-	if (!set || is_known(set, hash))
-		return;
-	remember(set, hash);
-	s->wake = 1;
+	s->wake |= is_first(s, mix_word(hash, check));
 #else
 	(void)s, (void)code, (void)check;
 #endif

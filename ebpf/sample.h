@@ -207,6 +207,37 @@ static __always_inline void remember(struct oa_known_set *set, u64 hash)
 		set->hash[way] = hash;
 }
 
+/* Hashes that this CPU found among the known ones. User space has what they stand for, even if
+ * the set that they were in has since forgotten them.
+ */
+static __always_inline bool is_near_known(const struct oa_state *s, u64 hash)
+{
+	return s->near_known[hash & (NEAR_KNOWN - 1)] == hash;
+}
+
+static __always_inline void note_known(struct oa_state *s, u64 hash)
+{
+	s->near_known[hash & (NEAR_KNOWN - 1)] = hash;
+}
+
+/* Tell whether a hash is not known yet; from now on it is. */
+static __always_inline bool is_first(struct oa_state *s, u64 hash)
+{
+	u32 index = hash & (config.known_sets - 1);
+	struct oa_known_set *set;
+
+	if (is_near_known(s, hash))
+		return false;
+	set = bpf_map_lookup_elem(&known_traces, &index);
+	if (!set)
+		return false;
+	note_known(s, hash);
+	if (is_known(set, hash))
+		return false;
+	remember(set, hash);
+	return true;
+}
+
 static __always_inline u64 wakeup_flags(bool now)
 {
 	if (now || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > config.wake_bytes)
@@ -232,8 +263,9 @@ static __always_inline void send_trace(struct oa_state *s, struct oa_known_set *
 	/* Only now: no sample may precede its trace in the ring. */
 	if (set)
 		remember(set, s->trace.sample.hash);
-	count(OA_COUNTER_TRACES, 1);
-	count(OA_COUNTER_SAMPLES, 1);
+	note_known(s, s->trace.sample.hash);
+	tally(s, OA_COUNTER_TRACES, 1);
+	tally(s, OA_COUNTER_SAMPLES, 1);
 }
 
 static __always_inline void send_sample(struct oa_state *s)
@@ -243,14 +275,14 @@ static __always_inline void send_sample(struct oa_state *s)
 			       wakeup_flags(false)))
 		count(OA_COUNTER_LOST_SAMPLE, 1);
 	else
-		count(OA_COUNTER_SAMPLES, 1);
+		tally(s, OA_COUNTER_SAMPLES, 1);
 }
 
 static __always_inline void count_work(struct oa_state *s)
 {
-	count(OA_COUNTER_FRAMES, s->trace.user_frames);
-	count(OA_COUNTER_STEPS, s->steps);
-	count(OA_COUNTER_LOOKUPS, s->lookups);
+	tally(s, OA_COUNTER_FRAMES, s->trace.user_frames);
+	tally(s, OA_COUNTER_STEPS, s->steps);
+	tally(s, OA_COUNTER_LOOKUPS, s->lookups);
 	if (s->guessed)
 		count(OA_COUNTER_GUESSED, s->guessed);
 }
@@ -272,12 +304,18 @@ static __always_inline void finish(struct oa_state *s)
 		count(OA_COUNTER_COUNT + (s->trace.fault & 31), 1);
 	seal(s);
 	count_work(s);
+	if (is_near_known(s, sample->hash)) {
+		send_sample(s);
+		return;
+	}
 	index = sample->hash & (config.known_sets - 1);
 	set = bpf_map_lookup_elem(&known_traces, &index);
-	if (set && is_known(set, sample->hash))
+	if (set && is_known(set, sample->hash)) {
+		note_known(s, sample->hash);
 		send_sample(s);
-	else
+	} else {
 		send_trace(s, set);
+	}
 }
 
 #endif

@@ -11,6 +11,8 @@
 enum {
 	NEAR_MAPPINGS = 32, /* by 64 KiB of address; powers of two */
 	NEAR_ROWS = 512, /* by address */
+	NEAR_RULES = 64, /* by index */
+	NEAR_KNOWN = 128, /* by hash */
 };
 
 #ifdef OA_HOST
@@ -36,16 +38,25 @@ struct oa_near_row {
 	u32 row; /* a rule's index or enum oa_row */
 };
 
-/* What every sample touches comes first and lies together: when a sample comes, caches
- * are cold, and each page and line of memory has to be fetched anew.
+struct oa_near_rule {
+	struct oa_rule rule;
+	u32 number; /* its index + 1; 0: free */
+	u32 pad;
+};
+
+/* What every sample touches lies together, in as few pages as can be: when a sample comes,
+ * caches are cold, and to find a page again costs more (0.5 µs on a virtual machine) than its
+ * lines. The first page holds the walk and the first 100 frames, the one after the words
+ * what few frames need, and two the answers for rows.
  */
 struct oa_state {
-	u64 epoch; /* user space changes it after it took code away (bpf/epoch.py) */
+	struct oa_cpu cpu;
 	u64 seen_epoch; /* what it was when the slots below were last forgotten */
 	struct oa_process last; /* of the sample before; start_ns is 0 if it does not count */
 	struct oa_mapping mapping; /* where regs.pc lies; end is 0 if there is none */
 	struct oa_page_key page_key; /* what `page` was looked up with */
 	struct oa_page page;
+	struct oa_rule rule; /* that the step goes by */
 	u64 hash;
 	u64 bx_addr; /* where the caller's rbx was saved; 0: still in its register */
 	u32 space; /* address space in `mappings` */
@@ -61,14 +72,16 @@ struct oa_state {
 	u8 kept; /* the newest frame changed no register: its caller's are all valid, too */
 	u8 wake; /* its trace is to be read at once */
 	u8 pad;
-	struct oa_near_mapping near_mappings[NEAR_MAPPINGS];
+	u64 near_known[NEAR_KNOWN]; /* hashes that are, or were, among the known ones; or 0 */
 	struct oa_regs regs; /* of the frame that is looked at */
 	struct oa_python_state python;
 
 	/* What is sent: the header and, right behind it, its words. */
 	struct oa_trace trace;
 	u64 words[OA_TRACE_WORDS];
-	struct oa_near_row near_rows[NEAR_ROWS];
+	struct oa_near_mapping near_mappings[NEAR_MAPPINGS] OA_WHOLE_PAGES;
+	struct oa_near_rule near_rules[NEAR_RULES];
+	struct oa_near_row near_rows[NEAR_ROWS] OA_WHOLE_PAGES;
 } OA_WHOLE_PAGES;
 
 #endif

@@ -78,8 +78,6 @@ def profiler(offsets):
         owner.set_variable("config", bytes(ffi.buffer(config)))
         for name in ("states", "deferred_stacks"):
             owner.set_max_entries(name, possible_cpus())
-        rows = owner.map_info("counters")
-        owner.set_max_entries("counters", rows.max_entries * possible_cpus())
         for name in owner.programs():
             # Python's takes 10 s to verify in a guest of 7.3, and is not used here.
             if name.endswith("_loop") or name == "unwind_python":

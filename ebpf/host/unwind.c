@@ -159,7 +159,7 @@ static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
 
 	s->trace = d->trace;
 	s->trace.sample.flags &= 1 << OA_SAMPLE_USER_BIT;
-	s->epoch++; /* the maps may have changed since the last stack */
+	s->cpu.epoch++; /* the maps may have changed since the last stack */
 	refresh(s);
 	begin_walk(s);
 	hash_generation(s);

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 from otelagent import metrics
 from otelagent.abi._generated import Counter, Fault
-from otelagent.bpf.maps import ArrayMap
-from otelagent.kernel.plan import COUNTER_ROW
 
 if TYPE_CHECKING:
-    from otelagent.bpf.object import BpfObject
+    from otelagent.bpf.records import CpuRecords
 
 
 @dataclass(slots=True)
@@ -31,10 +29,9 @@ class Losses:
         return lost + sum(metric.total for metric in metrics.LOST_SAMPLES)
 
 
-def read_losses(bpf: BpfObject) -> Losses:
+def read_losses(records: CpuRecords) -> Losses:
     """Read the counters, summed over CPUs."""
-    values = [int.from_bytes(value, "little") for value in ArrayMap.of(bpf, "counters")]
-    sums = [sum(values[at::COUNTER_ROW]) for at in range(COUNTER_ROW)]
+    sums = records.read_counters()
     counters = {Counter(at).name: sums[at] for at in range(Counter.COUNT)}
     faults = {Fault(at).name: sums[Counter.COUNT + at] for at in range(1, Fault.COUNT)}
     return Losses(counters, {name: value for name, value in faults.items() if value})

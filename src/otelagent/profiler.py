@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from otelagent import metrics
 from otelagent.abi._generated import Target
-from otelagent.bpf.epoch import Epoch
 from otelagent.bpf.links import Rate, SamplingEvents
 from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap
+from otelagent.bpf.records import CpuRecords
 from otelagent.bpf.ring import Ring
 from otelagent.bpf.sideband import Event, Sideband
 from otelagent.host import procfs
@@ -88,7 +88,7 @@ class Profiler:
         # Half of them for files of code, the rest for CPUs, maps and what names are read from.
         max_open = min(raise_open_files() // 2, MAX_OPEN_FILES)
         self._rules = ArrayMap.of(bpf, "rules").mmap()
-        self.epoch = Epoch.of(bpf)
+        self.records = CpuRecords.of(bpf)
         maps = Maps.of(bpf)
         chunks = ArrayOfMaps.of(bpf, "rows")
         self.store = RowStore(chunks, self._rules, maps.pages, time.monotonic_ns)
@@ -103,7 +103,7 @@ class Profiler:
         self.sideband = Sideband()
         self.table = ProcessTable(
             HashMap.of(bpf, "processes"),
-            Spaces(maps.mappings, self.executables, self.epoch.advance, self.runtimes),
+            Spaces(maps.mappings, self.executables, self.records.advance_epoch, self.runtimes),
             self.executables,
             open_mapped,
             procfs.read_maps,
@@ -167,7 +167,7 @@ class Profiler:
 
     def _set_target(self, pid: int, mode: Target) -> None:
         self.targets[pid.to_bytes(4, "little")] = int(mode).to_bytes(4, "little")
-        self.epoch.advance()
+        self.records.advance_epoch()
 
     def _adopt(self, parent: int, child: int) -> None:
         if mode := self.targets.get(parent.to_bytes(4, "little")):
@@ -216,7 +216,7 @@ class Profiler:
         self.reader.close()
         self.ring.close()
         self.store.close()
-        self.epoch.close()
+        self.records.close()
         self.bpf.close()
 
     def _post(self, item: Report | bytes) -> None:
@@ -246,4 +246,4 @@ class Profiler:
 
     def losses(self) -> Losses:
         """Read the counters of BPF."""
-        return read_losses(self.bpf)
+        return read_losses(self.records)

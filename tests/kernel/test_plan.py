@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from otelagent._native import ffi
-from otelagent.abi._generated import Counter, Fault, Limit, TargetMode
+from otelagent.abi._generated import Limit, TargetMode
 from otelagent.bpf.object import possible_cpus
 from otelagent.errors import LoadFailed
 from otelagent.kernel import plan
-from otelagent.kernel.plan import COUNTER_ROW, Wish, load, make_config
+from otelagent.kernel.plan import Wish, load, make_config
 
 OFFSETS = SimpleNamespace(config_fields=lambda: {"task_pid": 1256, "user_regs_distance": 16216})
 
@@ -36,10 +36,6 @@ def test_config_has_the_wish_and_the_offsets():
     assert (made.task_pid, made.user_regs_distance) == (1256, 16216)
     assert made.wake_bytes == (4 << 20) // 4
     assert config(everything=True).target_mode == TargetMode.ALL
-
-
-def test_each_cpu_has_a_row_of_all_counters():
-    assert COUNTER_ROW == Counter.COUNT + Fault.COUNT
 
 
 class FakeObject:
@@ -107,7 +103,6 @@ def test_maps_have_the_sizes_of_the_wish(loaded):
     assert sizes["processes"] == sizes["targets"] == 100
     assert (sizes["mappings"], sizes["pages"], sizes["rules"]) == (200, 300, Limit.MAX_RULES)
     assert (sizes["events"], sizes["known_traces"]) == (1 << 16, 64)
-    assert sizes["counters"] == possible_cpus() * COUNTER_ROW
     assert sizes["states"] == sizes["deferred_stacks"] == possible_cpus()
 
 

@@ -15,17 +15,17 @@ def waits(*events):
 def test_a_steady_recording_is_looked_at_ever_less_often():
     quiet = (False, False)
 
-    assert [100, 200, 400, 800, LAST_MS, LAST_MS] == list(waits(*[quiet] * 6))
+    assert list(waits(*[quiet] * 6)) == [100, 200, 400, 800, LAST_MS, LAST_MS]
 
 
 def test_who_asks_for_names_does_not_make_the_next_waits_shorter():
     """Each new function of an interpreter asks by itself, and rare ones come for minutes."""
     quiet, asked = (False, False), (True, False)
 
-    assert [100, 200, 400, 400, 400, 800] == list(waits(quiet, quiet, quiet, asked, asked, quiet))
+    assert list(waits(quiet, quiet, quiet, asked, asked, quiet)) == [100, 200, 400, 400, 400, 800]
 
 
 def test_after_code_that_was_not_known_the_reader_comes_soon():
     quiet, unknown = (False, False), (True, True)
 
-    assert [100, 200, FIRST_MS, 100] == list(waits(quiet, quiet, unknown, quiet))
+    assert list(waits(quiet, quiet, unknown, quiet)) == [100, 200, FIRST_MS, 100]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otelagent._native import ffi
-from otelagent.abi._generated import Counter, Fault, Limit, TargetMode, Unwinder
+from otelagent.abi._generated import Limit, TargetMode, Unwinder
 from otelagent.bpf.maps import ProgArray
 from otelagent.bpf.object import BpfObject, object_path, possible_cpus
 from otelagent.errors import AttachFailed
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from otelagent.kernel.offsets import KernelOffsets
 
 _log = logging.getLogger(__name__)
-COUNTER_ROW = Counter.COUNT + Fault.COUNT
-"""u64 in a CPU's row of the map `counters`."""
 _EVENTS = {
     "on_fork": "sched_process_fork",
     "on_exec": "sched_process_exec",
@@ -144,7 +142,6 @@ def load(
         sizes = {
             "states": cpus,
             "deferred_stacks": cpus,
-            "counters": cpus * COUNTER_ROW,
             "events": wish.ring_bytes,
             "known_traces": wish.known_sets,
             "targets": wish.processes,
