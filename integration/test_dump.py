@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 
@@ -21,7 +23,7 @@ from integration.oracles import (
     without_loops,
     without_python,
 )
-from integration.programs import SOURCES, build
+from integration.programs import SOURCES, build, workloads
 from integration.pythons import find_pythons
 from integration.test_parked import difference, parked, same, spinning
 from otelagent.dump.stacks import unwind
@@ -32,6 +34,7 @@ from otelagent.model import FrameType
 from otelagent.unwind.cache import RowCache
 
 pytestmark = pytest.mark.any_kernel
+THROWERS = {("_Unwind_Resume",), ("_Unwind_RaiseException",), ("_Unwind_Resume_or_Rethrow",)}
 
 
 def taken(image):
@@ -95,7 +98,7 @@ def test_a_core_of_the_kernel_has_all_threads(tmp_path):
     limited = f"ulimit -c unlimited; cd {tmp_path}; exec {build('parked')}"
     with parked("sh", "-c", limited) as process:
         live = taken(LiveImage(process.pid))
-        process.send_signal(6)
+        process.send_signal(signal.SIGABRT)
         process.wait()
     (path,) = tmp_path.iterdir()
     with CoreImage.open(str(path)) as core:
@@ -173,3 +176,47 @@ def test_every_python_shows_its_functions(python):
 
     names = [line.function.name for f in ours if f.type == FrameType.PYTHON for line in f.lines]
     assert names == ["inner", "outer", "<module>"]
+
+
+def differs(stack, expected):
+    """Compare addresses alone; a stack of ours that is whole may end where gdb goes astray.
+
+    While libgcc installs a handler's context we leave out the frames that it discards.
+    """
+    frames = [f for f in stack.trace.frames if f.type != FrameType.KERNEL]
+    found = without_python(frames)
+    wanted = without_loops(expected)
+    thrown = [at for at, one in enumerate(found) if one.names[-1:] in THROWERS]
+    if thrown:
+        found, wanted = found[: thrown[0] + 1], wanted[: thrown[0] + 1]
+    pairs = [
+        (one.file, one.address) == (two.file, two.address)
+        for one, two in zip(found, wanted, strict=False)
+    ]
+    is_whole = len(found) == len(wanted) or (not stack.trace.fault and len(found) < len(wanted))
+    return "" if is_whole and all(pairs) else difference(found, wanted)
+
+
+@pytest.mark.sweep
+@pytest.mark.needs("tool:gdb")
+@pytest.mark.parametrize("family", ["stacks ", "stacks-clang ", "throws", "python ", "openssl"])
+def test_stacks_of_mixed_workloads_are_those_of_gdb(family):
+    """Caught anywhere, threads that wait included; each is stopped for both."""
+    count, wrong = 0, []
+    for workload in workloads():
+        if not workload.name.startswith(family) or workload.missing:
+            continue
+        with subprocess.Popen(workload.command(20), stdout=DEVNULL, stderr=DEVNULL) as process:
+            for _ in range(5):
+                time.sleep(0.3)
+                os.kill(process.pid, signal.SIGSTOP)
+                ours = {s.thread.tid: s for s in unwind(LiveImage(process.pid), cache=RowCache())}
+                theirs = gdb_stacks(process.pid)
+                os.kill(process.pid, signal.SIGCONT)
+                count += len(theirs)
+                wrong += [w for tid, each in theirs.items() if (w := differs(ours[tid], each))]
+            process.kill()
+
+    print(f"{family}: {count - len(wrong)} of {count} stacks are gdb's")
+    assert count > 0
+    assert len(wrong) <= count / 100, "\n\n".join(wrong[:5])

@@ -12,7 +12,6 @@ from otelagent.dump.show import Report
 from otelagent.dump.stacks import take
 from otelagent.errors import AgentError
 from otelagent.host import procfs
-from otelagent.host.core import CoreImage
 from otelagent.host.live import LiveImage
 from otelagent.namers import Namers
 from otelagent.unwind.cache import RowCache
@@ -59,6 +58,8 @@ def of_core(path: str, *, sysroot: Path | None = None, debug_dirs: Sequence[Path
         FormatError: It is none, or one of another kind of machine.
         TargetError: It cannot be read.
     """
+    from otelagent.host.core import CoreImage  # noqa: PLC0415 (most ask for a process)
+
     with CoreImage.open(path, sysroot=sysroot, debug_dirs=debug_dirs) as image:
         root = str(sysroot) if sysroot else ""
         namers = Namers(symbols=True, debuginfod="", debug_dirs=tuple(debug_dirs), sysroot=root)

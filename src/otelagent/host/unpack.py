@@ -8,7 +8,6 @@ there is a cap. Known by their first bytes, whatever they are called.
 
 from __future__ import annotations
 
-import lzma
 import os
 import tempfile
 from typing import TYPE_CHECKING
@@ -76,6 +75,8 @@ def _read(source: FileSource) -> Iterator[bytes]:
 
 
 def _unxz(source: FileSource) -> Iterator[bytes]:
+    import lzma  # noqa: PLC0415 (few cores are packed)
+
     unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_WINDOW_BYTES)
     for data in _read(source):
         fed = data
@@ -93,7 +94,7 @@ def _unxz(source: FileSource) -> Iterator[bytes]:
 
 
 def _unzstd(source: FileSource) -> Iterator[bytes]:
-    import zstandard  # noqa: PLC0415 (few cores are packed)
+    import zstandard  # noqa: PLC0415
 
     unpack = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
     with open(source.fd, "rb", closefd=False) as stream:
