@@ -15,7 +15,7 @@ from otelagent.options import Options
 from otelagent.processes.forecast import preload
 from otelagent.profiler import Profiler
 
-pytestmark = pytest.mark.needs("btf", "bpf", "ring_buffer")
+pytestmark = pytest.mark.needs("bpf", "cpu_clock")
 PROGRAM = """
 import sys, time, json, decimal, struct, ctypes
 

@@ -97,8 +97,9 @@ def kernel(monkeypatch):
         monkeypatch.setattr(offsets, "find_btf_files", lambda: list(files))
         monkeypatch.setattr(offsets, "read_btf_offsets", read)
         monkeypatch.setattr(offsets, "read_auxv_offset", lambda path: AUXV)
+        monkeypatch.setattr(offsets, "_find_auxv", lambda mm: AUXV + 8)
         monkeypatch.setattr(offsets, "_search", search)
-        monkeypatch.setattr(offsets, "look_here", lambda read: read() or TRUE)
+        monkeypatch.setattr(offsets, "look_here", lambda read: read() or Here())
         monkeypatch.setattr(offsets, "read_ticks", list)
         monkeypatch.setattr(offsets, "find_regs_distance", lambda _, stack: 0x4000 + stack)
         monkeypatch.setattr(offsets, "find_contradictions", contradict)
@@ -106,8 +107,16 @@ def kernel(monkeypatch):
     return make
 
 
-def contradict(here, task):
-    return [name for name, at in here.by_name().items() if task[name] != at]
+class Here:
+    """Our own thread on this kernel."""
+
+    def u64(self, offset):
+        assert offset == TRUE.task_mm
+        return 0
+
+
+def contradict(_here, task):
+    return [name for name, at in TRUE.by_name().items() if task[name] != at]
 
 
 RAW, SYSCALLS, TICKS = (look.name for look in (*scan.BY_SYSCALLS, scan.BY_TICKS))
@@ -158,6 +167,7 @@ def test_without_btf_two_searches_must_agree(kernel):
     found = find_offsets()
 
     assert (found.task, found.source, found.again) == (TRUE, RAW, TICKS)
+    assert found.mm_auxv == AUXV + 8
     assert (found.unseen, found.passed_over) == ((), (NO_BTF,))
     kernel(**{RAW: TRUE, TICKS: WRONG})
     with pytest.raises(MissingFeature, match="agree on task_pid"):

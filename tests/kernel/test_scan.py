@@ -5,6 +5,7 @@
 import os
 import random
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,25 @@ def test_a_short_copy_is_no_crash(make):
 
     with pytest.raises(MissingFeature):
         scan_offsets(Witnesses(seen.leader, seen.thread, seen.once, short))
+
+
+@pytest.mark.parametrize(
+    ("before", "vector", "found"),
+    [(512, slice(None), 512), (512, slice(0, 100), 0), (512, slice(1, None), 0)],
+)
+def test_auxiliary_vector_is_found_by_what_proc_shows_of_ours(monkeypatch, before, vector, found):
+    own = Path("/proc/self/auxv").read_bytes()[vector]
+    copy = (bytes(before) + own).ljust(960, b"\0")
+    monkeypatch.setattr(scan, "read_code", lambda addr, size: copy[:size] if addr == 5 else b"")
+
+    assert scan.find_auxv(5) == found
+    assert scan.find_auxv(6) == 0
+
+
+def test_address_space_that_cannot_be_read_has_none(monkeypatch):
+    def refuse(_addr, _size):
+        raise MissingFeature("cannot be read")
+
+    monkeypatch.setattr(scan, "read_code", refuse)
+
+    assert scan.find_auxv(5) == 0

@@ -155,7 +155,7 @@ def find_offsets(btf_path: Path | None = None) -> KernelOffsets:
     task, source, again, unseen, btf = found
     _log.info("%s", fields("kernel offsets", source=source, again=again))
     distance = find_regs_distance(ticks, task.task_stack)
-    auxv = read_auxv_offset(btf) if btf else 0
+    auxv = read_auxv_offset(btf) if btf else _find_auxv(here.u64(task.task_mm))
     return KernelOffsets(task, distance, source, again, unseen, tuple(passed), len(ticks), auxv)
 
 
@@ -220,6 +220,12 @@ def _find_by_search(passed: list[str]) -> _Found:
             hint="give a BTF file of this kernel with --btf-path",
         )
     return task, source, again, (), None
+
+
+def _find_auxv(mm: int) -> int:
+    from otelagent.kernel.scan import find_auxv  # noqa: PLC0415
+
+    return find_auxv(mm)
 
 
 def _search(look: Look) -> TaskOffsets:

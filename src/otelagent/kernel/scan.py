@@ -18,15 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otelagent.errors import MissingFeature
+from otelagent.errors import KernelError, MissingFeature
 from otelagent.kernel import known as one
 from otelagent.kernel.calibration import Tick, read_ticks
+from otelagent.kernel.code import MAX_CODE_BYTES, read_code
 from otelagent.kernel.known import MAX_EXEC_ID, Known
 from otelagent.kernel.syscalls import read_entries, read_raw_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_AUXV = Path("/proc/self/auxv")
+_AUXV_BYTES = 160
 _READ = "echo; while :; do read x </dev/null; done"
 
 
@@ -151,6 +154,19 @@ def _is_exec_id(seen: Witnesses, offset: int) -> bool:
         and seen.thread.u64(offset) == own
         and children == [(own, own + 1), (own, own + 2)]
     )
+
+
+def find_auxv(mm: int) -> int:
+    """Find `mm_struct.saved_auxv`, with our own `mm_struct` at this address; 0 if in vain.
+
+    It holds what /proc/self/auxv shows; so much of it there is nowhere else.
+    """
+    try:
+        copy = read_code(mm, MAX_CODE_BYTES)
+        known = _AUXV.read_bytes()[:_AUXV_BYTES]
+    except (KernelError, OSError):
+        return 0
+    return max(copy.find(known), 0) if len(known) == _AUXV_BYTES else 0
 
 
 def read_witnesses(look: Look = BY_TICKS) -> Witnesses:
