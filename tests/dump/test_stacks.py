@@ -2,15 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stacks of live processes of our own, by the real unwinders: no root, no BPF."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from otelagent.dump.stacks import unwind
+from otelagent.host import memory
 from otelagent.host.live import LiveImage
 from otelagent.unwind.cache import RowCache
+from otelagent.unwind.host import Tables
 
 PROGRAM = """
 import os, threading
@@ -57,6 +61,16 @@ def test_every_thread_of_a_live_process_has_its_whole_stack(child, cache):
     assert sorted(functions(stack.trace).count("inner") for stack in stacks) == [2, 3, 4]
     for stack in stacks:
         assert functions(stack.trace)[-1] in {"_start", "clone", "__clone3", "clone3"}
+
+
+def test_where_only_the_file_of_its_memory_can_be_read_stacks_are_whole(child, cache, monkeypatch):
+    monkeypatch.setattr(memory, "lib", SimpleNamespace(oa_memory_read=lambda *_: -errno.ENOSYS))
+    monkeypatch.setattr(Tables, "use_process", None)
+
+    stacks = unwind(LiveImage(child), cache=cache)
+
+    assert [stack.trace.fault for stack in stacks] == ["", "", ""]
+    assert sorted(functions(stack.trace).count("inner") for stack in stacks) == [2, 3, 4]
 
 
 def test_a_live_process_goes_on_after_it_was_held(child):

@@ -9,10 +9,10 @@ lets one process trace the other.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import platform
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from otelagent._native import ffi, lib
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 QUIET_MS = 150
 """When no thread has stopped for so long, those that have not are late."""
+PAGE_BYTES, _TOP = 4096, 1 << 56
 MACHINES = {"x86_64": EM_X86_64, "aarch64": EM_AARCH64}
 RUNNING = "it runs, and without a stop nobody can tell where"
 ENDED = "it has ended, others of the process have not"
@@ -86,10 +87,16 @@ class LiveImage:
         return procfs.read_vdso()
 
     def lend_memory(self, taker: MemoryTaker) -> None:
-        """Let C read the process."""
-        taker.use_process(self._reachable)
+        """Let C read the process, by its file where `process_vm_readv` is missing or denied."""
+        for mapped in self.read_maps()[:1]:
+            with contextlib.suppress(TargetError):
+                self.read(mapped.start, 1)
+        if self._memory.file is None:
+            taker.use_process(self._reachable)
+        else:
+            taker.add_file(PAGE_BYTES, self._memory.file, PAGE_BYTES, _TOP - PAGE_BYTES)
 
-    @contextmanager
+    @contextlib.contextmanager
     def hold(self) -> Iterator[Sequence[ThreadImage]]:
         """Stop all threads, give them, and let them go again."""
         seen = tasks.read_tasks(self.pid)

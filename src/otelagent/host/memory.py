@@ -31,6 +31,11 @@ class ProcessMemory:
         self.pid = pid
         self._mem: int | None = None
 
+    @property
+    def file(self) -> int | None:
+        """Descriptor of `/proc/PID/mem` where only that can be read; None if not, or not tried."""
+        return self._mem
+
     def read(self, addr: int, size: int) -> bytes:
         """Read exactly `size` bytes at `addr`.
 
