@@ -74,6 +74,8 @@ def print_table(figures: dict[str, float], base: dict[str, float]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Measure what is asked for."""
+    # What is installed has its modules compiled: without this each start compiles them all anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if os.geteuid() != 0:
         sys.exit("make bench needs root, as it loads BPF programs into the kernel: sudo make bench")
     parts = [argument for argument in arguments if argument != "--json"] or list(PARTS)

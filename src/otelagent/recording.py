@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import platform
-import socket
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 def host_attributes() -> tuple[tuple[str, str], ...]:
     """Describe this machine by OpenTelemetry's names."""
     return (
-        ("host.name", socket.gethostname()),
+        ("host.name", os.uname().nodename),
         ("host.arch", {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]),
         ("os.type", "linux"),
         ("os.version", platform.release()),

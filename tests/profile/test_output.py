@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -179,7 +180,7 @@ def test_under_sudo_a_new_file_belongs_to_the_caller(tmp_path, monkeypatch):
 
 
 def test_the_default_name_has_host_and_time(monkeypatch):
-    monkeypatch.setattr(output.socket, "gethostname", lambda: "a/b")
+    monkeypatch.setattr(output.os, "uname", lambda: SimpleNamespace(nodename="a/b"))
 
     name = default_name()
 

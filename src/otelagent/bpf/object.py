@@ -23,7 +23,6 @@ from typing import Any, Self
 
 from otelagent._native import ffi, lib
 from otelagent.bpf.reasons import describe, hint_for
-from otelagent.bpf.verifier import parse_log
 from otelagent.errors import AttachFailed, LoadFailed, MissingFeature, NotPermitted
 
 _OBJECTS = Path(__file__).parent / "objects"
@@ -145,6 +144,8 @@ class BpfObject:
         error = ffi.new("s32 *")
         opened = cls(lib.oa_object_open(os.fsencode(path), error), path)
         if error[0]:
+            from otelagent.bpf.verifier import parse_log  # noqa: PLC0415 (only on failure)
+
             words = "\n".join(("", *parse_log(opened.log).lines))
             opened.close()
             raise LoadFailed(f"cannot open BPF object {path}: {describe(error[0])}{words}")
@@ -196,6 +197,8 @@ class BpfObject:
         error = lib.oa_object_load(self.handle)
         if not error:
             return
+        from otelagent.bpf.verifier import parse_log  # noqa: PLC0415 (only on failure)
+
         told = parse_log(self.log)
         what = f"program {told.program}" if told.program else f"object {self.path.name}"
         if told.map_name and not told.program:

@@ -22,8 +22,8 @@ from otelagent.errors import AttachFailed, MissingFeature
 
 _HEAD = struct.Struct("=QQIIII272s")
 _PERIOD_NS = 200_000
-_SPIN_MS = 5
-_ROUNDS = 60
+_SPIN_MS = 2
+_ROUNDS = 150
 """A loaded machine may not run us for some time: 0.3 s of our own time at most."""
 
 # From the registers to the stack's end: struct pt_regs, and what the kernel keeps

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import sys
 import tempfile
@@ -35,7 +34,7 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 def default_name(ending: str = ".html") -> str:
     """Name an output after host and time: `otelagent-<host>-<UTC><ending>`."""
-    host = "".join(c if c in _NAME_CHARACTERS else "-" for c in socket.gethostname())
+    host = "".join(c if c in _NAME_CHARACTERS else "-" for c in os.uname().nodename)
     return f"otelagent-{host or 'host'}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}{ending}"
 
 
