@@ -63,6 +63,18 @@ def test_process_threads_and_memory_are_read():
     assert found.problems == []
 
 
+def test_arm64_tells_thread_pointers_and_the_bits_of_signatures():
+    made = Core(machine=183)
+    pac = struct.pack("<QQ", 1, 0x7F << 48)
+    made.notes = [note(1, bytes(392)), note(0x401, b"\x09" + bytes(7)), note(0x406, pac)]
+
+    found = parse(made.write())
+
+    assert found.pac_mask == 0x7F << 48
+    assert found.threads[0].registers(183).thread_pointer == 9
+    assert parse(core().write()).pac_mask is None
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

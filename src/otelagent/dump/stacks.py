@@ -23,6 +23,8 @@ from otelagent.abi._generated import Fault, Limit, RecordKind, SampleFlag
 from otelagent.abi.codec import RawTrace, decode_trace
 from otelagent.errors import AgentError, TargetError
 from otelagent.host.kept import raise_open_files
+from otelagent.host.live import LiveImage
+from otelagent.kernel.pointers import read_pac_mask
 from otelagent.model import Executable, FileId, Frame, FrameType, Function, Line, Trace
 from otelagent.namers import Namers, detect
 from otelagent.processes.executables import Executables
@@ -82,6 +84,11 @@ class ImageUnwinder:
         max_frames: User frames that are kept of a stack.
         cache: Rows on disk; None: they are extracted again.
         rows: Gives the rows of a file instead, in this process.
+        pac_mask: Bits of arm64's signatures in return addresses; None: this machine's.
+
+    Attributes:
+        problems: Files that have frames and could not be read: path → why.
+        unwinder: The unwinders compiled for the host, over the tables that are filled here.
     """
 
     def __init__(
@@ -92,10 +99,11 @@ class ImageUnwinder:
         max_frames: int = Limit.MAX_USER_FRAMES,
         cache: RowCache | None = None,
         rows: Callable[[Source, ElfFile], RowTable] | None = None,
+        pac_mask: int | None = None,
     ) -> None:
         self._image = image
         self._cache = cache
-        self.problems: dict[str, str] = {}  # of files with frames: path → why there is no more
+        self.problems: dict[str, str] = {}
         self._missing: dict[str, str] = {}
         self._ranges: list[MappedRange] = []
         tables = self._tables = Tables()
@@ -119,12 +127,17 @@ class ImageUnwinder:
             self._read_maps,
             image.read_vdso,
         )
-        self._namers = namers or Namers(symbols=True, debuginfod="")
+        # What has the pid of another image here is another process.
+        root = None if isinstance(image, LiveImage) else ""
+        self._namers = namers or Namers(symbols=True, debuginfod="", sysroot=root)
         self._namers.by_key = self.executables.by_key
         self._handler = TraceHandler(
             self._namers.file, KernelSymbols(), self._runtimes.namer, self._anonymous
         )
-        self.unwinder = HostUnwinder(tables, max_user_frames=max_frames, interpreters=True)
+        mask = read_pac_mask() if pac_mask is None else pac_mask
+        self.unwinder = HostUnwinder(
+            tables, max_user_frames=max_frames, pac_mask=mask, interpreters=True
+        )
         self._record = ffi.new("struct oa_deferred *")
 
     def prepare(self) -> None:
@@ -257,7 +270,11 @@ class Taken:
 
 
 def take(
-    image: ProcessImage, namers: Namers | None = None, *, cache: RowCache | None = None
+    image: ProcessImage,
+    namers: Namers | None = None,
+    *,
+    cache: RowCache | None = None,
+    pac_mask: int | None = None,
 ) -> Taken:
     """Take the stack of each thread of an image, named as live.
 
@@ -266,7 +283,7 @@ def take(
         NotPermitted: The process may not be held.
     """
     for _ in range(ATTEMPTS):
-        unwinder = ImageUnwinder(image, namers, cache=cache)
+        unwinder = ImageUnwinder(image, namers, cache=cache, pac_mask=pac_mask)
         unwinder.prepare()
         with image.hold() as threads:
             raws = unwinder.walk(threads)

@@ -33,7 +33,7 @@ _PN_XNUM = 0xFFFF
 _TOP = 1 << 56
 
 NT_PRSTATUS, NT_PRPSINFO, NT_AUXV = 1, 3, 6
-NT_FILE, NT_ARM_TLS = 0x46494C45, 0x401
+NT_FILE, NT_ARM_TLS, NT_ARM_PAC_MASK = 0x46494C45, 0x401, 0x406
 AT_SYSINFO_EHDR = 33
 
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -88,6 +88,7 @@ class CoreFile:
         segments: By address, without overlaps.
         mappings: By address, without overlaps.
         vdso: Address of the vDSO, or 0.
+        pac_mask: Bits of arm64's signatures in return addresses; None if it is not told.
         problems: What is missing or wrong, for people.
     """
 
@@ -99,6 +100,7 @@ class CoreFile:
     segments: list[LoadSegment] = field(default_factory=list)
     mappings: list[CoreMapping] = field(default_factory=list)
     vdso: int = 0
+    pac_mask: int | None = None
     problems: list[str] = field(default_factory=list)
 
 
@@ -191,6 +193,9 @@ def _take_note(core: CoreFile, kind: int, data: bytes) -> None:
         core.threads.append(CoreThread(tid, signal, data[_STATUS_REGS:]))
     elif kind == NT_ARM_TLS and len(data) >= 8 and core.threads:
         core.threads[-1].thread_pointer = int.from_bytes(data[:8], "little")
+    elif kind == NT_ARM_PAC_MASK and len(data) >= 16:
+        # struct user_pac_mask: of data, then of instructions
+        core.pac_mask = int.from_bytes(data[8:16], "little")
     elif kind == NT_PRPSINFO and len(data) >= 136:
         (core.pid,) = struct.unpack_from("<I", data, 24)
         core.name = _text(data[40:56])
