@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
@@ -39,16 +40,14 @@ from otelagent.processes.worker import ProcessesThread
 from otelagent.queues import BoundedQueue
 from otelagent.symbolize.kernel import KernelSymbols
 from otelagent.traces.collector import Collector
-from otelagent.traces.handler import TraceHandler
+from otelagent.traces.handler import PythonNamers, TraceHandler
 from otelagent.traces.reader import ReaderThread
 from otelagent.unwind.cache import RowCache
 from otelagent.unwind.load import load_rows
 
 if TYPE_CHECKING:
     from otelagent.abi.codec import RawTrace, Report
-    from otelagent.formats.elf import ElfFile, Source
     from otelagent.options import Options
-    from otelagent.unwind.rows import RowTable
 
 MAX_OPEN_FILES = 4096
 MAX_FINISHED, MAX_FINISHED_BYTES = 8192, 40 << 20
@@ -65,7 +64,7 @@ class Profiler:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.kernel = KernelSymbols()
-        self.collector = Collector(self._post, self._post, self._see)
+        self.collector = Collector(self._defer, self._report, self._see)
         self.namers = Namers(options.symbols, options.debuginfod)
         self.throttled = 0.0
         """The share of ticks that the kernel left out; known once it stopped."""
@@ -84,7 +83,7 @@ class Profiler:
 
     def _make_table(self) -> None:
         bpf = self.bpf
-        self._cache = RowCache()
+        cache = RowCache()
         # Half of them for files of code, the rest for CPUs, maps and what names are read from.
         max_open = min(raise_open_files() // 2, MAX_OPEN_FILES)
         self._rules = ArrayMap.of(bpf, "rules").mmap()
@@ -92,14 +91,15 @@ class Profiler:
         maps = Maps.of(bpf)
         chunks = ArrayOfMaps.of(bpf, "rows")
         self.store = RowStore(chunks, self._rules, maps.pages, time.monotonic_ns)
-        self.executables = Executables(self.store, self._load_rows, detect, max_open)
-        files = PythonFiles(HashMap.of(bpf, "python_files"), self._cache)
+        self.executables = Executables(
+            self.store, partial(load_rows, cache=cache), detect, max_open
+        )
+        files = PythonFiles(HashMap.of(bpf, "python_files"), cache)
         self.executables.on_recognised = files.learn
         self.namers.by_key = self.executables.by_key
         self.runtimes = Runtimes(maps.python_procs, HashMap.of(bpf, "python_threads"))
-        self.handler = TraceHandler(
-            self.namers.file, self.kernel, self.runtimes.namer, self.namers.anonymous
-        )
+        python = PythonNamers(self.runtimes.namer, self.runtimes.early_namer)
+        self.handler = TraceHandler(self.namers.file, self.kernel, python, self.namers.anonymous)
         self.sideband = Sideband()
         self.table = ProcessTable(
             HashMap.of(bpf, "processes"),
@@ -219,16 +219,17 @@ class Profiler:
         self.records.close()
         self.bpf.close()
 
-    def _post(self, item: Report | bytes) -> None:
-        self.processes.post(item)
+    def _report(self, report: Report) -> None:
+        self.processes.post(report)
+
+    def _defer(self, data: bytes) -> None:
+        self.handler.see_deferred(data)
+        self.processes.post(data)
 
     def _finish(self, trace: bytes) -> None:
         if not self.finished.put(trace, len(trace)):
             metrics.deferred_dropped.add(reason="unwound faster than taken")
         self.reader.wake()  # its interpreter frames are named while the process lives
-
-    def _load_rows(self, source: Source, elf: ElfFile) -> RowTable:
-        return load_rows(source, elf, self._cache)
 
     def _met_python(self, report: Report) -> None:
         entry = self.table.entries.get(report.generation.pid)

@@ -30,6 +30,10 @@ class PythonNamer(Protocol):
         """Turn the two words of a raw frame (`struct oa_frame`) into a frame."""
         ...
 
+    def read_ahead(self, code: int, block: bytes) -> None:
+        """Read a code object that frames will name (`struct oa_python_copy`)."""
+        ...
+
 
 class Finisher(Protocol):
     """Unwinds deferred stacks in user space."""

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from otelagent.abi.codec import PythonCopies
 from otelagent.errors import KernelError, MemoryFault, ProcessGone, UnsupportedRuntime
 from otelagent.interpreters.python.frames import CodeObject
+from otelagent.interpreters.python.layout import TABLE
 from otelagent.interpreters.python.process import PythonProcess
 from otelagent.model import Function
 from otelagent.processes import runtimes
@@ -268,3 +270,37 @@ def test_child_that_ended_too_soon_is_named_by_its_family(world, monkeypatch):
 
     assert [line.function.name for line in frame.lines] == ["f"]
     assert asked == [11, 10]
+
+
+def copies(minor=11, interpreters=1 << 20):
+    return PythonCopies(generation(10), interpreters, minor, ())
+
+
+def test_names_are_read_before_the_mappings_are_known(world, monkeypatch):
+    early = world.runtimes.early_namer(copies())
+    assert early.layout is TABLE[11]
+    assert world.runtimes.early_namer(copies()) is early
+    assert world.runtimes.namer(generation(10), world.space.number) is early
+
+    monkeypatch.setattr(FakePython, "layout", TABLE[11])
+    world.map()
+
+    assert world.runtimes.namer(generation(10), world.space.number) is early
+    assert early.family is not None
+
+
+def test_guess_that_was_wrong_names_nothing_any_more(world, monkeypatch):
+    monkeypatch.setattr(FakePython, "layout", TABLE[12])
+    early = world.runtimes.early_namer(copies())
+    world.map()
+
+    namer = world.runtimes.namer(generation(10), world.space.number)
+
+    assert namer is not early
+    assert namer.layout is TABLE[12]
+    assert world.runtimes.namer(generation(10), world.space.number) is namer
+
+
+def test_interpreter_that_is_not_where_it_should_be_names_nothing(world):
+    """From 3.13 on it says itself where it keeps things; this process is none that does."""
+    assert world.runtimes.early_namer(copies(minor=14)) is None

@@ -12,7 +12,9 @@ from otelagent.abi._generated import Fault, FrameFlag, FrameKind
 from otelagent.abi.codec import Generation, RawTrace
 from otelagent.model import Executable, FileId, Frame, FrameType, Function, Line
 from otelagent.symbolize.result import Named, unresolved
-from otelagent.traces.handler import TraceHandler
+from otelagent.traces.handler import PythonNamers, TraceHandler
+from tests.interpreters.python.worlds import Eval, PythonWorld
+from tests.unwind.walks import PID
 
 LIBC = Executable(FileId(bytes(16)), "/lib/libc.so.6")
 RETURN, GUESSED = 1 << FrameFlag.RETURN_BIT, 1 << FrameFlag.GUESSED_BIT
@@ -41,9 +43,9 @@ class World:
         self.jit = None
         self.python_lines = (Line(Function("py")),)
         self.has_namer = True
-        self.handler = TraceHandler(
-            self._file, SimpleNamespace(name=self._kernel), self._python, self._anonymous
-        )
+        python = PythonNamers(self._python, self._early)
+        kernel = SimpleNamespace(name=self._kernel)
+        self.handler = TraceHandler(self._file, kernel, python, self._anonymous)
 
     def _file(self, key):
         return (LIBC, SimpleNamespace(name=self._native)) if key == 5 else None
@@ -61,6 +63,13 @@ class World:
         if not self.has_namer:
             return None
         return SimpleNamespace(name=lambda *_: Frame(FrameType.PYTHON, lines=self.python_lines))
+
+    def _early(self, copies):
+        self.asked.append(("early", copies.generation))
+        return SimpleNamespace(read_ahead=self._read) if self.has_namer else None
+
+    def _read(self, code, _block):
+        self.asked.append(("read", code))
 
     def _anonymous(self, generation, addr):
         self.asked.append(("jit", addr, generation))
@@ -172,3 +181,15 @@ def test_forgotten_trace_is_made_anew(world):
     world.handler.forget({1, 99})
 
     assert world.handler.finish(raw(frame(1))) == first
+
+
+@pytest.mark.parametrize("has_namer", [True, False])
+def test_code_objects_of_a_deferred_stack_are_read_at_once(world, has_namer):
+    process = PythonWorld(11, [Eval(("leaf", "root"))])
+    world.has_namer = has_namer
+
+    world.handler.see_deferred(process.copy())
+
+    assert world.asked[0] == ("early", Generation(11, 12, PID))
+    read = {code for what, code in world.asked[1:] if what == "read"}
+    assert read >= set(process.codes.values()) if has_namer else not read

@@ -7,7 +7,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from otelagent.abi._generated import FrameFlag
+from otelagent._native import ffi
+from otelagent.abi._generated import FrameFlag, PythonKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 # struct oa_sample, struct oa_generation, and the rest of struct oa_trace
 _TRACE = struct.Struct("=QQQIIHHI16sQIIQHHHHII")
 _REPORT = struct.Struct("=QQQIIHHI")
+_DEFERRED_BYTES = ffi.offsetof("struct oa_deferred", "stack")
+_COPIES_AT = ffi.offsetof("struct oa_deferred", "stack_bytes")
+_PROC_AT = ffi.offsetof("struct oa_deferred", "python")
+_PROC_BYTES = ffi.sizeof("struct oa_python_proc")
+_KIND_AT = ffi.offsetof("struct oa_python_proc", "kind")
+_MINOR_AT = ffi.offsetof("struct oa_python_proc", "minor")
+_COPY = struct.Struct("=QQII32s")  # struct oa_python_copy up to its memory
+_MEMORY_BYTES = {PythonKind.PY_OBJECT: 128}
+_CHAIN_BYTES = 80
 _ADDRESS = (1 << 48) - 1
 
 
@@ -93,6 +103,18 @@ class Origin(NamedTuple):
     time_ns: int
 
 
+class PythonCopies(NamedTuple):
+    """The CPython of a deferred stack, and its code objects: address and bytes at `code_block`.
+
+    `interpreters` is the address where it lists them.
+    """
+
+    generation: Generation
+    interpreters: int
+    minor: int
+    codes: tuple[tuple[int, bytes], ...]
+
+
 class Report(NamedTuple):
     """`struct oa_report`."""
 
@@ -137,6 +159,28 @@ def decode_origin(data: bytes | memoryview) -> Origin:
         raise ValueError("a deferred stack is too short")
     row = _TRACE.unpack_from(data)
     return Origin(Generation(row[9], row[10], row[11]), row[1])
+
+
+def decode_python(data: bytes) -> PythonCopies | None:
+    """Decode the Python frames of a deferred stack; None if it has none.
+
+    Raises:
+        ValueError: Its counts do not fit its length.
+    """
+    if len(data) < _DEFERRED_BYTES:
+        raise ValueError("a deferred stack is too short")
+    if not data[_PROC_AT + _MINOR_AT]:
+        return None
+    stack, other, copies = struct.unpack_from("=III", data, _COPIES_AT)
+    start = _DEFERRED_BYTES + stack + other
+    if start + copies > len(data):
+        raise ValueError("a deferred stack is shorter than its frames")
+    step = _COPY.size + _MEMORY_BYTES.get(data[_PROC_AT + _KIND_AT], _CHAIN_BYTES)
+    rows = (_COPY.unpack_from(data, at) for at in range(start, start + copies - step + 1, step))
+    codes = tuple((row[1], row[4]) for row in rows if row[1])
+    (interpreters,) = struct.unpack_from("=Q", data, _PROC_AT)
+    generation = decode_origin(data).generation
+    return PythonCopies(generation, interpreters, data[_PROC_AT + _MINOR_AT], codes)
 
 
 def decode_report(data: bytes | memoryview) -> Report:

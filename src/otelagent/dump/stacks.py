@@ -34,7 +34,7 @@ from otelagent.processes.runtimes import Runtimes
 from otelagent.processes.spaces import Spaces
 from otelagent.processes.table import Opened, ProcessTable
 from otelagent.symbolize.kernel import KernelSymbols
-from otelagent.traces.handler import TraceHandler
+from otelagent.traces.handler import PythonNamers, TraceHandler
 from otelagent.unwind.host import HostUnwinder, Tables
 from otelagent.unwind.load import load_rows
 
@@ -131,9 +131,8 @@ class ImageUnwinder:
         root = None if isinstance(image, LiveImage) else ""
         self._namers = namers or Namers(symbols=True, debuginfod="", sysroot=root)
         self._namers.by_key = self.executables.by_key
-        self._handler = TraceHandler(
-            self._namers.file, KernelSymbols(), self._runtimes.namer, self._anonymous
-        )
+        python = PythonNamers(self._runtimes.namer)
+        self._handler = TraceHandler(self._namers.file, KernelSymbols(), python, self._anonymous)
         mask = read_pac_mask() if pac_mask is None else pac_mask
         self.unwinder = HostUnwinder(
             tables, max_user_frames=max_frames, pac_mask=mask, interpreters=True

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from otelagent import log, metrics
-from otelagent.abi.codec import Generation
+from otelagent.abi.codec import Generation, PythonCopies
 from otelagent.errors import AgentError, ProcessGone, TargetError
 from otelagent.host.memory import ProcessMemory
 from otelagent.interpreters import registry
 from otelagent.interpreters.python.frames import Family, PythonFrames
+from otelagent.interpreters.python.layout import Layout, find_layout
 from otelagent.interpreters.python.process import PythonProcess
 from otelagent.log import fields
 from otelagent.processes.python_files import FileMemory
@@ -80,7 +81,7 @@ class Runtimes:
 
     `open_memory` gives the memory of a process, by pid.
 
-    `namer` may be called from any thread, the rest by the processes thread.
+    `namer` and `early_namer` may be called from any thread, the rest by the processes thread.
     """
 
     def __init__(
@@ -192,14 +193,39 @@ class Runtimes:
         with self._lock:
             found = self._namers.get(generation)
             image = self._images.get(space)
-            if found is None and image is not None and image.runtime is not None:
-                # A reader of its own: threads are read by another thread.
-                memory = self._open_memory(generation.pid)
-                found = PythonFrames(image.runtime.layout, memory, image.family)
-                self._namers[generation] = found
-                if len(self._namers) > MAX_PROCESSES:
-                    del self._namers[next(iter(self._namers))]
+            if image is None or image.runtime is None:
+                return found
+            if found is None or (found.family is None and found.layout != image.runtime.layout):
+                found = self._make_namer(generation, image.runtime.layout)
+            found.family = found.family or image.family
             return found
+
+    def early_namer(self, copies: PythonCopies) -> PythonFrames | None:
+        """Find what names the Python frames of a process whose mappings are not known yet.
+
+        What BPF took the interpreter for is a guess; `namer` begins anew if it was wrong.
+        """
+        with self._lock:
+            found = self._namers.get(copies.generation)
+            if found is None:
+                memory = self._open_memory(copies.generation.pid)
+                try:
+                    layout = find_layout(copies.minor, copies.interpreters, memory)
+                except AgentError:  # it ended, or is something else; `namer` will tell
+                    memory.close()
+                    return None
+                found = self._make_namer(copies.generation, layout, memory)
+            return found
+
+    def _make_namer(
+        self, generation: Generation, layout: Layout, memory: Memory | None = None
+    ) -> PythonFrames:
+        # A reader of its own: threads are read by another thread.
+        made = PythonFrames(layout, memory or self._open_memory(generation.pid))
+        self._namers[generation] = made
+        if len(self._namers) > MAX_PROCESSES:
+            del self._namers[next(iter(self._namers))]
+        return made
 
 
 def _attach(mapping: Mapping) -> PythonProcess | None:

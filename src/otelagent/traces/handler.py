@@ -10,17 +10,17 @@ files and kallsyms stay; interpreter frames at once, since memory does not.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otelagent import metrics
 from otelagent.abi._generated import Fault, FrameKind
-from otelagent.abi.codec import RawFrame
+from otelagent.abi.codec import RawFrame, decode_python
 from otelagent.model import Executable, FileId, Frame, FrameType, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otelagent.abi.codec import Generation, RawTrace
+    from otelagent.abi.codec import Generation, PythonCopies, RawTrace
     from otelagent.protocols import PythonNamer
     from otelagent.symbolize.result import Named
 
@@ -39,6 +39,18 @@ class NamesKernel(Protocol):
     def name(self, addr: int, *, is_return_address: bool = False) -> Named:
         """Name one address."""
         ...
+
+
+class PythonNamers(NamedTuple):
+    """Find what names a process's Python frames.
+
+    Attributes:
+        of_space: By the address space that a trace was walked with.
+        early: By what a deferred stack has, before its process is known.
+    """
+
+    of_space: Callable[[Generation, int], PythonNamer | None]
+    early: Callable[[PythonCopies], PythonNamer | None] = lambda _copies: None
 
 
 def call_site(raw: RawFrame) -> int:
@@ -61,7 +73,7 @@ class TraceHandler:
         self,
         file: Callable[[int], tuple[Executable, NamesAddresses] | None],
         kernel: NamesKernel,
-        python: Callable[[Generation, int], PythonNamer | None],
+        python: PythonNamers,
         anonymous: Callable[[Generation, int], Named | None],
     ) -> None:
         self._file = file
@@ -90,6 +102,19 @@ class TraceHandler:
                     self._python_frame(raw, RawFrame.of(first, word))
             elif kind == FrameKind.ANON:
                 self._anonymous_frame(generation, RawFrame.of(first, word))
+
+    def see_deferred(self, data: bytes) -> None:
+        """Read the code objects of a stack that is finished later: they may be gone by then.
+
+        Raises:
+            ValueError: It is no deferred stack.
+        """
+        copies = decode_python(data)
+        namer = self._python.early(copies) if copies else None
+        if copies and namer:
+            with self._lock:
+                for code, block in copies.codes:
+                    namer.read_ahead(code, block)
 
     def finish(self, raw: RawTrace) -> Trace:
         """Make the finished trace."""
@@ -172,7 +197,7 @@ class TraceHandler:
             known = self._python_frames.get(key)
             if known is not None and known.lines:
                 return known
-            namer = self._python(trace.generation, trace.space)
+            namer = self._python.of_space(trace.generation, trace.space)
             if namer is None:
                 frame = Frame(FrameType.PYTHON, reason="the process was gone before it was read")
             else:

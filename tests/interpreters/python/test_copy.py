@@ -6,6 +6,8 @@ import pytest
 
 from otelagent._native import ffi, lib
 from otelagent.abi._generated import Fault
+from otelagent.abi.codec import decode_python
+from otelagent.interpreters.python.frames import code_check
 from otelagent.unwind.host import HostUnwinder
 from tests.interpreters.python.test_unwind import CHAINS, EVERY, runs
 from tests.interpreters.python.worlds import TID, C, Eval, PythonWorld
@@ -114,3 +116,31 @@ def test_copies_of_any_kind_are_read_within_their_bounds():
 
         assert unwinder.unwind(ffi.buffer(record)[: len(whole)])
     assert lib.oa_host_trace_bytes()
+
+
+@EVERY
+def test_code_objects_are_decoded_for_those_who_name_them(minor):
+    world = PythonWorld(minor, runs(minor, "leaf", "root"))
+
+    copies = decode_python(world.copy())
+
+    at = world.layout
+    assert (copies.minor, copies.interpreters) == (minor, world.runtime + at.runtime_interpreters)
+    checks = {code: code_check(at, block) for code, block in copies.codes}
+    lines = {name: checks[addr] & 1023 for name, addr in world.codes.items()}
+    assert sorted(lines.values()) == [100, 101]
+
+
+def test_record_without_an_interpreter_has_no_code_objects():
+    world = PythonWorld(11, runs(11, "leaf"))
+    world.is_attached = False
+
+    assert decode_python(world.copy()) is None
+
+
+def test_cut_record_is_refused():
+    record = PythonWorld(11, runs(11, "leaf")).copy()
+
+    for size in (HEAD - 1, len(record) - 1):
+        with pytest.raises(ValueError, match="deferred stack"):
+            decode_python(record[:size])

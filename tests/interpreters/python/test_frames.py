@@ -172,3 +172,16 @@ def test_file_id_of_a_source_is_stable_and_its_own():
     assert source_file_id("/a.py").hex() == "efe2c82c8c95a443fa6787fa6fef09ce"
     assert len(source_file_id("/a.py")) == 16
     assert source_file_id("/a.py") != source_file_id("/b.py")
+
+
+def test_code_object_that_was_read_ahead_may_go():
+    layout, memory = build()
+    words = raw(layout, memory)
+    block = memory.read(CODE + layout.code_block, 32)
+    frames = PythonFrames(layout, memory)
+
+    frames.read_ahead(CODE, block)
+    memory.put(CODE, bytes(256))
+
+    assert frames.name(*words).lines[0].function.name == "outer.<locals>.inner"
+    assert not PythonFrames(layout, memory).name(*words).lines

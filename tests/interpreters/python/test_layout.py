@@ -13,6 +13,7 @@ from otelagent.interpreters.python.layout import (
     OLDEST,
     TABLE,
     debug_offset_names,
+    find_layout,
     parse_debug_offsets,
     read_layout,
 )
@@ -99,3 +100,15 @@ def test_what_is_not_supported_says_why(data, reason):
 def test_unknown_version_is_refused(minor):
     with pytest.raises(UnsupportedRuntime, match=f"3.{minor} is not known"):
         read_layout(minor, RUNTIME, FakeMemory({}))
+
+
+@pytest.mark.parametrize("minor", [11, 13, 14, 15])
+def test_layout_is_found_by_where_interpreters_are_listed(minor):
+    data = debug_offsets(minor) if minor >= 13 else bytes(8)
+    expected = read_layout(minor, RUNTIME, FakeMemory({RUNTIME: data}))
+    memory = FakeMemory({RUNTIME - 4096: bytes(4096) + data + bytes(4096)})
+
+    assert find_layout(minor, RUNTIME + expected.runtime_interpreters, memory) == expected
+    if minor >= 13:
+        with pytest.raises(UnsupportedRuntime):
+            find_layout(minor, RUNTIME - 8, FakeMemory({RUNTIME - 8192: bytes(16384)}))

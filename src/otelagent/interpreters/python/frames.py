@@ -128,9 +128,9 @@ class PythonFrames:
     """Names frames of one process. Used by one thread at a time."""
 
     def __init__(self, layout: Layout, memory: Memory, family: Family | None = None) -> None:
-        self._layout = layout
+        self.layout = layout
         self._memory = memory
-        self._family = family
+        self.family = family
         self._codes = Codes()
 
     def name(self, file_or_object: int, addr: int) -> Frame:
@@ -139,21 +139,30 @@ class PythonFrames:
         code = self._find(raw)
         if code.function is None:
             return Frame(FrameType.PYTHON, reason=code.problem)
-        at = self._layout
+        at = self.layout
         offset = raw.lasti * at.lasti_scale
         line = find_line(at.lines, code.table, code.function.start_line, offset)
         return Frame(FrameType.PYTHON, lines=(Line(code.function, line),), reason=code.problem)
+
+    def read_ahead(self, code: int, block: bytes) -> None:
+        """Read a code object that frames will name, now that it is there.
+
+        Args:
+            code: Its address.
+            block: Its 32 bytes at `code_block`, when it was sampled.
+        """
+        self._find(RawFrame(code & _LOW_48, code_check(self.layout, block), 0))
 
     def _find(self, raw: RawFrame) -> CodeObject:
         found = self._codes.find(raw)
         if found is not None:
             return found
         found = self.read(raw)
-        if self._family is not None:
+        if self.family is not None:
             if found.function is not None:
-                self._family.codes.keep(raw, found)
+                self.family.codes.keep(raw, found)
             else:
-                found = self._family.find(raw) or found
+                found = self.family.find(raw) or found
         if found.function is not None:  # a fault may pass; what was read does not change
             self._codes.keep(raw, found)
         return found
@@ -168,7 +177,7 @@ class PythonFrames:
             return CodeObject(None, problem="the code object is no longer in memory")
 
     def _read_code(self, raw: RawFrame) -> CodeObject:
-        at = self._layout
+        at = self.layout
         block = self._memory.read(raw.code + at.code_block, 32)
         if code_check(at, block) != raw.check:
             return CodeObject(None, problem="the code object was replaced by another")
@@ -195,7 +204,7 @@ class PythonFrames:
         kind, compact, ascii_only = state >> 2 & 7, state >> 5 & 1, state >> 6 & 1
         if kind not in _ENCODINGS or not compact or length < 0:
             return None
-        start = at + (self._layout.ascii_bytes if ascii_only else self._layout.compact_bytes)
+        start = at + (self.layout.ascii_bytes if ascii_only else self.layout.compact_bytes)
         data = self._memory.read(start, min(length, MAX_TEXT_CHARS) * kind)
         return data.decode(_ENCODINGS[kind], "replace")
 

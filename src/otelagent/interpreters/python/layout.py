@@ -203,6 +203,8 @@ _SECTIONS = (
         ),
     ),
 )
+_BEFORE_INTERPRETERS = (1024, 2048, 4096)
+"""In so many bytes before its list of interpreters `_PyRuntime` begins: 3.13 to 3.15."""
 _MAX_OFFSET = 1 << 16
 FRAME_BYTES = 80
 """What BPF copies of a frame (`PY_FRAME_BYTES` in `ebpf/python.h`)."""
@@ -293,3 +295,24 @@ def read_layout(minor: int, runtime: int, memory: Memory) -> Layout:
         raise UnsupportedRuntime(f"CPython 3.{minor} is not known (3.6 to 3.15 are)")
     size = 24 + 8 * len(debug_offset_names(minor))
     return parse_debug_offsets(memory.read(runtime, size), minor)
+
+
+def find_layout(minor: int, interpreters: int, memory: Memory) -> Layout:
+    """Find the layout of a process's CPython by where it lists its interpreters.
+
+    Args:
+        minor: Of the version.
+        interpreters: Address in `_PyRuntime` of the pointer to the newest one.
+        memory: Of the process.
+
+    Raises:
+        UnsupportedRuntime: The version is not known, or `_PyRuntime` is not before that address.
+        MemoryFault: It cannot be read.
+    """
+    if minor in TABLE:
+        return TABLE[minor]
+    for distance in _BEFORE_INTERPRETERS:
+        at = memory.read(interpreters - distance, distance).rfind(_COOKIE)
+        if at >= 0:
+            return read_layout(minor, interpreters - distance + at, memory)
+    raise UnsupportedRuntime(f"CPython 3.{minor} without debug offsets")
