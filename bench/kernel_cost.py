@@ -165,6 +165,7 @@ def cases() -> list[Case]:
         Case("native20", (depth, "20")),
         Case("native20_999hz", (depth, "20"), frequency_hz=often),
         Case("native20_cold", (depth, "20", "0", "64"), frequency_hz=often),
+        Case("native20_cold_99hz", (depth, "20", "0", "64"), forms=FORMS[:1]),
         Case("native128", (depth, "120")),
         Case("native1024", (depth, "1010"), max_frames=1024, forms=FORMS[:1]),
         Case("python20", (*workload.STEADY, "18")),
