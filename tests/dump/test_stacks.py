@@ -60,7 +60,9 @@ def test_every_thread_of_a_live_process_has_its_whole_stack(child, cache):
     assert [stack.trace.fault for stack in stacks] == ["", "", ""]
     assert sorted(functions(stack.trace).count("inner") for stack in stacks) == [2, 3, 4]
     for stack in stacks:
-        assert functions(stack.trace)[-1] in {"_start", "clone", "__clone3", "clone3"}
+        first = {line.function.name for line in stack.trace.frames[-1].lines}
+        # A C library without a symbol table has no name for where threads begin.
+        assert first <= {"_start", "clone", "__clone3", "clone3"}
 
 
 def test_where_only_the_file_of_its_memory_can_be_read_stacks_are_whole(child, cache, monkeypatch):
