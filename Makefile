@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ig
 RUNNERS := bench/run.py tests/fuzz/run.py
 ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(notdir $(patsubst %/,%,$(dir $(runner))))))
 
-.PHONY: build demo test check coredump integration accuracy legal qemu qemu-all verifier-report bench-guest help clean
+.PHONY: build demo test check coredump mutants integration accuracy legal qemu qemu-all verifier-report bench-guest help clean
 
 build: .venv/.installed ## install what is missing and build into .venv/ (the default)
 	@$(PY) build.py
@@ -42,6 +42,9 @@ check: build ## formatters, linters, types, layers, spelling
 
 coredump: build ## unwind recorded processes: no root, no kernel (UPDATE=1 writes what comes out)
 	@.venv/bin/python -m pytest -q tests/coredump
+
+mutants: build ## change tokens of the unwinders and see if a case notices; writes docs/mutants.md (long)
+	@$(PY) tools/mutants.py
 
 integration: build ## run integration/: needs root and this machine's kernel
 	@.ci/integration

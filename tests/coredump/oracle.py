@@ -8,9 +8,10 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otelagent.coredump.replay import replay
 from otelagent.errors import BadElf
@@ -31,11 +32,11 @@ def gdb_version() -> str:
     return subprocess.check_output(["gdb", "--version"], text=True).splitlines()[0]
 
 
-def run_gdb(*arguments: str) -> dict[int, list]:
+def run_gdb(*arguments: str, program: tuple[str, ...] = ()) -> dict[int, list]:
     """Run gdb with arguments, then the script that writes stacks."""
     with tempfile.NamedTemporaryFile() as out:
         env = os.environ | {"OA_GDB_OUT": out.name}
-        command = [*GDB, *WHOLE, *arguments, "-ex", f"source {GDB_SCRIPT}"]
+        command = [*GDB, *WHOLE, *arguments, "-ex", f"source {GDB_SCRIPT}", *program]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         text = Path(out.name).read_text()
         if not text:
@@ -80,22 +81,42 @@ def compare_pcs(snapshot: Snapshot, gdb: dict[int, list]) -> tuple[int, int, lis
     image = SnapshotImage(snapshot)
     stacks = replay(image, snapshot.notes)
     vdso = next((m.start for m in image.read_maps() if m.path == "[vdso]"), 0)
-    agreed, count, differences = 0, 0, []
+    agreed, count, beyond, differences = 0, 0, 0, []
     for stack in stacks:
         ours = our_pcs(image, stack, vdso)
         theirs = gdb.get(stack.thread.tid, [])
+        same = [one[0] in (other[0], other[0] - 1) for one, other in zip(ours, theirs)]  # noqa: B905
+        if all(same) and len(theirs) > len(ours):
+            beyond += len(theirs) - len(ours)
+            theirs = theirs[: len(ours)]
         count += max(len(ours), len(theirs))
-        for at in range(max(len(ours), len(theirs))):
-            one = ours[at] if at < len(ours) else None
-            other = theirs[at] if at < len(theirs) else None
-            if one and other and one[0] in (other[0], other[0] - 1):
-                agreed += 1
-            elif len(differences) < 3:
-                told = [f"{each[0]:#x} {each[1]}" if each else "none" for each in (one, other)]
-                differences.append(
-                    f"thread {stack.thread.tid} frame {at}: {told[0]}, gdb {told[1]}"
-                )
-    return agreed, count, differences
+        agreed += sum(same)
+        if all(same) and len(ours) == len(theirs):
+            continue
+        at = (*same, False).index(False)
+        told = [
+            f"{each[at][0]:#x} {each[at][1]}" if at < len(each) else "none"
+            for each in (ours, theirs)
+        ]
+        differences.append(f"thread {stack.thread.tid} frame {at}: {told[0]}, gdb {told[1]}")
+    if beyond:
+        differences.append(f"gdb goes on for {beyond} frames beyond the first of a thread")
+    return agreed, count, differences[-4:]
+
+
+def functions(threads: list[dict[str, Any]], own: set[str] | None = None) -> list[list[str]]:
+    """List the functions of stacks, as `expected.json` has them: the program's own, or some."""
+    found = []
+    for thread in threads:
+        parts = [text.split() for text in thread["frames"] if text.startswith("native: ")]
+        found.append(
+            [
+                part[1]
+                for part in parts
+                if (part[1] in own if own is not None else part[-1].startswith("native+"))
+            ]
+        )
+    return found
 
 
 def python_frames(stack: ThreadStack) -> list[tuple[str, int]]:
@@ -111,6 +132,8 @@ def compare_python(snapshot: Snapshot, own: dict[int, list]) -> tuple[int, int, 
     stacks = replay(SnapshotImage(snapshot), snapshot.notes)
     agreed, count, differences = 0, 0, []
     for stack in stacks:
+        if stack.thread.tid not in own:
+            continue
         ours = python_frames(stack)
         theirs = [tuple(each) for each in own.get(stack.thread.tid, [])][
             : len(ours) if stack.trace.fault else None
@@ -125,7 +148,10 @@ def compare_python(snapshot: Snapshot, own: dict[int, list]) -> tuple[int, int, 
 def ask_py_spy(pid: int, snapshot: Snapshot) -> str:
     """Tell how many Python frames py-spy agrees with."""
     done = subprocess.run(
-        ["py-spy", "dump", "-p", str(pid), "--json"], capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("py-spy"), "dump", "-p", str(pid), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         return f"py-spy: {done.stderr.strip().splitlines()[-1][:100]}"

@@ -14,8 +14,9 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otelagent.errors import BadElf
+from otelagent.errors import BadElf, TargetError
 from otelagent.formats.elf import ElfFile
+from otelagent.namers import detect
 from otelagent.symbolize.symtab import symbol_sections
 
 if TYPE_CHECKING:
@@ -87,10 +88,11 @@ def blank_frames(source: Source, addresses: set[int]) -> list[Edit]:
         if section is None:
             return []
         data = elf.section_data(section)
-        loop = elf.find_symbols("_PyEval_EvalFrameDefault", "_PyEval_EvalFrameDefault.cold")
-    except BadElf:
+        interpreter = detect(elf)
+    except TargetError:
         return []
-    wanted = addresses | {symbol.value for symbol in loop.values()}
+    loop = interpreter.eval_loop if interpreter else ()  # its parts are found by their FDEs
+    wanted = addresses | {start for start, _ in loop}
     records = list(_records(data, section.addr))
     if any(record is None for record in records):
         return []

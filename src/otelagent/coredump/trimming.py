@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otelagent.coredump.blanking import blank_frames, blank_symbols
+from otelagent.coredump.blanking_go import blank_go
 from otelagent.coredump.replay import expected, replay
 from otelagent.errors import AgentError
 from otelagent.host.snapshot import SnapshotImage, SparseFile
@@ -60,6 +61,19 @@ class Trimmer:
             part.pieces = apply(part.pieces, edits)
             if not self.holds():
                 part.pieces = before
+
+    def drop_unused(self) -> None:
+        """Drop files that no stack has a frame in, and their mappings."""
+        unused = {each.path for each in self.snapshot.files if each.path not in self.addresses}
+        for paths in (unused, *({path} for path in sorted(unused))):
+            before = self.snapshot.files, self.snapshot.maps
+            self.snapshot.files = [each for each in before[0] if each.path not in paths]
+            self.snapshot.maps = [each for each in before[1] if each.path not in paths]
+            if self.holds():
+                if paths == unused:
+                    return
+            else:
+                self.snapshot.files, self.snapshot.maps = before
 
     def thin(self) -> None:
         """Drop runs of bytes that do not matter, the costly ones first; halve those that do."""
@@ -133,9 +147,11 @@ def trim(snapshot: Snapshot) -> Snapshot:
             if frame.executable:
                 addresses.setdefault(frame.executable.path, set()).add(frame.address)
     trimmer = Trimmer(snapshot, expected(stacks), addresses)
+    trimmer.drop_unused()
     for part in snapshot.files:
-        trimmer.edit(part, blank_symbols)
+        trimmer.edit(part, blank_go)
         trimmer.edit(part, blank_frames)
+        trimmer.edit(part, blank_symbols)
     trimmer.thin()
     for part in snapshot.files:
         part.pieces = squeeze(part.pieces)

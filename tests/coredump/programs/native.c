@@ -178,6 +178,7 @@ static void new_stack(void)
 		pause();
 }
 
+#ifdef __GLIBC__ /* musl has none */
 static ucontext_t back, there;
 
 static void coroutine(void)
@@ -197,6 +198,9 @@ static void context(void)
 	swapcontext(&back, &there);
 	keep++;
 }
+#else
+#define context new_stack
+#endif
 
 static void vforked(void)
 {

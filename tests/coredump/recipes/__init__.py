@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cases there are, and how each is made."""
 
+from tests.coredump.recipes.languages import LANGUAGES
 from tests.coredump.recipes.native import NATIVE
 from tests.coredump.recipes.recipe import Missing, Recipe
 
-RECIPES = [*NATIVE]
+RECIPES = [*NATIVE, *LANGUAGES]
 
 __all__ = ["RECIPES", "Missing", "Recipe"]

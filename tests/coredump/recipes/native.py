@@ -1,24 +1,25 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""C, C++, Rust and Zig."""
+"""C, C++, Rust, Zig, assembly of libraries, and code made at run time."""
 
 from __future__ import annotations
 
 from tests.coredump.recipes.recipe import Recipe
 
-WARN = ("-pthread",)
+PROGRAM, SOURCE = "{out}/native", "{src}/native.c"
 
 
 def c_case(name: str, kind: str, compiler: str, *flags: str, **more) -> Recipe:
     """Make a case of `programs/native.c`."""
-    return Recipe(
-        name,
-        "native.c",
-        ("{out}/native", kind),
-        ((compiler, *flags, *WARN, "-o", "{out}/native", "{src}/native.c"),),
-        versions={"compiler": (compiler, "--version")},
-        **more,
-    )
+    after = more.pop("after", ())
+    build = ((compiler, *flags, "-pthread", "-o", PROGRAM, SOURCE), *after)
+    versions = {"compiler": (compiler, "--version")}
+    return Recipe(name, "native.c", (PROGRAM, kind), build, versions=versions, **more)
+
+
+def _at(name: str, kind: str, *steps: str, flags: tuple[str, ...] = ("-O2",)) -> Recipe:
+    """Make a case of an instant that gdb goes to."""
+    return c_case(f"at-{name}", kind, "gcc", *flags, gdb=steps)
 
 
 LEVELS = [
@@ -26,8 +27,228 @@ LEVELS = [
     for compiler in ("gcc", "clang")
     for level in ("O0", "O1", "O2", "O3")
 ]
-NATIVE = [
-    *LEVELS,
+STRIP = ("strip", PROGRAM)
+# Bytes in the midst of the program's own call frame information.
+_CORRUPT = (
+    "import sys; d = bytearray(open(sys.argv[1], 'rb').read()); n = len(d) // 3;"
+    "d[n:n + 24] = b'\\xff' * 24; open(sys.argv[1], 'wb').write(d)"
+)
+CORRUPT = (
+    ("objcopy", "-O", "binary", "--only-section=.eh_frame", PROGRAM, "{out}/frames"),
+    ("python3", "-c", _CORRUPT, "{out}/frames"),
+    ("objcopy", "--update-section", ".eh_frame={out}/frames", PROGRAM),
+)
+BUILDS = [
+    c_case("c-gcc-lto", "mixed", "gcc", "-O2", "-flto"),
+    c_case("c-clang-lto", "mixed", "clang", "-O2", "-flto", "-fuse-ld=lld"),
+    c_case("c-gcc-Os", "mixed", "gcc", "-Os"),
+    c_case("c-gcc-omit", "mixed", "gcc", "-O1", "-fomit-frame-pointer"),
+    c_case("c-gcc-keep", "mixed", "gcc", "-O2", "-fno-omit-frame-pointer"),
+    c_case(
+        "c-gcc-realign",
+        "mixed",
+        "gcc",
+        "-O2",
+        "-mstackrealign",
+        "-mavx2",
+        "-mpreferred-stack-boundary=6",
+    ),
+    c_case("c-clang-realign", "mixed", "clang", "-O2", "-mstackrealign", "-mavx2"),
+    c_case(
+        "c-gcc-plt-sec",
+        "mixed",
+        "gcc",
+        "-O2",
+        "-fcf-protection=full",
+        "-Wl,-z,ibtplt",
+        "-Wl,-z,lazy",
+    ),
+    c_case("c-gcc-static", "mixed", "gcc", "-O2", "-static"),
+    c_case("c-gcc-static-pie", "mixed", "gcc", "-O2", "-static-pie"),
+    c_case("c-gcc-no-pie", "mixed", "gcc", "-O2", "-no-pie"),
+    c_case("c-gcc-stripped", "mixed", "gcc", "-O2", after=(STRIP,)),
+    c_case(
+        "c-gcc-split",
+        "mixed",
+        "gcc",
+        "-O2",
+        "-freorder-blocks-and-partition",
+        "-fsplit-stack",
+        "-fuse-ld=gold",
+    ),
+    c_case(
+        *("c-gcc-debug-frame", "mixed", "gcc", "-O2", "-g"),
+        *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
+    ),
+    c_case(
+        *("c-gcc-no-frame", "mixed", "gcc", "-O2"),
+        *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
+        like="c-gcc-O2",
+        oracles=(),
+    ),
+    c_case("c-gcc-corrupt", "mixed", "gcc", "-O2", after=CORRUPT, like="c-gcc-O2", oracles=()),
+    c_case("c-musl", "mixed", "musl-gcc", "-O2", like="c-gcc-O2", oracles=()),
+    c_case("c-musl-static", "mixed", "musl-gcc", "-O2", "-static", like="c-gcc-O2", oracles=()),
+    c_case("c-musl-signal", "nested", "musl-gcc", "-O2", like="c-signal-nested", oracles=()),
+]
+KINDS = [
     c_case("c-signal-nested", "nested", "gcc", "-O2"),
     c_case("c-signal-altstack", "alternate", "gcc", "-O2"),
+    c_case("c-signal-fault", "fault", "gcc", "-O2"),
+    c_case("c-signal-static", "alternate", "clang", "-O1", "-static"),
+    c_case("c-clone", "clone", "gcc", "-O2"),
+    c_case("c-context", "context", "gcc", "-O2"),
+    c_case("c-vfork", "vfork", "gcc", "-O2", child=True),
+    c_case("c-setjmp", "setjmp", "gcc", "-O2"),
+    c_case("c-threads", "threads", "gcc", "-O2", lines=4),
+    c_case("c-blocked", "blocked", "gcc", "-O2"),
+    c_case("c-deep", "deep", "gcc", "-O1"),
+    c_case("c-memcpy", "memcpy", "gcc", "-O1", drive="stop"),
+    c_case("c-strlen", "strlen", "gcc", "-O1", "-fno-builtin", drive="stop"),
+    c_case("c-vdso", "vdso", "gcc", "-O2", drive="stop"),
 ]
+INSTANTS = [
+    *(
+        _at(
+            f"{where.replace('_', '-')}-{steps}",
+            "mixed",
+            f"break *{where}",
+            "run",
+            f"stepi {steps}",
+        )
+        for where, steps in (
+            *(("descend", 1), ("descend", 3), ("in_huge", 1), ("in_huge", 4)),
+            *(("in_realigned", 1), ("in_realigned", 3), ("in_vla", 2), ("in_alloca", 4)),
+        )
+    ),
+    _at("descend-first", "mixed", "break *descend", "run"),
+    _at(
+        "plt",
+        "mixed",
+        "break main",
+        "run",
+        "break *'write@plt'",
+        "continue",
+        flags=("-O2", "-Wl,-z,lazy"),
+    ),
+    _at(
+        "plt-sec",
+        "mixed",
+        "break main",
+        "run",
+        "break *'write@plt'",
+        "continue",
+        flags=("-O2", "-Wl,-z,lazy", "-Wl,-z,ibtplt", "-fcf-protection=full"),
+    ),
+    _at(
+        "resolving",
+        "mixed",
+        "break main",
+        "run",
+        "break _dl_fixup",
+        "continue",
+        flags=("-O2", "-Wl,-z,lazy"),
+    ),
+    _at("longjmp", "setjmp", "break main", "run", "break __longjmp", "continue", "stepi 5"),
+    _at("start", "mixed", "starti"),
+    _at("entry", "mixed", "break _start", "run"),
+    _at(
+        "restorer",
+        "nested",
+        "handle SIGUSR1 nostop",
+        "handle SIGUSR2 nostop",
+        "break *on_first",
+        "run",
+        "stepi 2",
+    ),
+]
+
+
+def _cxx(name: str, kind: str, compiler: str, *flags: str, gdb: tuple[str, ...] = ()) -> Recipe:
+    return Recipe(
+        *(name, "throws.cc", ("{out}/throws", kind)),
+        ((compiler, *flags, "-o", "{out}/throws", "{src}/throws.cc"),),
+        versions={"compiler": (compiler, "--version")},
+        gdb=gdb,
+    )
+
+
+def _rust(name: str, kind: str, *flags: str) -> Recipe:
+    return Recipe(
+        *(name, "panics.rs", ("{out}/panics", kind)),
+        (("rustc", "--edition", "2021", *flags, "-o", "{out}/panics", "{src}/panics.rs"),),
+        versions={"compiler": ("rustc", "--version")},
+    )
+
+
+def _zig(name: str, *flags: str) -> Recipe:
+    zig = ("python3", "-m", "ziglang")
+    return Recipe(
+        *(name, "chain.zig", ("{out}/chain",)),
+        (
+            (
+                *zig,
+                "build-exe",
+                *flags,
+                "--cache-dir",
+                "{out}/cache",
+                "--global-cache-dir",
+                "{out}/cache",
+                "-femit-bin={out}/chain",
+                "{src}/chain.zig",
+            ),
+        ),
+        versions={"compiler": (*zig, "version")},
+    )
+
+
+THROWING = ("break __cxa_throw", "run")
+LANGUAGES = [
+    _cxx("cxx-unwinding", "unwinding", "g++", "-O2"),
+    _cxx("cxx-catching", "catching", "g++", "-O2"),
+    _cxx("cxx-clang", "unwinding", "clang++", "-O1"),
+    _cxx("cxx-static", "unwinding", "g++", "-O2", "-static"),
+    _cxx("cxx-throw", "catching", "g++", "-O2", gdb=THROWING),
+    _cxx(
+        "cxx-raise",
+        "catching",
+        "g++",
+        "-O2",
+        gdb=("break main", "run", "break _Unwind_RaiseException", "continue", "stepi 30"),
+    ),
+    _rust("rust-chain", "chain", "-O"),
+    _rust("rust-debug", "chain"),
+    _rust("rust-panic", "panic", "-O"),
+    _rust("rust-drop", "drop", "-O"),
+    _zig("zig-debug"),
+    _zig("zig-fast", "-O", "ReleaseFast"),
+]
+
+
+def _jit(name: str, *arguments: str) -> Recipe:
+    return Recipe(
+        *(name, "jit.c", ("{out}/jit", *arguments)),
+        (("gcc", "-O1", "-o", "{out}/jit", "{src}/jit.c"),),
+        versions={"compiler": ("gcc", "--version")},
+    )
+
+
+def _openssl(name: str, *arguments: str) -> Recipe:
+    return Recipe(
+        *(name, "openssl", ("openssl", "speed", "-seconds", "30", *arguments)),
+        versions={"openssl": ("openssl", "version")},
+        drive="stop",
+        lines=0,
+    )
+
+
+OTHERS = [
+    _jit("jit-perf-map", "map"),
+    _jit("jit-dump", "dump", "{out}"),
+    _jit("jit-unnamed", "none"),
+    _openssl("asm-sha256", "-bytes", "65536", "sha256"),
+    _openssl("asm-aes", "-bytes", "65536", "-evp", "aes-256-gcm"),
+    _openssl("asm-rsa", "rsa2048"),
+    _openssl("asm-chacha", "-bytes", "65536", "-evp", "chacha20-poly1305"),
+]
+NATIVE = [*LEVELS, *BUILDS, *KINDS, *INSTANTS, *LANGUAGES, *OTHERS]

@@ -23,6 +23,7 @@ class Recipe:
         gdb: Commands that bring it to the place instead; a core is recorded.
         oracles: Who is asked: `gdb`, `self` (`stacks.json`), `py-spy`.
         child: Its child is recorded.
+        like: A case that has the same functions: asked where nobody else can tell.
         note: Why not all agree.
     """
 
@@ -33,9 +34,11 @@ class Recipe:
     build_env: tuple[tuple[str, str], ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     versions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    version_env: tuple[tuple[str, str], ...] = ()
     drive: str = "park"
     lines: int = 1
     gdb: tuple[str, ...] = ()
     oracles: tuple[str, ...] = ("gdb",)
     child: bool = False
+    like: str = ""
     note: str = ""

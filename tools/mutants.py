@@ -1,0 +1,237 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Changes one token of the unwinders at a time, and sees whether a recorded case notices.
+
+`python tools/mutants.py [COUNT]` writes docs/mutants.md. A mutant is compiled for the host
+and linked with the objects that `build.py ffi` left; the cases run until the first that fails.
+A mutant whose object code is that of the original is none: it is replaced by another.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import build  # noqa: E402
+
+FILES = ("native.h", "python.h", "lookup.h")
+SEED = 20_240_229
+COUNT = 50
+TIMEOUT_SECONDS = 240
+PAGE = ROOT / "docs" / "mutants.md"
+EQUIVALENT: dict[str, str] = {}
+"""What changes the code and nothing that can be seen: mutant → why."""
+
+_TOKENS = re.compile(
+    r"->|&&|\|\||[=!<>]=|<<|>>|(?<![\w.])\d+(?!\w)|\btrue\b|\bfalse\b|[<>+!-]|(?<!&)&(?!&)"
+)
+_SWAPS = {
+    "==": "!=", "!=": "==", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "+": "-", "-": "+",
+    "&&": "||", "||": "&&", "true": "false", "false": "true", "!": "", "&": "|",
+    "<<": ">>", ">>": "<<",
+}  # fmt: skip
+_RUNNER = """
+import os, sys
+sys.path.insert(0, os.environ["OA_ROOT"])
+from pathlib import Path
+from otelagent.coredump.case import read_expected, run_case
+import otelagent
+assert otelagent.__file__.startswith(os.environ["OA_PLACE"]), otelagent.__file__
+for name in sys.argv[1:]:
+    case = Path(name)
+    outcome = run_case(case)
+    if outcome.threads != read_expected(case):
+        print(case.name)
+        sys.exit(1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One token of one file that becomes another."""
+
+    file: str
+    line: int
+    column: int
+    old: str
+    new: str
+
+    @property
+    def name(self) -> str:
+        """Name it for people."""
+        return f"{self.file}:{self.line}:{self.column} `{self.old}` → `{self.new or 'nothing'}`"
+
+    def apply(self, text: str) -> str:
+        """Change the file's text."""
+        lines = text.split("\n")
+        line = lines[self.line - 1]
+        at = self.column - 1
+        assert line[at : at + len(self.old)] == self.old
+        lines[self.line - 1] = line[:at] + self.new + line[at + len(self.old) :]
+        return "\n".join(lines)
+
+
+def find_mutants() -> list[Mutant]:
+    """List every token that may be changed."""
+    found = []
+    for name in FILES:
+        in_comment = False
+        for number, line in enumerate((ROOT / "ebpf" / name).read_text().split("\n"), 1):
+            starts_comment = in_comment or line.lstrip().startswith(("/*", "*"))
+            in_comment = "*/" not in line if starts_comment else False
+            if starts_comment or not line.startswith("\t") or "verifier" in line:
+                continue
+            code = line.split("/*")[0]
+            for match in _TOKENS.finditer(code):
+                old = match[0]
+                new = str(int(old) + 1) if old.isdigit() else _SWAPS.get(old)
+                if new is not None:
+                    found.append(Mutant(name, number, match.start() + 1, old, new))
+    return found
+
+
+class Workshop:
+    """A folder where mutants are built: a copy of the headers, and a package beside."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "ebpf", folder / "ebpf")
+        package = folder / "otelagent"
+        package.mkdir()
+        for each in build.PACKAGE.iterdir():
+            if not each.name.startswith("_native"):
+                (package / each.name).symlink_to(each)
+        self.library = package / "_native.abi3.so"
+        objects = ROOT.glob("build/temp.*/**/*.o")
+        self.objects = [each for each in objects if not each.match("ebpf/host/unwind.o")]
+        if not self.objects:
+            sys.exit("no objects: run `python build.py ffi` first")
+        self.plain = self._compile()
+
+    def _compile(self) -> bytes | None:
+        """Compile the unwinders as they stand; None if they do not compile."""
+        target = self.folder / "unwind.o"
+        target.unlink(missing_ok=True)
+        flags = [each for each in build.C_FLAGS if each not in ("-Werror", "-g")]
+        arch = build.BPF_ARCHES[os.uname().machine]
+        command = [
+            *("cc", *flags, "-w", "-fPIC", f"-D__TARGET_ARCH_{arch}"),
+            *("-I", self.folder / "ebpf", "-I", build.NATIVE),
+            *("-c", self.folder / "ebpf" / "host" / "unwind.c", "-o", target),
+        ]
+        done = subprocess.run(command, capture_output=True, check=False)
+        return target.read_bytes() if done.returncode == 0 else None
+
+    def build(self, name: str, change: Callable[[str], str]) -> str:
+        """Build the package with a changed file; returns why that was not done, or nothing."""
+        path = self.folder / "ebpf" / name
+        original = path.read_text()
+        path.write_text(change(original))
+        try:
+            code = self._compile()
+        finally:
+            path.write_text(original)
+        if code is None:
+            return "does not compile"
+        if code == self.plain:
+            return "is the same code"
+        libraries = [f"-l{name}" for name in build.LIBRARIES]
+        flags = (sysconfig.get_config_var("LDSHARED") or "cc -shared").split()
+        linked = [*flags, *self.objects, self.folder / "unwind.o", *libraries]
+        subprocess.run([*linked, "-o", self.library], check=True, capture_output=True)
+        return ""
+
+    def run(self, cases: list[Path]) -> str:
+        """Run cases until one fails; returns which did and how, or nothing."""
+        env = os.environ | {
+            "PYTHONPATH": str(self.folder),
+            "OA_PLACE": str(self.folder),
+            "OA_ROOT": str(self.folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        command = [sys.executable, "-c", _RUNNER, *map(str, cases)]
+        try:
+            done = subprocess.run(
+                command,
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=TIMEOUT_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return "it did not end"
+        if done.returncode < 0:
+            return f"signal {-done.returncode}"
+        if done.returncode:
+            return done.stdout.strip() or done.stderr.strip().splitlines()[-1][:60]
+        return ""
+
+
+def ordered_cases() -> list[Path]:
+    """List cases, those of other kinds first: most mutants fail early then."""
+    cases = sorted((ROOT / "tests" / "coredump" / "cases").glob("*/snapshot.zst"))
+    shuffled = random.Random(SEED).sample(cases, len(cases))
+    return [each.parent for each in shuffled]
+
+
+def page(rows: list[tuple[str, str]]) -> str:
+    """Write the page."""
+    caught = [row for row in rows if row[1]]
+    counted = [row for row in rows if row[0] not in EQUIVALENT]
+    lines = [
+        "# Mutants",
+        "",
+        "Written by `make mutants`: single tokens of `ebpf/` that were changed,",
+        "and the first case of `tests/coredump` that noticed.",
+        "",
+        f"{len(caught)} of {len(counted)} were caught ({len(caught) / max(len(counted), 1):.0%}).",
+        "",
+        "| mutant | caught by |",
+        "| --- | --- |",
+    ]
+    for name, how in rows:
+        told = how or (
+            f"equivalent: {EQUIVALENT[name]}" if name in EQUIVALENT else "**not caught**"
+        )
+        lines.append(f"| {name.replace('|', chr(92) + '|')} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Build and run mutants until enough compiled."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
+    mutants = find_mutants()
+    random.Random(SEED).shuffle(mutants)
+    cases = ordered_cases()
+    rows: list[tuple[str, str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        workshop = Workshop(Path(folder))
+        for mutant in mutants:
+            if len(rows) >= count:
+                break
+            problem = workshop.build(mutant.file, mutant.apply)
+            if problem:
+                continue
+            how = workshop.run(cases)
+            rows.append((mutant.name, how))
+            print(f"{len(rows):3} {mutant.name}: {how or 'NOT CAUGHT'}", flush=True)
+    PAGE.write_text(page(rows))
+
+
+if __name__ == "__main__":
+    main()
