@@ -56,3 +56,23 @@ def test_what_was_sampled_can_be_had_at_any_time():
         finally:
             profiler.close()
             child.kill()
+
+
+def test_what_other_processes_do_is_looked_at_ever_less_often():
+    """The kernel tells of each program that starts anywhere."""
+    with subprocess.Popen(["sleep", "100"]) as child:
+        profiler = Profiler(Options(frequency_hz=99, pids=(child.pid,)))
+        profiler.start()
+        try:
+            before = voluntary_switches(profiler.processes)
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                subprocess.run(["true"], check=True)
+                time.sleep(0.01)
+            wakeups = voluntary_switches(profiler.processes) - before
+            profiler.stop()
+        finally:
+            profiler.close()
+            child.kill()
+
+    assert wakeups < 180, "300 where each look came 50 ms after the one before"

@@ -22,6 +22,8 @@ enum {
 	MAX_RECORD = 65536, /* perf_event_header.size is 16 bits wide */
 	SAMPLE_ID = 24, /* pid, tid; time; cpu, reserved: our sample_type */
 	NO_CPU = -1,
+	OTHERS_FACTOR = 4, /* waits for company grow so much while all that comes is of others */
+	CROWD = 16, /* and none of it fills this part of a buffer */
 	MAX_PIDS = 4 << 20, /* PID_MAX_LIMIT, include/linux/threads.h */
 };
 
@@ -423,17 +425,35 @@ static s64 now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* Whether so much came that twice the time might fill a buffer. */
+static int is_crowded(const struct oa_sideband *sideband)
+{
+	for (u32 i = 0; i < sideband->count; i++) {
+		const struct buffer *buffer = &sideband->buffers[i];
+		u64 head = __atomic_load_n(&buffer->page->data_head, __ATOMIC_ACQUIRE);
+
+		if (head - buffer->page->data_tail > buffer->data_bytes / CROWD)
+			return 1;
+	}
+	return 0;
+}
+
 s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_ms)
 {
 	struct pollfd wake = {.fd = sideband->wake_fd, .events = POLLIN};
 	s64 end = now_ms() + timeout_ms, left;
+	s32 wait_ms = company_ms;
 	struct epoll_event event;
 
 	while ((left = end - now_ms()) >= 0) {
 		if (epoll_wait(sideband->epoll, &event, 1, (int)left) <= 0)
 			break;
-		if (event.data.fd == sideband->wake_fd || poll(&wake, 1, company_ms))
+		if (event.data.fd == sideband->wake_fd || poll(&wake, 1, wait_ms))
 			return 1;
+		if (is_crowded(sideband))
+			wait_ms = company_ms;
+		else if (wait_ms < company_ms * OTHERS_FACTOR)
+			wait_ms *= 2;
 		if (oa_sideband_skip(sideband))
 			return 1;
 	}

@@ -77,7 +77,8 @@ s32 oa_sideband_watch(struct oa_sideband *sideband, s32 fd);
 /* Sleep until something that is wanted has happened (1), or the time is over (0).
  *
  * Most events are of processes that nobody asked for. They are dropped here, and all
- * are let come in company: going at once to each costs more than the events.
+ * are let come in company: going at once to each costs more than the events. The wait for
+ * company begins at `company_ms` and grows to four times as much.
  */
 s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_ms);
 
