@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 
@@ -104,9 +103,7 @@ def test_python_frames_stand_between_those_of_c(tmp_path):
     done = record(tmp_path, "-F", "199", "--", sys.executable, str(workload), "2")
 
     assert done.user_stacks > 50
-    # Samples from before the interpreter was attached are another matter.
-    early = re.search(r"(\d+) py_not_attached", done.said)
-    assert done.complete_percent + 100 * int(early[1] if early else 0) / done.user_stacks >= 97
+    assert done.complete_percent >= 97, done.said
     assert done.share("<module>", "outer", "list_sort", "key", "leaf") > 0.3
 
 
@@ -116,7 +113,9 @@ def test_whole_system_sees_every_process(tmp_path, program):
     other.write_bytes(program.read_bytes())
     other.chmod(0o755)
     # The profiler and they share one CPU of the host: let it be quick.
-    running = [subprocess.Popen(["nice", "-n", "19", path, "60", "5"]) for path in (program, other)]
+    running = [
+        subprocess.Popen(["nice", "-n", "19", path, "600", "5"]) for path in (program, other)
+    ]
 
     try:
         done = record(tmp_path, "-v", "--all", "-F", "99", "-d", "3")

@@ -48,12 +48,25 @@ class Whole:
 
     def __init__(self, folder, seconds, *options):
         self.output = folder / "stacks.folded"
-        arguments = ("--all", "-F", "99", "-d", str(seconds), "-o", str(self.output), *options)
+        arguments = (
+            "--all",
+            "-v",
+            "-F",
+            "99",
+            "-d",
+            str(seconds),
+            "-o",
+            str(self.output),
+            *options,
+        )
         self.process = subprocess.Popen(
             [str(OTELAGENT), "record", *arguments], stderr=subprocess.PIPE, text=True
         )
-        self.said = self.process.stderr.readline()
-        assert "sampling" in self.said
+        self.said = ""
+        while "otelagent: sampling the whole system" not in self.said:
+            line = self.process.stderr.readline()
+            assert line, self.said
+            self.said += line
 
     def end(self):
         rest = self.process.communicate(timeout=240)[1]
@@ -110,17 +123,17 @@ def test_containers_and_nested_pid_namespaces_are_seen(tmp_path):
     with group(is_unified=True) as path:
         join = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', path, *NICE, *space)
         commands = (
-            (*join, *hidden, "sh", root, "/outer", "60", "9"),
-            (*join, *space, *hidden, "sh", root, "/inner", "60", "9"),
+            (*join, *hidden, "sh", root, "/outer", "600", "9"),
+            (*join, *space, *hidden, "sh", root, "/inner", "600", "9"),
         )
         with running(*commands):
             done = Whole(tmp_path, 3).end()
-            subprocess.run(["pkill", "-9", "-x", "outer|inner"], check=True)
+            subprocess.run(["pkill", "-9", "-x", "outer|inner"], check=False)
             wait_for(lambda: not (path / "cgroup.procs").read_text())
 
     for name in ("outer", "inner"):
         assert sum(done.of(name).values()) > 50
-        assert whole_share(done, name) > 0.95
+        assert whole_share(done, name) > 0.9, done.said
 
 
 def wait_for(is_done):
@@ -139,7 +152,7 @@ def test_cpus_go_and_come_in_a_storm_of_processes(tmp_path, program):
         while time.monotonic() < end:
             subprocess.check_call(["/bin/true"])
 
-    with running((*NICE, steady, "60", "5"), (*NICE, steady, "60", "5")):
+    with running((*NICE, steady, "600", "5"), (*NICE, steady, "600", "5")):
         whole = Whole(tmp_path, 9)
         try:
             storm(1)
@@ -148,17 +161,17 @@ def test_cpus_go_and_come_in_a_storm_of_processes(tmp_path, program):
         finally:
             CPU1.write_text("1")
         time.sleep(2)  # CPUs are looked for about once a second
-        with running(("taskset", "2", *NICE, late, "60", "5")):
+        with running(("taskset", "2", *NICE, late, "600", "5")):
             done = whole.end()
 
-    assert sum(done.of("steady").values()) > 100
-    assert whole_share(done, "steady") > 0.95
+    assert sum(done.of("steady").values()) > 50
+    assert whole_share(done, "steady") > 0.9, done.said
     assert sum(done.of("late").values()) > 20, "CPU 1 is sampled again"
     assert sum(done.of("true").values()) > 5
 
 
 def test_a_profiler_that_stands_still_goes_on_where_memory_is_scarce(tmp_path, program):
-    with running((*NICE, program, "60", "5")):
+    with running((*NICE, program, "600", "5")):
         whole = Whole(tmp_path, 8)
         hog = subprocess.Popen([sys.executable, "-S", "-c", HOG], stdout=subprocess.PIPE)
         hog.stdout.readline()  # it may have been killed by now: that is as good
@@ -169,6 +182,6 @@ def test_a_profiler_that_stands_still_goes_on_where_memory_is_scarce(tmp_path, p
         hog.kill()
         hog.communicate()
 
-    assert sum(done.of("recurse").values()) > 100
-    assert whole_share(done, "recurse") > 0.95
+    assert sum(done.of("recurse").values()) > 50
+    assert whole_share(done, "recurse") > 0.9, done.said
     assert re.search(r"\b0 lost", done.said), done.said

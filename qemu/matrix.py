@@ -49,9 +49,16 @@ VERIFIER = (".venv/bin/python", "tools/verifier.py")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A kernel of the matrix: features that it must have, and such that it cannot have."""
+    """A kernel of the matrix: features that it must have, and such that it cannot have.
+
+    Attributes:
+        series: What is fetched, or the special kernel's name.
+        cpus: How many the guest has.
+    """
 
     name: str
+    series: str
+    cpus: int
     always: bool
     is_special: bool
     features: tuple[str, ...]
@@ -77,6 +84,8 @@ def parse_kernels(text: str) -> list[Wanted]:
     return [
         Wanted(
             row["name"],
+            row.get("series", row["name"]),
+            row.get("cpus", 2),
             row.get("always", False),
             row.get("fragment", False),
             (*every, *row["features"]),
@@ -114,7 +123,16 @@ def guest_command(kernel: fetch.Kernel, wanted: Wanted, command: tuple[str, ...]
     run = [sys.executable, str(Path(__file__).with_name("run.py")), "--kernel", str(kernel.image)]
     if kernel.modules:
         run += ["--modules", str(kernel.modules)]
-    run += ["--cache", str(CACHE), "--memory", str(MEMORY_MIB), "--timeout", str(TIMEOUT_S)]
+    run += [
+        "--cpus",
+        str(wanted.cpus),
+        "--cache",
+        str(CACHE),
+        "--memory",
+        str(MEMORY_MIB),
+        "--timeout",
+        str(TIMEOUT_S),
+    ]
     # hypothesis would be loaded, which takes a second.
     run += ["--env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"]
     run += ["--env", f"OTELAGENT_FEATURES={','.join(wanted.features)}"]
@@ -137,7 +155,7 @@ class Matrix:
             print(f"== kernel {wanted.name} NOT RUN: no time is left", flush=True)
             return Outcome(wanted.name, "-", 1, 0, f"NOT RUN: {BUDGET_S:.0f} s are not enough")
         try:
-            kernel = (special.find if wanted.is_special else fetch.fetch)(wanted.name)
+            kernel = (special.find if wanted.is_special else fetch.fetch)(wanted.series)
         except fetch.NoKernel as error:
             print(f"== kernel {wanted.name} SKIPPED: {error}", flush=True)
             return Outcome(wanted.name, "-", 0, 0, f"SKIPPED: {error}".partition("\n")[0])

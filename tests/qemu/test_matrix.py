@@ -55,6 +55,15 @@ def test_the_guest_learns_what_it_must_have():
     assert command[-3:] == ["--", "true", "x"]
 
 
+def test_guests_differ_in_their_number_of_cpus():
+    cpus = {kernel.name: (kernel.series, kernel.cpus) for kernel in KERNELS if kernel.cpus != 2}
+    (four,) = matrix.choose(KERNELS, ["newest-4cpus"], every=False)
+
+    assert cpus == {"newest-1cpu": ("newest", 1), "newest-4cpus": ("newest", 4)}
+    command = matrix.guest_command(fetch.Kernel("7.3", Path("/k"), None), four, ("true",))
+    assert command[command.index("--cpus") + 1] == "4"
+
+
 def test_guests_collect_only_files_with_tests_for_them():
     files = matrix.guest_tests(every=False)
 
