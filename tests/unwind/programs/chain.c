@@ -86,7 +86,7 @@ LINK void gamma_step(int depth)
 /* Frames large enough that the copy ends before the frames that are kept. */
 LINK void wide_step(int depth)
 {
-	volatile char room[40];
+	volatile char room[104];
 
 	room[depth % 40] = 1;
 	if (depth > 0)
