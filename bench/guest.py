@@ -145,6 +145,7 @@ def boot() -> int:
 
     matrix.prepare([])
     options = ["--kernel", KERNEL, "--cpus", "2", "--timeout", "900", "--out", str(root / "build")]
+    options += ["--cache", str(matrix.CACHE)]  # no figure is of reading files for the first time
     if peer := os.environ.get("OTELAGENT_BENCH_PEER", ""):
         options += ["--env", f"OTELAGENT_BENCH_PEER={peer}"]
     run = [sys.executable, str(root / "qemu" / "run.py"), *options, "--", sys.executable, __file__]
