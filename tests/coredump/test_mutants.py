@@ -18,7 +18,7 @@ FIXED = [
         "c-signal-nested",
     ),
     ("python.h", "if (!cursor) {", "if (cursor) {", "py-3.8-pyenv-calls"),
-    ("python.h", "if (i >= p->candidate &&", "if (i > p->candidate &&", "py-3.8-pyenv-async"),
+    ("python.h", "if (i >= p->candidate &&", "if (i > p->candidate &&", "py-3.12-pyenv-calls"),
 ]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def save(folder: Path, image: LiveImage | CoreImage, recipe: dict[str, object]) 
 
 
 def _record(options: argparse.Namespace) -> None:
+    logging.disable()  # what a trial at leaving something out makes of it
     if options.pid:
         image: LiveImage | CoreImage = LiveImage(options.pid)
         source = " ".join(Path(f"/proc/{options.pid}/cmdline").read_text().split("\0")).strip()

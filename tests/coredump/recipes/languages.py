@@ -91,12 +91,8 @@ def _go(tool: str, kind: str, *flags: str, cgo: bool = False, threads: int = 1) 
 
 
 GO = [
-    *(
-        _go(tool, kind)
-        for tool in GO_TOOLS
-        for kind in ("chain", "sort", "panic", "inline", "idle")
-    ),
-    *(_go(tool, "cgo", cgo=True) for tool in GO_TOOLS),
+    *(_go(tool, kind) for tool in GO_TOOLS for kind in ("chain", "sort", "panic", "inline")),
+    _go("now", "cgo", cgo=True),
     _go("now", "chain", "-ldflags=-s"),
     _go("now", "sort", "-buildmode=pie"),
 ]
