@@ -4,9 +4,8 @@
 
     python qemu/matrix.py [--all] [NAME...]
 
-The table at the end has one line a kernel; the status is 1 if any of them failed, or if
-there was no time for one. Guests run side by side where cores and memory allow
-(`OTELAGENT_QEMU_JOBS` says otherwise).
+The table at the end has one line a kernel; the status is 1 if any of them failed. Guests
+run side by side where cores and memory allow (`OTELAGENT_QEMU_JOBS` says otherwise).
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ KERNELS = Path(__file__).with_name("kernels.toml")
 LOGS = vm.ROOT / "build" / "qemu"
 MEMORY_MIB = 1024
 TIMEOUT_S = float(os.environ.get("OTELAGENT_QEMU_TIMEOUT", "600"))
-# Seconds for all; a guest that would begin with less left than one takes is not run, and that
-# is a failure.
+# Seconds for all, which CI gives: a guest that would begin with less left than the longest one
+# took is not run, and the table says so. Without it all are run.
 BUDGET_S = float(os.environ.get("OTELAGENT_QEMU_BUDGET", "inf"))
-GUEST_S = 60
+GUEST_S = 90
 CLOSING_LINE = re.compile(r"\d+ (?:passed|failed|error|skipped).* in [\d.]+s")
 PANIC = "the guest ended early"
 CPU_LINE = re.compile(r"vm: (\d+) s of CPU")
@@ -146,14 +145,15 @@ class Matrix:
     def __init__(self, command: tuple[str, ...]) -> None:
         self._command = command
         self._began = time.monotonic()
+        self._longest_s: float = GUEST_S
         self._running: set[subprocess.Popen[str]] = set()
 
     def boot(self, wanted: Wanted) -> Outcome:
         """Fetch a kernel, run the tests in it, and keep the line that sums them up."""
         start = time.monotonic()
-        if start - self._began > BUDGET_S - GUEST_S:
+        if start - self._began > BUDGET_S - self._longest_s:
             print(f"== kernel {wanted.name} NOT RUN: no time is left", flush=True)
-            return Outcome(wanted.name, "-", 1, 0, f"NOT RUN: {BUDGET_S:.0f} s are not enough")
+            return Outcome(wanted.name, "-", 0, 0, f"NOT RUN: {BUDGET_S:.0f} s are not enough")
         try:
             kernel = (special.find if wanted.is_special else fetch.fetch)(wanted.series)
         except fetch.NoKernel as error:
@@ -167,6 +167,7 @@ class Matrix:
         said = [line for line in lines if not CPU_LINE.match(line)]
         closing = [line for line in said if CLOSING_LINE.search(line)] or said or [""]
         spent = time.monotonic() - start
+        self._longest_s = max(self._longest_s, spent)
         cpu = sum(int(found[1]) for line in lines if (found := CPU_LINE.match(line)))
         line = closing[-1].strip("= \n")
         return Outcome(wanted.name, kernel.release, status, spent, line, cpu)
