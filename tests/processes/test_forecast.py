@@ -61,6 +61,13 @@ def test_script_that_is_run_by_a_script(tmp_path):
     assert str(next(foresee([script(tmp_path, f"#!{inner}")]))) == PROGRAM
 
 
+@pytest.mark.parametrize(
+    "before", ["nice -n 19", "timeout -k 5 60s", "taskset -c 0-1 nice", "nohup", "env A=1 nice -5"]
+)
+def test_program_that_something_else_execs(before):
+    assert str(next(foresee([*before.split(), sys.executable, "-c", "pass"]))) == PROGRAM
+
+
 @pytest.mark.parametrize("line", ["#!", "#!/usr/bin/env", "#!{self}", "#!/nowhere/at/all", "\0\0"])
 def test_command_that_leads_nowhere_has_no_files(tmp_path, line):
     itself = str(tmp_path / "script")

@@ -36,6 +36,10 @@ MAX_NEEDED = 64
 MAX_SCRIPTS = 4
 """The kernel follows as many `#!` lines (fs/exec.c)."""
 _MAX_TEXT_BYTES = 4096
+_WRAPPERS = {
+    *("chrt", "env", "ionice", "nice", "nohup", "numactl"),
+    *("setpriv", "setsid", "stdbuf", "taskset", "timeout"),
+}
 
 
 def preload(executables: Executables, command: Sequence[str], seconds: float = 0.3) -> None:
@@ -90,10 +94,10 @@ def foresee(command: Sequence[str]) -> Iterator[Path]:
 
 
 def _program_of(command: Sequence[str]) -> Path | None:
-    """Find the ELF file that runs: behind `#!` lines, and behind env(1)."""
+    """Find the ELF file that runs: behind `#!` lines, and behind env(1) and the like."""
     words = list(command)
     for _ in range(MAX_SCRIPTS):
-        words = _behind_env(words)
+        words = _behind_wrappers(words)
         found = shutil.which(words[0]) if words else None
         if found is None:
             return None
@@ -108,12 +112,17 @@ def _program_of(command: Sequence[str]) -> Path | None:
     return None
 
 
-def _behind_env(words: list[str]) -> list[str]:
-    """Leave env(1) out, if it is the program, and what it is told; it execs the rest."""
-    if not words or os.path.basename(words[0]) != "env":  # noqa: PTH119 (text of a script)
-        return words
-    told = (word.startswith("-") or "=" in word for word in words[1:])
-    return words[1 + next((at for at, is_told in enumerate(told) if not is_told), len(words)) :]
+def _behind_wrappers(words: list[str]) -> list[str]:
+    """Leave out env(1), nice(1) and the like with what they are told; they exec the rest."""
+    while words and os.path.basename(words[0]) in _WRAPPERS:  # noqa: PTH119 (text of a script)
+        places = range(1, len(words))
+        words = words[next((at for at in places if _is_program(words[at])), len(words)) :]
+    return words
+
+
+def _is_program(word: str) -> bool:
+    """Tell a program from an option, a variable, or a number that belongs to one."""
+    return not word.startswith("-") and "=" not in word and shutil.which(word) is not None
 
 
 def _linked(source: FileSource, path: Path) -> Iterator[Path]:
