@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otelagent.coredump.replay import expected, replay
@@ -18,7 +19,6 @@ from otelagent.host.snapshot import SnapshotImage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 SNAPSHOT, EXPECTED, RECIPE = "snapshot.zst", "expected.json", "recipe.toml"
 
@@ -62,4 +62,5 @@ def write_expected(folder: Path, threads: list[dict[str, Any]]) -> None:
 def write_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
     """Write how a case was made; values are strings, numbers, or lists of strings."""
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in recipe.items()]
-    (folder / RECIPE).write_text("\n".join(lines) + "\n")
+    text = "\n".join(lines).replace(f"{Path.home()}/", "~/")  # where that is says nothing
+    (folder / RECIPE).write_text(text + "\n")
