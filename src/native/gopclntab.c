@@ -136,6 +136,18 @@ static enum kind classify(const struct go *go, const u8 *function)
 	return flags & FLAG_SP_WRITE ? SWITCHING : NORMAL;
 }
 
+/* x86-64: the rule without a word of the frame pointer. */
+static struct oa_rule plain_rule(u64 delta)
+{
+	return (struct oa_rule){
+		.cfa_reg = OA_X86_RSP,
+		.bx_kind = OA_REG_UNDEFINED, /* Go's functions keep no register */
+		.cfa_offset = (s32)delta + 8,
+		.ra_kind = OA_REG_CFA,
+		.ra_offset = -8,
+	};
+}
+
 /* The rule where the stack pointer is `delta` below its value at the entry. */
 static u32 make_rule(struct go *go, u64 delta)
 {
@@ -143,11 +155,7 @@ static u32 make_rule(struct go *go, u64 delta)
 	u32 index;
 
 	if (go->table->machine == OA_MACHINE_X86_64) {
-		rule.cfa_reg = OA_X86_RSP;
-		rule.bx_kind = OA_REG_UNDEFINED; /* Go's functions keep no register */
-		rule.cfa_offset = (s32)delta + 8;
-		rule.ra_kind = OA_REG_CFA;
-		rule.ra_offset = -8;
+		rule = plain_rule(delta);
 		if (delta) { /* every frame begins by saving the frame pointer */
 			rule.fp_kind = OA_REG_CFA;
 			rule.fp_offset = -16;
@@ -228,27 +236,63 @@ static int put_depths(struct go *go, u64 size, u32 pcsp)
 	return err;
 }
 
-/* The same where the stack is switched: by the frame pointer once that is saved. */
+/* Put the first rows with a depth, up to where the frame pointer is the function's own. */
+static int put_prologue(struct go *go, u64 at, s64 depth)
+{
+	u32 move; /* bytes of mov %rbp, depth-8(%rsp), and of the lea that follows */
+	struct oa_rule unsaved;
+
+	if (go->table->machine != OA_MACHINE_X86_64) {
+		if (oa_rows_put(go->rows, at, rule_of(go, depth)))
+			return -ENOMEM;
+		return oa_rows_put(go->rows, at + 8, OA_ROW_FRAME_POINTER);
+	}
+	if (depth == 8) { /* push %rbp; mov %rsp, %rbp */
+		if (oa_rows_put(go->rows, at, rule_of(go, depth)))
+			return -ENOMEM;
+		return oa_rows_put(go->rows, at + 3, OA_ROW_FRAME_POINTER);
+	}
+	/* Up to Go 1.20: the whole frame is made, then the frame pointer saved, then moved. */
+	unsaved = plain_rule((u64)depth);
+	move = depth - 8 < 128 ? 5 : 8;
+	if (oa_rows_put(go->rows, at, oa_rows_rule(go->rows, &unsaved)) ||
+	    oa_rows_put(go->rows, at + move, rule_of(go, depth)))
+		return -ENOMEM;
+	return oa_rows_put(go->rows, at + 2 * move, OA_ROW_FRAME_POINTER);
+}
+
+/* Tell whether a function moves the stack pointer, as far as the table knows. */
+static int has_frame(struct go *go, u64 size, u32 pcsp)
+{
+	struct depths d = open_depths(go, pcsp, size);
+
+	while (next_depth(go, &d))
+		if (d.depth > 0)
+			return 1;
+	return 0;
+}
+
+/* The same where the stack is switched: by the frame pointer once that is the function's own.
+ * Functions without a frame leave it alone (systemstack and asmcgocall up to Go 1.20): it is that
+ * of their caller, which is left out: a wrapper of the same name, made by the compiler.
+ */
 static int put_frame_pointer(struct go *go, u64 size, u32 pcsp)
 {
-	u32 set_bytes = go->table->machine == OA_MACHINE_X86_64 ? 3 : 8; /* mov %rsp, %rbp */
 	struct depths d = open_depths(go, pcsp, size);
-	int framed = 0;
-	u32 index;
+	int framed = 0, err = 0;
 
-	while (next_depth(go, &d)) {
-		index = framed && d.depth > 0 && d.depth <= MAX_DELTA ? OA_ROW_FRAME_POINTER
-								      : rule_of(go, d.depth);
-		if (oa_rows_put(go->rows, d.at, index))
-			return -ENOMEM;
-		/* The frame pointer becomes the function's own right after it was saved. */
-		if (d.depth > 0 && !framed) {
-			framed = 1;
-			if (oa_rows_put(go->rows, d.at + set_bytes, OA_ROW_FRAME_POINTER))
-				return -ENOMEM;
-		}
+	if (!has_frame(go, size, pcsp))
+		return oa_rows_put(go->rows, 0, OA_ROW_FRAME_POINTER);
+	while (!err && next_depth(go, &d)) {
+		if (d.depth <= 0 || d.depth > MAX_DELTA)
+			err = oa_rows_put(go->rows, d.at, rule_of(go, d.depth));
+		else if (framed)
+			err = oa_rows_put(go->rows, d.at, OA_ROW_FRAME_POINTER);
+		else
+			err = put_prologue(go, d.at, d.depth);
+		framed |= d.depth > 0;
 	}
-	return 0;
+	return err;
 }
 
 static int add_function(struct go *go, u64 entry, u64 size, const u8 *function,

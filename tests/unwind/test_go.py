@@ -86,6 +86,28 @@ def test_function_that_switches_stacks_is_followed_by_the_frame_pointer():
     assert rule_at(table, 0x105C).cfa_offset == 8
 
 
+def test_function_without_a_frame_that_switches_stacks_has_its_callers_frame_pointer():
+    """Go 1.20 and older: asmcgocall leaves the frame pointer alone from its first byte on."""
+    functions = [GoFunction("runtime.asmcgocall.abi0", 0x1000, ((0, 64),), func_id=1, flags=6)]
+    table = extract(make_elf(build_pclntab(functions, version="1.18")))
+
+    assert {table.find(a) for a in range(0x1000, 0x1040)} == {abi.Row.FRAME_POINTER}
+
+
+@pytest.mark.parametrize(("depth", "move"), [(32, 5), (128, 5), (136, 8)])
+def test_frame_pointer_of_old_go_is_saved_and_moved_after_the_frame_was_made(depth, move):
+    """`sub $32,%rsp; mov %rbp,24(%rsp); lea 24(%rsp),%rbp`, with longer forms from 136 bytes on."""
+    functions = [GoFunction("runtime.cgocallback", 0x1000, ((0, 4), (depth, 56), (0, 4)), flags=6)]
+    table = extract(make_elf(build_pclntab(functions, version="1.18")))
+
+    made, saved = rule_at(table, 0x1004), rule_at(table, 0x1004 + move)
+    assert (made.cfa_offset, made.fp_kind) == (depth + 8, abi.RegKind.SAME)
+    assert (saved.cfa_offset, saved.fp_kind, saved.fp_offset) == (depth + 8, abi.RegKind.CFA, -16)
+    assert table.find(0x1004 + 2 * move - 1) != abi.Row.FRAME_POINTER
+    assert table.find(0x1004 + 2 * move) == table.find(0x103B) == abi.Row.FRAME_POINTER
+    assert rule_at(table, 0x103C).cfa_offset == 8
+
+
 def test_arm64_keeps_the_link_register_at_the_stack_pointer():
     functions = [GoFunction("main.f", 0x1000, ((0, 4), (64, 32), (0, 4)))]
     table = extract(make_elf(build_pclntab(functions, quantum=4), machine=183))
