@@ -349,15 +349,13 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why, bo
 	s->guessed += !known;
 }
 
-/* Go from s->regs to the caller's frame without pushing anything. */
-static __always_inline void unwind_frame(struct oa_state *s)
+/* Go from s->regs to the caller's frame by what holds here, without pushing anything. */
+static __always_inline void unwind_frame(struct oa_state *s, u32 index)
 {
-	u32 index = find_row(s, lookup_pc(s));
-
 	s->guess_next = 0;
 	if (index < OA_ROW_COMMAND)
 		step_by_rule(s, index);
-	else if (index == OA_ROW_STOP)
+	else if (index == OA_ROW_STOP || index == OA_ROW_BEGIN)
 		stop(s, OA_FAULT_NONE);
 	else if (index == OA_ROW_SIGNAL)
 		step_signal(s);
@@ -386,12 +384,15 @@ static __always_inline void settle(struct oa_state *s)
 	}
 }
 
-static __always_inline void push_native(struct oa_state *s)
+static __always_inline void push_native(struct oa_state *s, u32 index)
 {
 	bool anon = s->mapping.flags & (1 << OA_MAPPING_ANON_BIT);
+	bool begin = index == OA_ROW_SIGNAL || index == OA_ROW_BEGIN;
 	u64 addr = anon ? s->regs.pc : s->regs.pc - s->mapping.bias;
-	u64 flags = (s->regs.return_address ? 1 << OA_FRAME_RETURN_BIT : 0) |
-		    (s->guess_next ? 1 << OA_FRAME_GUESSED_BIT : 0);
+	u64 flags =
+		(s->regs.return_address ? 1 << (begin ? OA_FRAME_BEGIN_BIT : OA_FRAME_RETURN_BIT)
+					: 0) |
+		(s->guess_next ? 1 << OA_FRAME_GUESSED_BIT : 0);
 
 	push(s, s->mapping.file_id,
 	     frame_word(addr, anon ? OA_FRAME_ANON : OA_FRAME_NATIVE, flags));
@@ -400,10 +401,12 @@ static __always_inline void push_native(struct oa_state *s)
 /* One native frame: push it and go to its caller. */
 static __always_inline void native_step(struct oa_state *s)
 {
-	push_native(s);
+	u32 index = find_row(s, lookup_pc(s));
+
+	push_native(s, index);
 	if (s->done)
 		return;
-	unwind_frame(s);
+	unwind_frame(s, index);
 	settle(s);
 }
 

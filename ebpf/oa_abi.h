@@ -71,6 +71,8 @@ enum oa_frame_kind {
 enum oa_frame_flag {
 	OA_FRAME_RETURN_BIT, /* the address is a return address: the call is before it */
 	OA_FRAME_GUESSED_BIT, /* found by the frame pointer, not by a row */
+	OA_FRAME_BEGIN_BIT, /* it is returned to, but no call is before it: a function begins there
+			     */
 };
 
 struct oa_frame {
@@ -260,6 +262,8 @@ enum oa_row {
 	OA_ROW_UNSUPPORTED = 32772, /* covered by a rule that cannot be expressed */
 	OA_ROW_FRAME_CODE = 32773, /* code that keeps frame pointers; in the newest frame the code
 				      at the pc tells if it is set up */
+	OA_ROW_BEGIN =
+		32774, /* the first frame of a thread, which nothing called: it begins here */
 	OA_ROW_COMMAND = 32768, /* the index is a command from here on */
 };
 

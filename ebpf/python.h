@@ -446,6 +446,7 @@ static __always_inline bool py_leave_trampoline(struct oa_state *s)
 static __always_inline void python_step(struct oa_state *s)
 {
 	struct oa_python_state *p = &s->python;
+	u32 index;
 
 	if (p->phase == PY_START)
 		py_start(s);
@@ -471,13 +472,13 @@ static __always_inline void python_step(struct oa_state *s)
 	}
 	if (p->phase == PY_SEARCH)
 		return;
-	if (p->phase != PY_LEAVE) {
-		if (py_leave_trampoline(s))
-			return;
-		push_native(s);
-	}
+	if (p->phase != PY_LEAVE && py_leave_trampoline(s))
+		return;
+	index = find_row(s, lookup_pc(s));
+	if (p->phase != PY_LEAVE)
+		push_native(s, index);
 	if (!s->done) {
-		unwind_frame(s);
+		unwind_frame(s, index);
 		settle(s);
 	}
 	if (s->done) {

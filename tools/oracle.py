@@ -191,7 +191,7 @@ def compare_row(table: RowTable, row: Interp, addr: int, is_arm: bool, result: R
             result.disagreements.append(f"{where}, ours: signal frame")
         result.changed["signal frames"] += length
         return
-    if index == abi.Row.STOP:
+    if index in (abi.Row.STOP, abi.Row.BEGIN):
         if row.ra == "u":
             return
         result.changed["end of stack"] += length

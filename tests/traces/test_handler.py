@@ -12,7 +12,7 @@ from otelagent.abi._generated import Fault, FrameFlag, FrameKind
 from otelagent.abi.codec import Generation, RawTrace
 from otelagent.model import Executable, FileId, Frame, FrameType, Function, Line
 from otelagent.symbolize.result import Named, unresolved
-from otelagent.traces.handler import PythonNamers, TraceHandler
+from otelagent.traces.handler import BEGINS_UNNAMED, PythonNamers, TraceHandler
 from tests.interpreters.python.worlds import Eval, PythonWorld
 from tests.unwind.walks import PID
 
@@ -112,6 +112,24 @@ def test_fault_has_a_name(world, fault, name):
 
 def test_guessed_frame_says_so(world):
     assert world.handler.finish(raw(frame(1, flags=GUESSED))).frames[0].guessed
+
+
+def test_trampoline_is_named_only_by_a_symbol_that_begins_there(world):
+    """One that reaches over it, as musl's do that have no size, has another function's name."""
+    begin = 1 << FrameFlag.BEGIN_BIT
+    python, where = PythonNamers(lambda *_: None), []
+    for before in ("setjmp", "restore"):
+        names = {True: named(before), False: named("restore")}
+        symbols = SimpleNamespace(
+            name=lambda _, *, is_return_address, n=names: n[is_return_address]
+        )
+        file = (LIBC, symbols)
+        handler = TraceHandler(lambda _, f=file: f, SimpleNamespace(), python, lambda *_: None)
+        where += handler.finish(raw(frame(0x100, flags=begin))).frames
+
+    assert [each.address for each in where] == [0x100, 0x100]
+    assert where[0].lines[0].function.name == "restore"
+    assert (where[1].lines, where[1].reason) == ((), BEGINS_UNNAMED)
 
 
 def test_unknown_file_keeps_the_address_and_a_reason(world):

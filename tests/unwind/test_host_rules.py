@@ -7,7 +7,7 @@ import pytest
 from otelagent.abi._generated import CfaKind, Fault, FrameFlag, FrameKind, MappingFlag, RegKind, Row
 from tests.unwind.walks import BIAS, FP, IS_X86, SP, STACK, TEXT, World, rule
 
-RETURN = 1 << FrameFlag.RETURN_BIT
+RETURN, BEGIN = 1 << FrameFlag.RETURN_BIT, 1 << FrameFlag.BEGIN_BIT
 CALLER = TEXT + 0x5000
 LEAF = {0x1000: rule(), 0x2000: Row.STOP}
 """The function at the pc has pushed nothing; every caller is a thread's first function."""
@@ -163,6 +163,32 @@ def test_a_signal_frame_gives_back_every_register():
         (0x1700, 0, FrameKind.NATIVE),
         (CALLER - BIAS, RETURN, FrameKind.NATIVE),
     ]
+
+
+@x86_only
+def test_a_signal_trampoline_is_returned_to_at_its_first_byte():
+    """Its row begins a byte before, as return addresses are looked up; its name does not."""
+    gregs = [0] * 18
+    gregs[15], gregs[16] = STACK + 8 * 27, TEXT + 0x700
+    stack = [TEXT + 0x900, *([0] * 5), *gregs, *([0] * 3), CALLER]
+    rows = LEAF | {0x18FF: Row.SIGNAL, 0x1909: Row.NONE, 0x1700: rule()}
+
+    walk = World(rows=rows, stack=stack).walk()
+
+    assert walk.frames[:3] == [
+        (0x1000, 0, FrameKind.NATIVE),
+        (0x1900, BEGIN, FrameKind.NATIVE),
+        (0x1700, 0, FrameKind.NATIVE),
+    ]
+
+
+def test_what_nothing_called_ends_a_stack_at_its_first_byte():
+    rows = {0x1000: rule(), 0x5FFF: Row.BEGIN, 0x6000: Row.STOP}
+
+    walk = World(rows=rows, stack=[CALLER]).walk()
+
+    assert walk.frames[1:] == [(0x6000, BEGIN, FrameKind.NATIVE)]
+    assert walk.fault == Fault.NONE
 
 
 def test_anonymous_code_keeps_the_process_own_address():

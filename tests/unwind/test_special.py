@@ -14,6 +14,11 @@ from otelagent.unwind import aarch64, x86_64
 from otelagent.unwind.extract import extract
 from otelagent.unwind.rows import RowBuilder
 
+GLIBCS = [
+    Path("/lib/x86_64-linux-gnu/libc.so.6"),
+    Path("/lib/aarch64-linux-gnu/libc.so.6"),
+    Path("/usr/aarch64-linux-gnu/lib/libc.so.6"),
+]
 MUSL = Path("/usr/lib/x86_64-linux-musl/libc.so")
 LOADERS = [Path("/lib64/ld-linux-x86-64.so.2"), Path("/lib/ld-linux-aarch64.so.1")]
 
@@ -95,6 +100,18 @@ def test_musl_has_a_trampoline_and_ends():
     assert table.find(elf.address_of(trampoline)) == abi.Row.SIGNAL
     assert table.find(elf.entry) == abi.Row.STOP
     assert any("3 ends of stacks" in line for line in table.sources)
+
+
+@pytest.mark.parametrize("path", [path for path in GLIBCS if path.exists()], ids=str)
+def test_functions_that_makecontext_starts_end_their_stacks(path):
+    """What they return to begins where the information does, and leads nowhere."""
+    _, table = read(path)
+    (line,) = (line for line in table.sources if "makecontext" in line)
+    start = int(line.split()[-1], 16)
+
+    assert table.find(start - 2) != abi.Row.BEGIN
+    assert table.find(start - 1) == abi.Row.BEGIN
+    assert table.find(start) == table.find(start + 12) == abi.Row.STOP
 
 
 def plt_offsets(code, size, machine=x86_64):

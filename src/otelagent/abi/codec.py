@@ -50,6 +50,7 @@ class RawFrame(NamedTuple):
     is_return: bool
     guessed: bool
     word: int
+    is_begin: bool = False
 
     @classmethod
     def of(cls, first: int, second: int) -> RawFrame:
@@ -62,6 +63,7 @@ class RawFrame(NamedTuple):
             bool(flags >> FrameFlag.RETURN_BIT & 1),
             bool(flags >> FrameFlag.GUESSED_BIT & 1),
             second,
+            bool(flags >> FrameFlag.BEGIN_BIT & 1),
         )
 
 

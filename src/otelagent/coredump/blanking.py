@@ -29,7 +29,7 @@ Edit = tuple[int, bytes]
 _SYMBOL = struct.Struct("<IBBHQQ")
 KEPT_NAMES = re.compile(
     rb"_PyRuntime|Py_Version|PyInterpreterState_Head|_PyEval_EvalFrameDefault.*|exit|pthread_exit"
-    rb"|runtime\..*|go:.*"
+    rb"|makecontext|setcontext|runtime\..*|go:.*"
 )
 """Names that are looked up."""
 NEAR_BYTES = 64 << 10

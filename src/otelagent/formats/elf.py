@@ -359,12 +359,21 @@ class ElfFile:
             if not starts:
                 continue
             symbols = self.section_data(section)
-            whole = symbols[: len(symbols) // _SYMBOL.size * _SYMBOL.size]
-            for start, info, _, where, value, size in _SYMBOL.iter_unpack(whole):
-                if where and start in starts and starts[start] not in found:
-                    name = starts[start]
-                    found[name] = ElfSymbol(name, value, size, info & 15, info >> 4, where)
+            for start, name in starts.items():
+                for _, info, _, where, value, size in _symbols_named(symbols, start):
+                    if where and name not in found:
+                        found[name] = ElfSymbol(name, value, size, info & 15, info >> 4, where)
         return found
+
+
+def _symbols_named(symbols: bytes, start: int) -> Iterator[tuple[int, ...]]:
+    """Give the entries of a symbol table whose name is at `start`, without taking all apart."""
+    wanted = start.to_bytes(4, "little")
+    at = symbols.find(wanted)
+    while 0 <= at <= len(symbols) - _SYMBOL.size:
+        if at % _SYMBOL.size == 0:
+            yield _SYMBOL.unpack_from(symbols, at)
+        at = symbols.find(wanted, at - at % _SYMBOL.size + _SYMBOL.size)
 
 
 def _iter_notes(data: bytes, align: int) -> Iterator[tuple[str, int, bytes]]:

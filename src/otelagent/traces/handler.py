@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from otelagent.protocols import PythonNamer
     from otelagent.symbolize.result import Named
 
+BEGINS_UNNAMED = "no symbol begins where a signal trampoline does, or a stack ends"
+
 
 class NamesAddresses(Protocol):
     """Names addresses of one file."""
@@ -173,6 +175,10 @@ class TraceHandler:
             return Frame(FrameType.NATIVE, site, guessed=raw.guessed, reason=reason)
         executable, symbols = found
         named = symbols.name(raw.address, is_return_address=raw.is_return)
+        if raw.is_begin and _is_within(symbols, raw.address, named):
+            return Frame(
+                *(FrameType.NATIVE, site, executable), guessed=raw.guessed, reason=BEGINS_UNNAMED
+            )
         return Frame(named.type, site, executable, named.lines, raw.guessed, reason=named.reason)
 
     def _anonymous_frame(self, generation: Generation, raw: RawFrame) -> Frame:
@@ -210,6 +216,17 @@ class TraceHandler:
             # over comes back to the same place in memory.
             self._python_frames[key] = frame
             return frame
+
+
+def _is_within(symbols: NamesAddresses, addr: int, named: Named) -> bool:
+    """Tell whether the function that has an address has the byte before it, too.
+
+    musl's signal trampoline has no symbol, and lies where one without a size reaches.
+    """
+    before = symbols.name(addr, is_return_address=True)
+    return bool(named.lines and before.lines) and (
+        named.lines[-1].function == before.lines[-1].function
+    )
 
 
 def _counted(frame: Frame) -> Frame:

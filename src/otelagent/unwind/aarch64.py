@@ -35,6 +35,19 @@ SIGNAL_RETURN = re.compile(_words(0xD2801168, 0xD4000001))
 # musl: ldp x1,x0,[sp],#16; blr x1
 CLONE_CHILD = re.compile(_words(0xA8C103E1, 0xD63F0020) + rb"....", re.DOTALL)
 
+# glibc's __startcontext: bti c or nop; mov x0,x19; cbnz x0,setcontext
+CONTEXT_START = re.compile(
+    rb"(%s|%s)?%s...\xb5" % (_words(0xD503245F), _words(0xD503201F), _words(0xAA1303E0)), re.DOTALL
+)
+CONTEXT_SYMBOL = "setcontext"
+CONTEXT_BYTES_BEHIND = 192
+
+
+def context_starts(data: bytes, addr: int) -> Iterator[int]:
+    """Find what may be `__startcontext` in the code of `setcontext` and behind it."""
+    for match in CONTEXT_START.finditer(data):
+        yield addr + match.start()
+
 
 def calls_after_return(data: bytes, addr: int) -> Iterator[tuple[int, int, int]]:
     """Find where a function's result is handed on at once: (address, size, function called).

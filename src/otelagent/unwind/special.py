@@ -6,6 +6,7 @@
 - musl has no information at all: its signal trampoline, its `clone` and what
   calls `main` and thread functions are found by their code, so that stacks end.
 - `.init` and `.fini` of glibc's start files.
+- What functions of glibc's `makecontext` return to: nothing called it.
 - Procedure linkage tables of linkers that do not describe them (lld).
 
 Ranks: 0 overrules everything, 3 only fills what nothing else covers.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from otelagent.abi import _generated as abi
 from otelagent.errors import BadElf
-from otelagent.formats.elf import EM_AARCH64, EM_X86_64
+from otelagent.formats.elf import DT_SONAME, EM_AARCH64, EM_X86_64
 from otelagent.unwind import aarch64, x86_64
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ RANK_OVERRULE, RANK_FILL = 0, 3
 MAX_ENTRY_BYTES = 64
 MAX_CODE_BYTES = 16 << 20
 PT_INTERP = 3
+MAX_CONTEXT_BYTES = 4096
+MIN_GLIBC_BYTES = 1 << 20
 _C_LIBRARY = re.compile(r"libc\.so$|libc\.musl-|ld-musl-")
 _CODE = {EM_X86_64: x86_64, EM_AARCH64: aarch64}
 
@@ -42,7 +45,9 @@ def add_special(builder: RowBuilder, elf: ElfFile, *, covered: bool) -> list[str
     then the search for trampolines is not worth reading all of it.
     """
     lines: list[str] = []
-    steps: list[Callable[[RowBuilder, ElfFile], str]] = [_add_entry, _add_linkage, _add_init]
+    steps: list[Callable[[RowBuilder, ElfFile], str]] = [
+        *(_add_entry, _add_linkage, _add_init, _add_context)
+    ]
     if not covered and _is_c_library(elf):
         steps.append(_add_c_library)
     for step in steps:
@@ -103,6 +108,40 @@ def _add_init(builder: RowBuilder, elf: ElfFile) -> str:
         if x86_64.add_init(builder, section.addr, code, RANK_FILL):
             added.append(name)
     return f"{' and '.join(added)} by their code" if added else ""
+
+
+def _is_glibc(elf: ElfFile) -> bool:
+    """Tell glibc's libc.so.6, by little reading: it is a library that can be started."""
+    can_start = bool(elf.entry) and any(s.type == PT_INTERP for s in elf.segments)
+    is_library = can_start and DT_SONAME in elf.dynamic and elf.source.size >= MIN_GLIBC_BYTES
+    return is_library and elf.soname == "libc.so.6"
+
+
+def _add_context(builder: RowBuilder, elf: ElfFile) -> str:
+    """End the stacks that glibc's makecontext made, which its information leads out of.
+
+    What it has functions return to has no exported name; `makecontext` loads its address
+    (x86-64), or it follows `setcontext`, which it goes back to (arm64).
+    """
+    if not _is_glibc(elf):
+        return ""
+    code = _CODE[elf.machine]
+    symbol = elf.find_symbols(code.CONTEXT_SYMBOL).get(code.CONTEXT_SYMBOL)
+    offset = elf.offset_of(symbol.value) if symbol else None
+    if symbol is None or offset is None:
+        return ""
+    size = min(symbol.size, MAX_CONTEXT_BYTES) + code.CONTEXT_BYTES_BEHIND
+    for at in code.context_starts(elf.source.read_at(offset, size), symbol.value):
+        is_covered, start, end = builder.around(at)
+        where = elf.offset_of(at)
+        if is_covered and start == at and where is not None:
+            if not code.CONTEXT_START.match(elf.source.read_at(where, 16)):
+                continue
+            # it is a return address: looked up one byte before
+            builder.add(start - 1, 1, RANK_OVERRULE, abi.Row.BEGIN)
+            builder.add(start, end - start, RANK_OVERRULE, abi.Row.STOP)
+            return f"stacks made by makecontext end at {start:#x}"
+    return ""
 
 
 def _add_c_library(builder: RowBuilder, elf: ElfFile) -> str:

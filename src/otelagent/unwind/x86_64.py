@@ -27,6 +27,18 @@ _INIT = re.compile(
     rb"(?P<before>(\xf3\x0f\x1e\xfa)?\x48\x83\xec\x08).*(?P<after>\x48\x83\xc4\x08)\xc3", re.DOTALL
 )
 _LAZY_ENTRY_BYTES = 16
+# glibc's __start_context: [endbr64] mov %rbx,%rsp
+CONTEXT_START = re.compile(rb"(\xf3\x0f\x1e\xfa)?\x48\x89\xdc")
+CONTEXT_SYMBOL = "makecontext"
+CONTEXT_BYTES_BEHIND = 0
+# lea disp(%rip),%reg
+_LEA = re.compile(rb"[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d](?=(.{4}))", re.DOTALL)
+
+
+def context_starts(data: bytes, addr: int) -> Iterator[int]:
+    """Find the addresses that `makecontext` takes."""
+    for match in _LEA.finditer(data):
+        yield addr + match.end() + 4 + int.from_bytes(match[1], "little", signed=True)
 
 
 def calls_after_return(data: bytes, addr: int) -> Iterator[tuple[int, int, int]]:
