@@ -28,13 +28,14 @@ from otelagent.kernel.plan import Wish, attach_events, learn, load
 from otelagent.losses import Losses, read_losses
 from otelagent.namers import Namers, detect
 from otelagent.processes.executables import Executables
-from otelagent.processes.files import open_mapped
+from otelagent.processes.files import look_mapped, open_mapped
 from otelagent.processes.finisher import DeferredFinisher, Maps
 from otelagent.processes.forecast import preload
 from otelagent.processes.python_files import PythonFiles
 from otelagent.processes.rowstore import RowStore
 from otelagent.processes.runtimes import Runtimes
 from otelagent.processes.spaces import Spaces
+from otelagent.processes.survey import meet_interpreters
 from otelagent.processes.table import ProcessTable
 from otelagent.processes.worker import ProcessesThread
 from otelagent.queues import BoundedQueue
@@ -46,7 +47,7 @@ from otelagent.unwind.cache import RowCache
 from otelagent.unwind.load import load_rows
 
 if TYPE_CHECKING:
-    from otelagent.abi.codec import RawTrace, Report
+    from otelagent.abi.codec import Report
     from otelagent.options import Options
 
 MAX_OPEN_FILES = 4096
@@ -64,7 +65,6 @@ class Profiler:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.kernel = KernelSymbols()
-        self.collector = Collector(self._defer, self._report, self._see)
         self.namers = Namers(options.symbols, options.debuginfod)
         self.throttled = 0.0
         """The share of ticks that the kernel left out; known once it stopped."""
@@ -108,6 +108,7 @@ class Profiler:
             open_mapped,
             procfs.read_maps,
             procfs.read_vdso,
+            look_mapped,
             wants_all=self.options.everything or bool(self.options.cgroups),
             on_fork=self.runtimes.forked,
             on_gone=self.runtimes.gone,
@@ -122,7 +123,9 @@ class Profiler:
             on_python=self._met_python,
             on_ksymbol=self._on_ksymbol,
             is_alive=lambda pid: not procfs.has_ended(pid),
+            drained_ns=lambda: self.reader.drained_ns,
         )
+        self.collector = Collector(self._defer, self.processes.post, self.handler.see)
 
     def _attach(self, wish: Wish) -> None:
         bpf = self.bpf
@@ -144,6 +147,8 @@ class Profiler:
             preload(self.executables, self.options.held_argv)
             mode = Target.AT_EXEC if self.links else Target.FOLLOW
             self.add_target(self.options.held_pid, mode)
+        if self.table.wants_all:
+            meet_interpreters(self.executables)
         self.ring = Ring.open(bpf.map_info("events"))
         self.reader = ReaderThread(self.ring, self.collector, self.finished)
         self.processes.start()
@@ -219,9 +224,6 @@ class Profiler:
         self.records.close()
         self.bpf.close()
 
-    def _report(self, report: Report) -> None:
-        self.processes.post(report)
-
     def _defer(self, data: bytes) -> None:
         self.handler.see_deferred(data)
         self.processes.post(data)
@@ -235,9 +237,6 @@ class Profiler:
         entry = self.table.entries.get(report.generation.pid)
         if entry and entry.now.generation == report.generation:
             self.runtimes.met(report.generation, entry.now.space, report.time_ns)
-
-    def _see(self, raw: RawTrace) -> None:
-        self.handler.see(raw)
 
     def _on_ksymbol(self, event: Event) -> None:
         if event.flags & 1:

@@ -13,8 +13,10 @@ from otelagent import metrics
 from otelagent.abi._generated import Fault, ReportReason
 from otelagent.abi.codec import Report
 from otelagent.bpf.sideband import EventKind
+from otelagent.processes.table import GRACE_NS
 from otelagent.processes.worker import (
     IDLE_COMPANY_MS,
+    MAX_HOLD_NS,
     MAX_POSTED_REPORTS,
     MAX_WAITING,
     MAX_WAITING_BYTES,
@@ -22,7 +24,15 @@ from otelagent.processes.worker import (
     ProcessesThread,
 )
 from tests.bpf.rings import trace
-from tests.processes.fakes import Machine, event, exec_event, generation, mapped, mmap_event
+from tests.processes.fakes import (
+    Machine,
+    event,
+    exec_event,
+    exit_event,
+    generation,
+    mapped,
+    mmap_event,
+)
 
 CODE = 0x5000_0000_0000
 
@@ -60,6 +70,7 @@ class World:
     """A thread that is not started: `round` does what it does between two sleeps."""
 
     def __init__(self):
+        self.drained_ns = time.monotonic_ns()
         self.machine = Machine(wants_all=True)
         self.machine.file(1, "/bin/a")
         self.sideband = FakeSideband()
@@ -73,6 +84,7 @@ class World:
             on_python=self.python.append,
             on_ksymbol=self.ksymbols.append,
             is_alive=lambda _pid: False,
+            drained_ns=lambda: self.drained_ns,
         )
 
     def _unwind(self, deferred, space):
@@ -120,6 +132,49 @@ def test_what_happened_before_a_report_is_applied_before_it(world):
     assert world.machine.scans == 0  # its mappings were told
     assert world.machine.found(10, CODE)
     assert world.python == [report()]
+
+
+def test_what_ended_is_kept_until_its_samples_have_come(world):
+    """On a starved machine events are seen at once, and the ring a minute later."""
+    now = time.monotonic_ns()
+    long_ago = now - 2 * GRACE_NS
+    events = [exec_event(10, long_ago - 9), mmap_event(10, long_ago - 8, CODE)]
+    world.drained_ns = long_ago
+    world.round(*events, exit_event(10, long_ago))
+    world.thread._refresh()
+    world.thread.post(deferred(time_ns=long_ago - 1))
+    world.thread.post(report(time_ns=long_ago - 1))
+
+    world.drained_ns = now
+    world.round()
+    (space,) = world.unwound
+    world.thread._refresh()
+
+    assert space
+    assert not world.machine.table.entries
+
+
+def test_a_reader_that_stands_still_does_not_keep_everything(world):
+    world.drained_ns = 0
+    ended = time.monotonic_ns() - MAX_HOLD_NS - 2 * GRACE_NS
+    world.round(exec_event(10, ended - 9), exit_event(10, ended))
+
+    world.thread._refresh()
+
+    assert not world.machine.table.entries
+
+
+def test_a_wake_up_that_was_asked_for_is_not_asked_for_again(world, monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "eventfd_write", lambda *arguments: calls.append(arguments))
+
+    world.thread.post(report(10))
+    world.thread.post(report(11))
+    assert len(calls) == 1
+
+    world.round()
+    world.thread.post(report(12))
+    assert len(calls) == 2
 
 
 def test_missing_python_thread_is_no_reason_to_look_at_mappings(world):

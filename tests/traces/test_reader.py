@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often the reader looks into the ring."""
 
-from otelagent.traces.reader import FIRST_MS, LAST_MS, next_wait_ms
+import time
+from types import SimpleNamespace
+
+from otelagent.queues import BoundedQueue
+from otelagent.traces.reader import FIRST_MS, LAST_MS, ReaderThread, next_wait_ms
 
 
 def waits(*events):
@@ -29,3 +33,25 @@ def test_after_code_that_was_not_known_the_reader_comes_soon():
     quiet, unknown = (False, False), (True, True)
 
     assert list(waits(quiet, quiet, unknown, quiet)) == [100, 200, FIRST_MS, 100]
+
+
+def test_what_it_says_to_have_handed_on_was_sampled_before_it_looked():
+    """A sample that comes while the ring is drained may have been missed."""
+    handed_on, looks = [], []
+
+    def drain():
+        looks.append(time.monotonic_ns())
+        return SimpleNamespace(has_more=len(looks) < 3)
+
+    ring = SimpleNamespace(fileno=lambda: -1, drain=drain, take=tuple)
+    collector = SimpleNamespace(
+        add_batch=lambda _batch: handed_on.append(reader.drained_ns), add_samples=lambda _: None
+    )
+    reader = ReaderThread(ring, collector, BoundedQueue(1))
+    began_ns = reader.drained_ns
+
+    reader.flush()
+    reader.close()
+
+    assert handed_on == [began_ns] * 3
+    assert began_ns < reader.drained_ns <= looks[0]

@@ -34,3 +34,15 @@ def open_mapped(pid: int, mapped: MappedRange) -> Opened:
             raise
     stamp = (source.stat.st_size, source.stat.st_mtime_ns)
     return Opened(KeptFile.keep(source, mapped.path), stamp)
+
+
+def look_mapped(pid: int, mapped: MappedRange) -> tuple[int, int] | None:
+    """Give (size, mtime ns) of the file of a mapping without opening it; None if in doubt."""
+    for path in (f"/proc/{pid}/map_files/{mapped.start:x}-{mapped.end:x}", mapped.path):
+        try:
+            found = os.stat(path)  # noqa: PTH116 (for each mapping of each process)
+        except (OSError, ValueError):
+            continue
+        if (found.st_ino, found.st_dev) == (mapped.inode, os.makedev(mapped.major, mapped.minor)):
+            return found.st_size, found.st_mtime_ns
+    return None

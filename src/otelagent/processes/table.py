@@ -21,7 +21,8 @@ from otelagent.bpf.sideband import EventKind
 from otelagent.errors import AgentError, BadElf, ProcessGone, TargetError
 from otelagent.formats.proc_maps import MappedRange
 from otelagent.log import fields
-from otelagent.processes.spaces import Mapping, Space, Spaces
+from otelagent.processes.lives import Entry, Life
+from otelagent.processes.spaces import Mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from otelagent.bpf.maps import HashMap
     from otelagent.bpf.sideband import Event
     from otelagent.processes.executables import ClosableSource, Executables, Loaded
+    from otelagent.processes.spaces import Space, Spaces
 
 logger = logging.getLogger(__name__)
 
@@ -51,48 +53,6 @@ class Opened(NamedTuple):
 
 
 @dataclass(slots=True)
-class Life:
-    """One image of a process; `is_complete` when all of its mappings are known.
-
-    `published` is the number of the space that BPF was told of, 0 if of none.
-    """
-
-    since_ns: int
-    space: Space
-    is_complete: bool = False
-    generation: Generation | None = None
-    path: str = ""
-    published: int = 0
-
-
-@dataclass(slots=True)
-class Entry:
-    """A pid and its lives, oldest first.
-
-    `exited_ns` is when it may have ended, 0 if nothing says so: `clean` looks.
-    """
-
-    pid: int
-    lives: list[Life]
-    exited_ns: int = 0
-    next_scan_ns: int = 0
-    rest_until_ns: int = 0
-    scans: int = 0
-
-    @property
-    def now(self) -> Life:
-        """The newest life."""
-        return self.lives[-1]
-
-    def at(self, time_ns: int) -> Life:
-        """The life that the process had at a time."""
-        for life in reversed(self.lives):
-            if life.since_ns <= time_ns:
-                return life
-        return self.lives[0]
-
-
-@dataclass(slots=True)
 class ProcessTable:
     """All processes that matter. Used by one thread, but for `executables.by_key`.
 
@@ -102,6 +62,7 @@ class ProcessTable:
             of those that are in, and what BPF reports.
         open_mapped: Opens the file behind a mapping of a pid.
         read_maps: Reads /proc/PID/maps.
+        look_mapped: Gives what `Opened.stamp` would be; None where it would have to be opened.
         on_fork: Told of each process that forks, and of the space that its child has, too.
         on_gone: Told of each pid whose image is gone: by its end, exec, or for another process.
         on_end: Told of each pid that is forgotten, since the process has ended.
@@ -116,6 +77,7 @@ class ProcessTable:
     open_mapped: Callable[[int, MappedRange], Opened]
     read_maps: Callable[[int], list[MappedRange]]
     vdso: Callable[[], bytes]
+    look_mapped: Callable[[int, MappedRange], tuple[int, int] | None] = lambda _pid, _mapped: None
     wants_all: bool = False
     on_gone: Callable[[int], None] = lambda _pid: None
     on_fork: Callable[[int, Space], None] = lambda _pid, _space: None
@@ -196,13 +158,17 @@ class ProcessTable:
     def _fork(self, event: Event) -> None:
         parent = self.entries.get(event.ppid)
         if parent is None:
-            return
+            if not self.wants_all:
+                return
+            # Its child may be sampled, and gone before it is read: then the parent tells.
+            parent = self.entries[event.ppid] = Entry(event.ppid, [Life(0, self.spaces.make())])
         self.on_child(event.ppid, event.pid)
         old = self.entries.get(event.pid)
         life = parent.now
         child = Life(
             event.time_ns, self.spaces.share(life.space), life.is_complete, None, life.path
         )
+        child.elder = 0 if life.is_complete else event.ppid
         child.published = life.published  # by BPF, at the fork
         self.on_fork(event.ppid, life.space)
         if old:
@@ -217,7 +183,8 @@ class ProcessTable:
         life = Life(time_ns, self.spaces.make(), is_complete=True)
         entry = self.entries.get(pid)
         if entry is None:
-            self.entries[pid] = Entry(pid, [life])
+            # What ran before is not known, and must not be taken for what runs now.
+            self.entries[pid] = Entry(pid, [Life(0, self.spaces.make()), life])
         else:
             if entry.now.generation is None:
                 self.processes.delete(_PID.pack(pid))
@@ -262,11 +229,15 @@ class ProcessTable:
         if not mapped.inode:
             return None
         identity = (mapped.major, mapped.minor, mapped.inode)
+        if (known := self.executables.known(identity)) is not None:
+            stamp = self.look_mapped(pid, mapped)
+            if stamp is not None and self.executables.by_inode[identity][0] == stamp:
+                known.pid = pid
+                return known
         try:
             opened = self.open_mapped(pid, mapped)
         except TargetError:
             # Gone already: what is known of this inode is the best there is.
-            known = self.executables.known(identity)
             if known is None:
                 raise
             return known
@@ -292,9 +263,15 @@ class ProcessTable:
         try:
             life = self._live(entry, generation, time_ns)
             if life is not entry.now:
-                return  # of an image that is gone; its deferred stacks find their code by time
+                # Of an image that is gone; its deferred stacks find their code by time.
+                self._ask_elder(life, time_ns)
+                return
             if not life.is_complete or (addr and life.space.find(addr) is None):
-                self._scan(entry, time_ns)
+                try:
+                    self._scan(entry, time_ns)
+                except ProcessGone:
+                    self._ask_elder(life, time_ns)
+                    raise
             self._publish(entry)
         except ProcessGone:
             entry.exited_ns = entry.exited_ns or time_ns  # no event will tell
@@ -344,6 +321,21 @@ class ProcessTable:
         # Who changes 100,000 mappings makes events be lost, too: that must not go round and round.
         entry.rest_until_ns = now_ns + REST * (time.monotonic_ns() - began_ns)
 
+    def _ask_elder(self, life: Life, now_ns: int) -> None:
+        """Learn what a process that is gone had mapped from the one that it was forked from."""
+        elder = self.entries.get(life.elder)
+        if life.is_complete or elder is None or elder.at(life.since_ns) is not elder.now:
+            return
+        if not elder.now.is_complete:
+            self._scan(elder, now_ns)
+        if elder.now.is_complete:
+            self.spaces.release(life.space)
+            life.space = self.spaces.share(elder.now.space)
+            life.path = elder.now.path
+            life.is_complete = True
+            if life.generation:
+                self.images[life.generation] = life.path
+
     def _publish(self, entry: Entry) -> None:
         """Tell BPF where a process's code is."""
         life = entry.now
@@ -362,7 +354,10 @@ class ProcessTable:
         life.published = life.space.number
 
     def clean(self, now_ns: int, is_alive: Callable[[int], bool]) -> None:
-        """Forget lives and processes that ended longer than the grace period ago."""
+        """Forget lives and processes that ended longer than the grace period ago.
+
+        What was sampled before `now_ns` must have been seen.
+        """
         for pid, entry in list(self.entries.items()):
             while len(entry.lives) > 1 and entry.lives[1].since_ns + GRACE_NS < now_ns:
                 self.spaces.release(entry.lives.pop(0).space)

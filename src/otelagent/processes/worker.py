@@ -46,6 +46,8 @@ IDLE_COMPANY_MS = 50
 HASTE_MS, HASTE_ROUNDS = 1, 8
 """The same so often after a report, where targets are few: what has just begun maps its code."""
 REFRESH_SECONDS = 1.0
+MAX_HOLD_NS = 60_000_000_000
+"""How long what ended is kept for samples that are still in the ring, at most."""
 _TOO_MANY = "too many wait"
 PATIENCE_ROUNDS = 5
 """How often a deferred stack is tried again; rounds are 20 ms apart while any waits."""
@@ -92,6 +94,7 @@ class ProcessesThread(threading.Thread):
         on_python: Makes the Python interpreter of a process known, or renews its threads.
         on_ksymbol: Told of kernel symbols that come and go.
         is_alive: Tells whether a pid still is.
+        drained_ns: Tells up to when (CLOCK_MONOTONIC) all that was sampled has been posted.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class ProcessesThread(threading.Thread):
         on_python: Callable[[Report], None],
         on_ksymbol: Callable[[Event], None],
         is_alive: Callable[[int], bool],
+        drained_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         super().__init__(name="processes", daemon=True)
         self._table = table
@@ -113,6 +117,8 @@ class ProcessesThread(threading.Thread):
         self._on_python = on_python
         self._on_ksymbol = on_ksymbol
         self._is_alive = is_alive
+        self._drained_ns = drained_ns
+        self._seen_ns = 0
         self._reports: BoundedQueue[Report] = BoundedQueue(MAX_POSTED_REPORTS)
         self._deferred: BoundedQueue[Waiting] = BoundedQueue(MAX_WAITING, MAX_WAITING_BYTES)
         self._waiting: deque[Waiting] = deque()
@@ -120,6 +126,7 @@ class ProcessesThread(threading.Thread):
         self._ending = threading.Event()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_lively = True
+        self._is_woken = False
         self._haste = 0
         sideband.watch(self._wake_fd)
         self.error: BaseException | None = None
@@ -151,7 +158,9 @@ class ProcessesThread(threading.Thread):
 
     def wake(self) -> None:
         """Begin the next round now."""
-        os.eventfd_write(self._wake_fd, 1)
+        if not self._is_woken:  # each call may take the poster its turn
+            self._is_woken = True
+            os.eventfd_write(self._wake_fd, 1)
 
     def end(self) -> None:
         """Finish what was posted and stop."""
@@ -195,9 +204,13 @@ class ProcessesThread(threading.Thread):
             self._sideband.refresh()
         except KernelError as err:
             logger.warning("%s", fields("process events of a CPU are lost", error=err))
-        self._table.clean(time.monotonic_ns(), self._is_alive)
+        # On a machine that leaves us little time the ring has samples of what ended long ago.
+        seen_ns = min([self._seen_ns, *(wait.origin.time_ns for wait in self._waiting)])
+        self._table.clean(max(seen_ns, time.monotonic_ns() - MAX_HOLD_NS), self._is_alive)
 
     def _round(self) -> None:
+        self._is_woken = False  # before what it was woken for is taken
+        self._seen_ns = self._drained_ns()
         reports, deferred = self._reports.take(), self._deferred.take()
         events = self._sideband.drain()
         self._is_lively = bool(events)

@@ -43,6 +43,7 @@ class ReaderThread(threading.Thread):
 
     Attributes:
         error: What it died of; what it had collected is still good.
+        drained_ns: All that was sampled before was handed on (CLOCK_MONOTONIC).
     """
 
     def __init__(self, ring: Ring, collector: Collector, finished: BoundedQueue[bytes]) -> None:
@@ -58,12 +59,16 @@ class ReaderThread(threading.Thread):
         self._poll.register(self._wake_fd, select.POLLIN)
         if ring.fileno() >= 0:
             self._poll.register(ring.fileno(), select.POLLIN)
+        self._is_woken = False
         self.error: BaseException | None = None
+        self.drained_ns = time.monotonic_ns()
         self.cpu_ns = 0
 
     def wake(self) -> None:
         """Take what is there now: a deferred stack was finished."""
-        os.eventfd_write(self._wake_fd, 1)
+        if not self._is_woken:
+            self._is_woken = True
+            os.eventfd_write(self._wake_fd, 1)
 
     def end(self) -> None:
         """Take what is in the ring and stop."""
@@ -98,7 +103,8 @@ class ReaderThread(threading.Thread):
         return time.monotonic() - began < wait_ms / 1000
 
     def _drain(self) -> None:
-        has_more = True
+        self._is_woken = False  # before what it was woken for is taken
+        began_ns, has_more = time.monotonic_ns(), True
         while has_more:
             batch = self._ring.drain()
             has_more = batch.has_more
@@ -107,6 +113,7 @@ class ReaderThread(threading.Thread):
                 self._collector.add_samples(self._ring.take())
             for data in self._finished.take():
                 self._collector.add_finished(data)
+        self.drained_ns = began_ns
 
     def flush(self) -> None:
         """Let the collector have everything that was sampled until now."""
