@@ -5,6 +5,7 @@
 ```
 AgentError(hint)                one line for the user, one line what to do   exit 1
 ├── ConfigError                 a wrong value the user can mend              exit 2
+│   └── SettingError            the same in a file or the environment        exit 78
 ├── KernelError                 this host cannot                             exit 69
 │   ├── MissingFeature          a kernel feature is not there
 │   ├── NotPermitted            a privilege is missing                       exit 77
@@ -40,6 +41,12 @@ class ConfigError(AgentError):
     """The user gave a value that cannot be used."""
 
     exit_status = 2
+
+
+class SettingError(ConfigError):
+    """A file or the environment has a value that cannot be used."""
+
+    exit_status = 78
 
 
 class KernelError(AgentError):

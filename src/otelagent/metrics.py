@@ -49,5 +49,11 @@ malformed = _counter("otelagent.records.malformed", "process events that make no
 kernel_dropped = _counter("otelagent.symbols.kernel_dropped", "kernel symbols not kept: too many")
 unresolved = _counter("otelagent.symbols.unresolved", "addresses without a name")
 throttled = _counter("otelagent.sampling.throttled", "ticks of all CPUs that the kernel left out")
+export_attempted = _counter("otelagent.export.attempted", "samples that were to be delivered")
+export_delivered = _counter("otelagent.export.delivered", "samples that a receiver or store took")
+export_dropped = _counter("otelagent.export.dropped", "samples that could not be delivered")
+export_rejected = _counter("otelagent.export.rejected", "profiles that a receiver refused")
+export_retries = _counter("otelagent.export.retries", "requests that were sent once more")
+store_expired = _counter("otelagent.store.expired", "files of the store removed for newer ones")
 LOST_SAMPLES = (trace_forgotten, deferred_dropped, records_lost)
 """Those that count one for each sample that is missing in the profile."""

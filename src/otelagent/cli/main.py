@@ -12,6 +12,9 @@ from typing import Annotated
 
 import typer
 
+from otelagent.cli import config
+from otelagent.cli.agent import agent
+from otelagent.cli.agentoptions import SettingsCommand
 from otelagent.cli.diff import diff
 from otelagent.cli.doctor import doctor
 from otelagent.cli.dump import dump
@@ -21,6 +24,7 @@ from otelagent.cli.report import report
 from otelagent.cli.top import top
 from otelagent.errors import AgentError
 
+_HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="otelagent",
     help="Profile Linux: kernel, native and Python code in one stack.",
@@ -28,16 +32,20 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_HELP,
 )
 _COMMAND = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 # The list of commands cuts a docstring's first sentence at some 60 letters.
 app.command(short_help="Sample stacks and write a profile.", context_settings=_COMMAND)(record)
 app.command(short_help="Show the hottest functions live.", context_settings=_COMMAND)(top)
+app.command(short_help="Sample all the time; send profiles or keep them.", cls=SettingsCommand)(
+    agent
+)
 app.command(short_help="Print the stacks of a process or a core file.")(dump)
 app.command(short_help="Show or convert a saved profile.")(report)
 app.command(short_help="Compare two saved profiles.")(diff)
 app.command(short_help="Say what works on this machine, and what is missing.")(doctor)
+app.add_typer(config.app, name="config", context_settings=_HELP)
 app.command(short_help="Show how an ELF file is unwound and named.")(elf)
 
 

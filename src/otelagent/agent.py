@@ -1,0 +1,163 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The profiler for ever: each interval's samples become requests for the sinks.
+
+Nothing is kept from one interval to the next but names; what a sink does with a
+request never holds sampling up.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from otelagent.chance import draw_lot, jittered
+from otelagent.export.splitting import encode_requests
+from otelagent.host.clock import read_offset
+from otelagent.profile.model import Profile
+from otelagent.recording import Merger, notes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from otelagent.chance import Random
+    from otelagent.export.records import Record
+    from otelagent.profiler import Profiler
+
+CLOCK_SECONDS = 60.0
+"""How often the offset to UNIX time is read again: clocks are set, and drift."""
+
+
+class Sink(Protocol):
+    """Takes requests, and never waits for anybody but a disk."""
+
+    def put(self, record: Record) -> None:
+        """Take a request."""
+        ...
+
+    def close(self, seconds: float) -> None:
+        """End within so many seconds."""
+        ...
+
+    def summary(self) -> str:
+        """Tell in one line what became of everything."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How often the agent does what; times in seconds.
+
+    Attributes:
+        interval_s: Between two reports, more or less by `jitter` (a part of it).
+        threshold: Sample in so many of 100 intervals of `lot_interval_s`.
+        timestamps: Send the time of each sample.
+        resource: Attributes of this machine and what else goes with every profile.
+    """
+
+    interval_s: float = 5.0
+    jitter: float = 0.2
+    threshold: int = 100
+    lot_interval_s: float = 60.0
+    timestamps: bool = True
+    resource: tuple[tuple[str, str], ...] = ()
+
+
+class Agent:
+    """Reports what a running profiler samples. One thread calls it: `work` when it is due.
+
+    Attributes:
+        due: When `work` has something to do (`clock`).
+        is_sampling: Whether the lot fell on this interval.
+    """
+
+    def __init__(
+        self,
+        profiler: Profiler,
+        sinks: Sequence[Sink],
+        plan: Plan,
+        rng: Random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._profiler = profiler
+        self._sinks = sinks
+        self._plan = plan
+        self._rng = rng
+        self._clock = clock
+        self._merger = Merger(profiler)
+        self._since_ns = profiler.started_ns
+        self._told: dict[str, int] = {}
+        self._offset = read_offset()
+        self.is_sampling = True
+        self._report_at = self._lot_at = self._clock_at = clock()
+        self._set_report_time()
+
+    @property
+    def due(self) -> float:
+        """When there is something to do next."""
+        return min(self._report_at, self._lot_at)
+
+    def work(self) -> None:
+        """Do what is due."""
+        now = self._clock()
+        if now >= self._lot_at:
+            self._lot_at = now + self._plan.lot_interval_s
+            self._draw()
+        if now >= self._report_at:
+            self._set_report_time()
+            self.report()
+
+    def _set_report_time(self) -> None:
+        wait_s = jittered(self._plan.interval_s, self._plan.jitter, self._rng)
+        self._report_at = self._clock() + wait_s
+
+    def _draw(self) -> None:
+        """Let the lot decide whether to sample; where not, no CPU is interrupted at all."""
+        if self._plan.threshold >= 100:
+            self._lot_at = float("inf")
+            return
+        is_sampling = draw_lot(self._plan.threshold, self._rng)
+        if is_sampling != self.is_sampling:
+            self.is_sampling = is_sampling
+            self._profiler.sampling.enable(is_sampling)
+
+    def report(self) -> None:
+        """Hand what was sampled since the last time to the sinks; nothing if there is nothing."""
+        profiler, until_ns = self._profiler, time.monotonic_ns()
+        profiler.flush()
+        groups = profiler.collector.take()
+        if not groups:
+            return
+        offset_ns = self._wall_offset_ns()
+        profile = Profile(
+            period_ns=1_000_000_000 // profiler.options.frequency_hz,
+            start_unix_ns=self._since_ns + offset_ns,
+            duration_ns=until_ns - self._since_ns,
+            host=self._plan.resource,
+            notes=self._new_notes(),
+        )
+        self._merger.add(groups, profile, offset_ns if self._plan.timestamps else None)
+        self._since_ns = until_ns
+        for record in encode_requests(profile, profile):
+            for sink in self._sinks:
+                sink.put(record)
+
+    def _wall_offset_ns(self) -> int:
+        if self._clock() >= self._clock_at + CLOCK_SECONDS:
+            self._offset, self._clock_at = read_offset(), self._clock()
+        return self._offset.offset_ns
+
+    def _new_notes(self) -> dict[str, int]:
+        """List what was lost since the last report: whoever adds reports up must get the sum."""
+        now = notes(self._profiler, self._profiler.losses())
+        new = {name: count - self._told.get(name, 0) for name, count in now.items()}
+        self._told = now
+        return {name: count for name, count in new.items() if count > 0}
+
+    def close(self, seconds: float) -> list[str]:
+        """Let the sinks end, within so many seconds in all; gives what became of everything."""
+        deadline = self._clock() + seconds
+        for sink in self._sinks:
+            sink.close(max(deadline - self._clock(), 0.0))
+        return [sink.summary() for sink in self._sinks]

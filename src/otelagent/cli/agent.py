@@ -1,0 +1,70 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`otelagent agent`: sample all the time, and send or keep what was sampled."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from otelagent.cli.record import (  # noqa: TC001 (typer looks at the annotations)
+    Cgroups,
+    Duration,
+    Pids,
+    Quiet,
+    Verbose,
+)
+
+Config = Annotated[
+    str,
+    typer.Option("--config", metavar="FILE", help="Read settings from this YAML file."),
+]
+
+
+def agent(
+    context: typer.Context,
+    config: Config = "",
+    pid: Pids = None,
+    cgroup: Cgroups = None,
+    duration: Duration = "",
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Sample the whole system all the time; send profiles by OTLP, or keep them here.
+
+    Options may be written with one dash. Each setting is also a variable (OTELAGENT_…) and a
+    key of the file: otelagent config show lists what holds. Nothing is sent unless a receiver
+    is named. With -p or --cgroup only that is sampled.
+    """
+    import os  # noqa: PLC0415 (--help imports nothing heavy)
+    from pathlib import Path  # noqa: PLC0415
+
+    from otelagent import log  # noqa: PLC0415
+    from otelagent.cli.agentoptions import given  # noqa: PLC0415
+    from otelagent.cli.agentrun import run  # noqa: PLC0415
+    from otelagent.cli.request import Request  # noqa: PLC0415
+    from otelagent.config.resolve import resolve  # noqa: PLC0415
+
+    log.configure(verbose)
+    resolved = resolve(given(context), os.environ, config)
+    settings = resolved.settings
+    run(
+        Request(
+            command=(),
+            pids=tuple(pid or ()),
+            cgroups=tuple(cgroup or ()),
+            everything=not pid and not cgroup,
+            frequency_hz=settings.samples_per_second,
+            duration=duration,
+            event="cpu-clock",
+            max_frames=settings.max_frames,
+            quiet=quiet,
+            verbose=verbose,
+            symbols=not settings.no_symbols,
+            debuginfod="",
+            btf_path=Path(settings.btf_path) if settings.btf_path else None,
+            check_kernel=not settings.no_kernel_version_check,
+        ),
+        resolved,
+    )

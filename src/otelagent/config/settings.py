@@ -1,0 +1,168 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""All settings of the agent: names, types, bounds, defaults and help, each once.
+
+An option `--name`, the variable `OTELAGENT_NAME` and the key `name` of the file are the
+same setting; the command line and the file's checks are made from this one class.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from otelagent.errors import ConfigError
+from otelagent.formats.durations import parse_duration
+from otelagent.formats.quantities import parse_bytes
+
+
+class Duration(float):
+    """Seconds, written as `5s`, `2m30s` or `200ms`."""
+
+
+class Bytes(int):
+    """A number of bytes, written as `4096`, `64MiB` or `1G`."""
+
+
+def _text(description: str) -> Any:  # noqa: ANN401 (what Annotated takes)
+    return Meta(description=description)
+
+
+class Settings(
+    msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True
+):
+    """What the agent does. A field's description is the help text of its option."""
+
+    collection_agent: Annotated[
+        str, _text("Send to this receiver: HOST:PORT (gRPC) or http(s)://HOST:PORT (HTTP).")
+    ] = ""
+    protocol: Annotated[
+        Literal["", "grpc", "http/protobuf"],
+        _text("grpc or http/protobuf, where the address does not say it."),
+    ] = ""
+    disable_tls: Annotated[bool, _text("Send to HOST:PORT without TLS.")] = False
+    ca_certificate: Annotated[
+        str, _text("File of certificates that are trusted, in place of the system's.")
+    ] = ""
+    client_certificate: Annotated[str, _text("File of our own certificate (mTLS).")] = ""
+    client_key: Annotated[str, _text("File of its key.")] = ""
+    headers: Annotated[str, _text("Sent with each request: NAME=VALUE,NAME=VALUE.")] = ""
+    compression: Annotated[Literal["gzip", "none"], _text("gzip or none.")] = "gzip"
+    timeout: Annotated[Duration, _text("How long one request may take.")] = Duration(10)
+    queue_bytes: Annotated[
+        Bytes, _text("What may wait in memory to be sent; the oldest goes first.")
+    ] = Bytes(16 << 20)
+    shutdown_timeout: Annotated[
+        Duration, _text("How long the last requests may take at the end.")
+    ] = Duration(5)
+    spool: Annotated[
+        str, _text("Directory where requests wait instead; they survive a restart.")
+    ] = ""
+    spool_bytes: Annotated[Bytes, _text("What it may take.")] = Bytes(512 << 20)
+    store: Annotated[
+        str,
+        _text("Directory where profiles are kept. [/var/lib/otelagent if there is no receiver]"),
+    ] = ""
+    store_bytes: Annotated[Bytes, _text("What it may take.")] = Bytes(1 << 30)
+    store_age: Annotated[Duration, _text("How long a profile is kept.")] = Duration(7 * 86400)
+    samples_per_second: Annotated[
+        int, Meta(ge=1, le=10_000, description="Samples per second and CPU.")
+    ] = 20
+    reporter_interval: Annotated[Duration, _text("How often what was sampled is sent.")] = Duration(
+        5
+    )
+    reporter_jitter: Annotated[
+        float, Meta(ge=0, le=1, description="Part of the interval that is left to chance.")
+    ] = 0.2
+    probabilistic_threshold: Annotated[
+        int,
+        Meta(ge=1, le=100, description="Sample in so many of 100 intervals; 100: always."),
+    ] = 100
+    probabilistic_interval: Annotated[
+        Duration, _text("How often it is drawn by lot whether to sample.")
+    ] = Duration(60)
+    timestamps: Annotated[bool, _text("Send the time of each sample; false: less to send.")] = True
+    max_frames: Annotated[int, Meta(ge=1, le=1024, description="User frames kept of a stack.")] = (
+        1024
+    )
+    no_symbols: Annotated[bool, _text("Leave native frames as FileID and address.")] = False
+    btf_path: Annotated[str, _text("The kernel's types, where it has none itself.")] = ""
+    no_kernel_version_check: Annotated[bool, _text("Run on kernels that may freeze, too.")] = False
+    service_name: Annotated[str, _text("service.name of processes that do not say their own.")] = ""
+    resource_attributes: Annotated[str, _text("Sent with every profile: KEY=VALUE,KEY=VALUE.")] = ""
+
+
+TYPES: dict[str, Any] = {
+    field.encode_name: field.type for field in msgspec.structs.fields(Settings)
+}
+NAMES = {field.encode_name: field.name for field in msgspec.structs.fields(Settings)}
+DEFAULTS: dict[str, Any] = {
+    field.encode_name: field.default for field in msgspec.structs.fields(Settings)
+}
+
+
+def kind_of(key: str) -> type:
+    """Give the plain type of a setting; str for one that has a list of values."""
+    kind = TYPES[key].__origin__
+    return kind if isinstance(kind, type) else str
+
+
+def help_of(key: str) -> str:
+    """Give the help text of a setting."""
+    return str(TYPES[key].__metadata__[0].description)
+
+
+def convert(key: str, value: object, *, strict: bool) -> Any:  # noqa: ANN401 (of any type)
+    """Turn a value into the type of a setting.
+
+    Args:
+        key: The setting.
+        value: What was given.
+        strict: A number must not be written as text (in a file).
+
+    Raises:
+        ConfigError: It is not of that type, or not within its bounds; says what is expected.
+    """
+    if kind_of(key) is str and not strict and not isinstance(value, str):
+        value = str(value)
+    try:
+        return msgspec.convert(value, TYPES[key], strict=strict, dec_hook=_decode)
+    except msgspec.ValidationError as err:
+        if (choice := TYPES[key].__origin__) is not kind_of(key):
+            wanted = ", ".join(filter(None, choice.__args__))
+            raise ConfigError(f"expected one of {wanted}") from err
+        what = str(err).partition(" - at ")[0]
+        raise ConfigError(what[:1].lower() + what[1:]) from err
+
+
+def _decode(kind: type, value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ConfigError(f"expected a {kind.__name__.lower()}, got {value!r}")
+    if kind is Duration:
+        return Duration(parse_duration(str(value)))
+    return Bytes(parse_bytes(str(value)))
+
+
+def show(value: object) -> str:
+    """Write a value as it may stand in a file or an option."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Duration):
+        return _show_in(value, _TIMES)
+    if isinstance(value, Bytes):
+        return _show_in(value, _SIZES)
+    return str(value)
+
+
+_TIMES = {"h": 3600, "m": 60, "s": 1}
+_SIZES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "": 1}
+
+
+def _show_in(value: float, units: dict[str, int]) -> str:
+    """Write a number in the largest unit of which it is a multiple."""
+    for unit, size in units.items():
+        if value >= size and value % size == 0:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}{[*units][-1]}"

@@ -1,0 +1,195 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The export thread: sends what waits, oldest first, and tries again until it is taken.
+
+Whoever hands requests over never waits for the network. A receiver that is away costs
+the oldest requests once the queue is full, and they are counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from otelagent.errors import AgentError
+from otelagent.export.account import Account, Amount
+from otelagent.export.answer import Answer, Verdict
+from otelagent.log import fields
+
+if TYPE_CHECKING:
+    from otelagent.export.backlog import Backlog
+    from otelagent.export.records import Record
+
+logger = logging.getLogger(__name__)
+FIRST_WAIT_S, MAX_WAIT_S = 1.0, 60.0
+MAX_ASKED_WAIT_S = 600.0
+"""A receiver that asks for more is asked again after this, all the same."""
+ABORT_SECONDS = 1.0
+"""How long an aborted request may take to notice."""
+
+
+class Client(Protocol):
+    """Sends a request to a receiver."""
+
+    def send(self, data: bytes) -> Answer:
+        """Send a request and say what became of it."""
+        ...
+
+    def abort(self) -> None:
+        """End what is being sent; from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+def next_wait_s(failures: int, asked_s: float, chance: float) -> float:
+    """Say how long to wait after so many failures in a row.
+
+    Twice as long each time, by chance half to all of it, so that a fleet does not come back
+    at once; never less than was asked for.
+    """
+    wait_s = min(FIRST_WAIT_S * 2.0 ** min(failures - 1, 30), MAX_WAIT_S) * (0.5 + chance / 2)
+    return max(wait_s, min(asked_s, MAX_ASKED_WAIT_S) * (1 + chance / 10))
+
+
+class Exporter(threading.Thread):
+    """Sends requests to one receiver; `put`, `close` and `summary` are called by others."""
+
+    def __init__(
+        self, name: str, client: Client, backlog: Backlog, rng: random.Random | None = None
+    ) -> None:
+        super().__init__(name="export", daemon=True)
+        self._where = name
+        self._client = client
+        self._backlog = backlog
+        self._rng = rng or random.Random()  # noqa: S311 (no secret depends on it)
+        self._lock = threading.Condition()
+        self._ending = self._is_closed = False
+        self._deadline = float("inf")
+        self._failures = 0
+        self._said = ""
+        self.account = Account()
+        # What an earlier run left in the spool, with what had no room there any more.
+        found, lost = backlog.queued, backlog.lost()
+        self.account.attempted.add(found.samples, found.requests)
+        for samples, _ in lost:
+            self.account.attempted.add(samples)
+        self._book(lost)
+
+    def put(self, record: Record) -> None:
+        """Hand a request over."""
+        with self._lock:
+            self.account.attempt(record.samples)
+            self._book(self._backlog.put(record))
+            self._lock.notify_all()
+
+    def _book(self, lost: list[tuple[int, str]]) -> None:
+        for samples, reason in lost:
+            self.account.drop(samples, reason)
+
+    def run(self) -> None:
+        """Send until `close`, and then what is left, until its deadline."""
+        while (record := self._next()) is not None:
+            try:
+                answer = self._client.send(record.data)
+            except Exception as err:  # noqa: BLE001 (one request never ends the thread)
+                answer = Answer(Verdict.REFUSED, f"{type(err).__name__}: {err}")
+            wait_s = self._settle(record, answer)
+            if wait_s:
+                self._rest(wait_s, asked=answer.wait_s > 0)
+        self._client.close()
+
+    def _next(self) -> Record | None:
+        with self._lock:
+            while True:
+                if time.monotonic() >= self._deadline:
+                    return None
+                record = self._backlog.claim()
+                self._book(self._backlog.lost())
+                if record is not None or self._ending:
+                    return record
+                self._lock.wait()
+
+    def _settle(self, record: Record, answer: Answer) -> float:
+        """Book what became of a request; gives how long to wait before the next."""
+        with self._lock:
+            if self._is_closed:
+                return 0.0  # it was given up
+            if answer.verdict == Verdict.AGAIN:
+                self._failures += 1
+                self.account.retry()
+                self._backlog.abandon()
+            else:
+                self._failures = 0
+                self._backlog.finish()
+            if answer.verdict == Verdict.DELIVERED:
+                self.account.deliver(record.samples, answer.rejected)
+            elif answer.verdict == Verdict.REFUSED:
+                self.account.drop(record.samples, "the receiver refused it")
+        self._tell(answer)
+        if answer.verdict == Verdict.AGAIN:
+            return next_wait_s(self._failures, answer.wait_s, self._rng.random())
+        return 0.0
+
+    def _tell(self, answer: Answer) -> None:
+        """Say what is wrong once, however often it happens, and that it is over."""
+        if answer.rejected:
+            what = f"{answer.rejected} profiles of a request were refused"
+            logger.warning("%s", fields(what, receiver=self._where, why=answer.what))
+            return
+        if answer.verdict == Verdict.DELIVERED:
+            if self._said:
+                logger.warning("%s", fields("delivering again", receiver=self._where))
+            self._said = ""
+            return
+        if answer.what == self._said:
+            return
+        self._said = answer.what
+        what = "not delivered, trying again"
+        if answer.verdict == Verdict.REFUSED:
+            what = "refused, and dropped"
+        logger.warning("%s", fields(what, receiver=self._where, why=answer.what, hint=answer.hint))
+
+    def _rest(self, wait_s: float, *, asked: bool) -> None:
+        until = time.monotonic() + wait_s
+        with self._lock:
+            while (now := time.monotonic()) < min(until, self._deadline):
+                before = self._ending
+                self._lock.wait(min(until, self._deadline) - now)
+                if self._ending and not before and not asked:
+                    return  # one more try at once, as this is the end
+
+    def close(self, seconds: float) -> None:
+        """Send what is left for so long at most, then give up."""
+        with self._lock:
+            self._ending = True
+            self._deadline = time.monotonic() + seconds
+            self._lock.notify_all()
+        if self.is_alive():
+            self.join(seconds)
+            if self.is_alive():
+                self._client.abort()
+                self.join(ABORT_SECONDS)
+        with self._lock:
+            self._is_closed = True
+            try:
+                self._book(self._backlog.close())
+            except AgentError as err:
+                logger.warning("%s", fields("the spool was not closed", error=err))
+
+    @property
+    def queued(self) -> Amount:
+        """What waits to be sent."""
+        with self._lock:
+            queued = self._backlog.queued
+            return Amount(queued.requests, queued.samples)
+
+    def summary(self) -> str:
+        """Tell in one line what became of everything."""
+        with self._lock:
+            return f"{self._where}: requests: {self.account.summary(self._backlog.queued)}"

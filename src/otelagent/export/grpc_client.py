@@ -1,0 +1,137 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""OTLP over gRPC: one channel; imported only where a receiver wants it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from otelagent.errors import ConfigError
+from otelagent.export.answer import Answer, Verdict, delivered, words_of
+from otelagent.export.endpoint import Endpoint, make_tls
+from otelagent.export.status_details import retry_delay_s
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+METHOD = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
+RETRYABLE = {
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+}
+"""Those that OTLP calls retryable; RESOURCE_EXHAUSTED is, where it comes with RetryInfo."""
+MAX_ANSWER_BYTES = 64 << 10
+_DETAILS = "grpc-status-details-bin"
+
+
+def _load_grpc() -> ModuleType:
+    # Children that are forked to read files never use it; its handlers would only cost.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        import grpc  # noqa: PLC0415 (12 MB)
+    except ImportError as err:
+        raise ConfigError(
+            "sending by gRPC needs the package grpcio, which is not installed",
+            hint="pip install grpcio, or send to an http:// or https:// address",
+        ) from err
+    module: ModuleType = grpc
+    return module
+
+
+class GrpcClient:
+    """Sends requests. `abort` may be called from any thread, the rest from one.
+
+    Raises:
+        ConfigError: From the constructor: certificates cannot be used, or there is no gRPC.
+    """
+
+    def __init__(self, endpoint: Endpoint, agent: str) -> None:
+        self._grpc = grpc = _load_grpc()
+        self._endpoint = endpoint
+        options = [
+            ("grpc.primary_user_agent", agent),
+            ("grpc.enable_retries", 0),  # the export thread does that
+            ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+            ("grpc.max_reconnect_backoff_ms", 5000),
+        ]
+        address = endpoint.address
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        target = f"{host}:{address.port}"
+        if address.tls:
+            self._channel = grpc.secure_channel(target, self._credentials(), options)
+        else:
+            self._channel = grpc.insecure_channel(target, options)
+        # No serializers: requests are bytes already.
+        self._export = self._channel.unary_unary(METHOD)
+        self._call: Any = None
+
+    def _credentials(self) -> Any:  # noqa: ANN401 (grpc's own)
+        make_tls(self._endpoint)  # says what is wrong with a file
+        files = (self._endpoint.ca_file, self._endpoint.key_file, self._endpoint.cert_file)
+        return self._grpc.ssl_channel_credentials(*(_read(name) for name in files))
+
+    def send(self, data: bytes) -> Answer:
+        """Send a request and say what became of it; never raises."""
+        compression = self._grpc.Compression
+        self._call = self._export.future(
+            data,
+            timeout=self._endpoint.timeout_s,
+            metadata=self._endpoint.headers,
+            compression=compression.Gzip if self._endpoint.gzip else compression.NoCompression,
+        )
+        try:
+            return delivered(self._call.result())
+        except (self._grpc.RpcError, self._grpc.FutureCancelledError):
+            return self._judge(self._call)
+        finally:
+            self._call = None
+
+    def _judge(self, call: Any) -> Answer:  # noqa: ANN401
+        code = call.code().name
+        what = f"{code}: {words_of(call.details() or '')}".rstrip(": ")
+        trailer = dict(call.trailing_metadata() or ())
+        wait_s = retry_delay_s(trailer.get(_DETAILS, b""))
+        if code in RETRYABLE or (code == "RESOURCE_EXHAUSTED" and wait_s is not None):
+            if code == "DEADLINE_EXCEEDED":
+                what = f"no answer within {self._endpoint.timeout_s:g} s"
+            return Answer(Verdict.AGAIN, what, wait_s or 0.0, hint=self._hint(what))
+        hint = ""
+        if code == "UNIMPLEMENTED":
+            hint = "the receiver does not take profiles by gRPC"
+        elif code in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
+            hint = "it wants other credentials: see --headers"
+        return Answer(Verdict.REFUSED, what, hint=hint)
+
+    def _hint(self, what: str) -> str:
+        """Guess from the library's words what may help: it has no other signs."""
+        if "WRONG_VERSION_NUMBER" in what or ("handshake" in what and self._endpoint.address.tls):
+            return "a receiver without TLS needs --disable-tls"
+        if "CERTIFICATE_VERIFY_FAILED" in what:
+            return "name the authority's certificate with --ca-certificate"
+        return ""
+
+    def abort(self) -> None:
+        """End what is being sent."""
+        call = self._call
+        if call is not None:
+            call.cancel()
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+
+def _read(name: str) -> bytes | None:
+    if not name:
+        return None
+    try:
+        with open(name, "rb") as stream:  # noqa: PTH123
+            return stream.read()
+    except OSError as err:
+        raise ConfigError(f"{name}: {err.strerror or err}") from err

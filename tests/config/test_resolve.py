@@ -1,0 +1,173 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which value holds, where it came from, and how a wrong one is told."""
+
+import pytest
+
+from otelagent.config.environment import variable_of
+from otelagent.config.resolve import attributes_of, endpoint_of, resolve
+from otelagent.config.settings import DEFAULTS, NAMES, TYPES, convert, help_of, show
+from otelagent.errors import ConfigError, SettingError
+
+pytest.importorskip("yaml", reason="PyYAML is not installed: make installs it")
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        path = tmp_path / "agent.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_without_anything_defaults_hold_and_nothing_is_sent():
+    found = resolve({}, {})
+
+    assert found.settings.samples_per_second == 20
+    assert set(found.sources.values()) == {"default"}
+    assert endpoint_of(found) is None
+
+
+def test_an_option_comes_before_the_environment_and_that_before_the_file(file):
+    path = file("samples-per-second: 1\nreporter-interval: 1s\nmax-frames: 1\n")
+    environ = {"OTELAGENT_SAMPLES_PER_SECOND": "2", "OTELAGENT_REPORTER_INTERVAL": "2s"}
+
+    found = resolve({"samples-per-second": "3"}, environ, path)
+
+    settings = found.settings
+    assert (settings.samples_per_second, settings.reporter_interval, settings.max_frames) == (
+        3,
+        2.0,
+        1,
+    )
+    assert found.sources["samples-per-second"] == "--samples-per-second"
+    assert found.sources["reporter-interval"] == "OTELAGENT_REPORTER_INTERVAL"
+    assert found.sources["max-frames"] == f"{path}:3"
+
+
+def test_the_environment_may_name_the_file(file):
+    path = file("spool: /x\n")
+
+    assert resolve({}, {"OTELAGENT_CONFIG": path}).settings.spool == "/x"
+
+
+def test_every_setting_has_an_option_a_variable_a_help_text_and_a_default_that_is_valid():
+    for key in TYPES:
+        assert help_of(key).endswith((".", "]"))
+        assert variable_of(key) == "OTELAGENT_" + NAMES[key].upper()
+        if DEFAULTS[key] != "":
+            assert convert(key, show(DEFAULTS[key]), strict=False) == DEFAULTS[key]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1", ":1: there is no setting 'a'"),
+        ("\nsample-per-second: 1", ":2: there is no setting 'sample-per-second'"),
+        ("samples-per-second: '20'", ":1: samples-per-second: '20': expected `int`, got `str`"),
+        ("max-frames: 0", ":1: max-frames: '0': expected `int` >= 1"),
+        ("disable-tls: 1", ":1: disable-tls: '1': expected `bool`, got `int`"),
+        ("protocol: smtp", ":1: protocol: 'smtp': expected one of grpc, http/protobuf"),
+        ("timeout: 5 parsecs", ":1: timeout: '5 parsecs': '5 parsecs' is not a duration"),
+        ("spool-bytes: -1", ":1: spool-bytes: '-1': '-1' is not a size"),
+        ("spool: [a]", ":1: spool: expected one value, not a list or a table"),
+        ("spool: a\nspool: b", ":2: spool is there twice"),
+        ("- a", ":1: expected lines of KEY: VALUE"),
+        ("a: [", ":1: no YAML"),
+        ("collection-agent: 'ftp://x'", ":1: collection-agent: 'ftp://x' is not the address"),
+        ("headers: nonsense", ":1: headers: header 'nonsense' is not understood"),
+        ("resource-attributes: x", ":1: resource-attributes: attribute 'x' is not understood"),
+        ("probabilistic-threshold: 0", ":1: probabilistic-threshold: '0': expected `int` >= 1"),
+        ("probabilistic-threshold: 101", "expected `int` <= 100"),
+        ("probabilistic-threshold: 2.5", "expected `int`, got `float`"),
+        ("store-age: 2026-11-21", "expected a duration, got datetime.date(2026, 11, 21)"),
+        ("spool: !!python/object:os.system x", ":1: spool: "),
+        ("\xff\x00", "no YAML"),
+    ],
+)
+def test_a_wrong_file_is_told_with_line_key_and_what_was_expected(file, text, told):
+    path = file(text)
+
+    with pytest.raises(SettingError) as caught:
+        resolve({}, {}, path)
+
+    assert told in str(caught.value)
+    assert str(caught.value).startswith(path)
+    assert caught.value.exit_status == 78
+
+
+def test_a_file_that_is_not_there_is_told():
+    with pytest.raises(SettingError, match="No such file"):
+        resolve({}, {}, "/nowhere.yaml")
+
+
+def test_a_wrong_variable_is_status_78_and_a_wrong_option_2():
+    with pytest.raises(SettingError, match="OTELAGENT_MAX_FRAMES: 'x': expected"):
+        resolve({}, {"OTELAGENT_MAX_FRAMES": "x"})
+    with pytest.raises(ConfigError, match="--max-frames: 'x': expected") as caught:
+        resolve({"max-frames": "x"}, {})
+    assert caught.value.exit_status == 2
+    with pytest.raises(ConfigError, match="--collection-agent: ") as caught:
+        resolve({"collection-agent": ":"}, {})
+    assert caught.value.exit_status == 2
+
+
+def endpoint(environ, options=()):
+    return endpoint_of(resolve(dict(options), environ))
+
+
+def test_the_seeds_options_are_grpc_without_tls():
+    found = endpoint({}, {"collection-agent": "127.0.0.1:11000", "disable-tls": "true"})
+
+    assert str(found.address) == "grpc://127.0.0.1:11000"
+
+
+def test_otels_variables_hold():
+    found = endpoint(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://c:4318/otlp",
+            "OTEL_EXPORTER_OTLP_HEADERS": "a=b",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "1500",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": "/ca.pem",
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": "/c.pem",
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/k.pem",
+        }
+    )
+
+    assert str(found.address) == "https://c:4318/otlp/v1development/profiles"
+    assert (found.headers, found.timeout_s, found.gzip) == ((("a", "b"),), 1.5, False)
+    assert (found.ca_file, found.cert_file, found.key_file) == ("/ca.pem", "/c.pem", "/k.pem")
+
+
+def test_the_form_for_profiles_comes_first_and_is_the_whole_url():
+    found = endpoint(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://all:4318",
+            "OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT": "http://mine:1/own",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_PROFILES_PROTOCOL": "http/protobuf",
+        }
+    )
+
+    assert str(found.address) == "http://mine:1/own"
+
+
+def test_our_own_variables_come_before_otels():
+    found = resolve(
+        {},
+        {
+            "OTEL_SERVICE_NAME": "a",
+            "OTELAGENT_SERVICE_NAME": "b",
+            "OTEL_RESOURCE_ATTRIBUTES": "x=1",
+        },
+    )
+
+    assert found.settings.service_name == "b"
+    assert attributes_of(found) == (("x", "1"),)
+
+
+def test_an_empty_variable_says_nothing():
+    assert resolve({}, {"OTELAGENT_MAX_FRAMES": ""}).sources["max-frames"] == "default"

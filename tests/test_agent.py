@@ -1,0 +1,210 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The agent over a fake profiler: intervals become requests, lots switch sampling off."""
+
+import random
+from array import array
+from types import SimpleNamespace
+
+import pytest
+from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
+
+from otelagent import metrics
+from otelagent.abi.codec import Generation
+from otelagent.agent import Agent, Plan
+from otelagent.chance import draw_lot, jittered
+from otelagent.losses import Losses
+from otelagent.model import Trace
+from otelagent.traces.collector import GroupKey, GroupTotal, Tally
+from tests.export.conformance import check
+
+
+class FakeProfiler:
+    """What the agent takes of a profiler."""
+
+    def __init__(self):
+        self.options = SimpleNamespace(frequency_hz=20)
+        self.started_ns = 1000
+        self.switched = []
+        self.sampling = SimpleNamespace(enable=self.switched.append)
+        self.table = SimpleNamespace(images={})
+        generation = Generation(1, 0, 7)
+        raw = SimpleNamespace(hash=1, generation=generation, comm=b"app")
+        self.collector = SimpleNamespace(
+            traces={1: raw}, take=self._take, tally=Tally(), deferred=0
+        )
+        self.handler = SimpleNamespace(finish=lambda _raw: Trace(()))
+        self.groups = {}
+        self.lost = 0
+
+    def sample(self, *times_ns):
+        total = self.groups.setdefault(GroupKey(1, 7, 7, b"app"), GroupTotal())
+        total.count += len(times_ns)
+        total.times_ns.extend(array("Q", times_ns))
+
+    def _take(self):
+        groups, self.groups = self.groups, {}
+        return groups
+
+    def flush(self):
+        pass
+
+    def losses(self):
+        return Losses({"LOST_SAMPLE": self.lost})
+
+
+class FakeSink:
+    def __init__(self):
+        self.records = []
+        self.ended = None
+
+    def put(self, record):
+        self.records.append(record)
+
+    def close(self, seconds):
+        self.ended = seconds
+
+    def summary(self):
+        return "all is well"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_metrics(monkeypatch):
+    for metric in metrics.ALL.values():
+        monkeypatch.setattr(metric, "values", type(metric.values)())
+
+
+class Now:
+    def __init__(self):
+        self.seconds = 100.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def make(profiler, sink, now, **plan):
+    return Agent(profiler, [sink], Plan(**plan), random.Random(1), now)
+
+
+def requests_of(sink):
+    return [service.ExportProfilesServiceRequest.FromString(each.data) for each in sink.records]
+
+
+def samples_of(request):
+    return [
+        sample
+        for resource in request.resource_profiles
+        for scope in resource.scope_profiles
+        for profile in scope.profiles
+        for sample in profile.samples
+    ]
+
+
+def test_each_interval_is_one_request_of_what_is_new():
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+    agent = make(profiler, sink, now, jitter=0.0)
+    profiler.sample(2000, 3000)
+    agent.work()
+    assert sink.records == []
+
+    now.seconds += 5
+    agent.work()
+    profiler.sample(4000)
+    now.seconds += 5
+    agent.work()
+    now.seconds += 5
+    agent.work()
+
+    assert [each.samples for each in sink.records] == [2, 1]
+    assert [fault for one in requests_of(sink) for fault in check(one)] == []
+
+
+def test_losses_are_told_once():
+    profiler, sink = FakeProfiler(), FakeSink()
+    agent = make(profiler, sink, Now())
+    noted = []
+    for lost in (3, 3, 5):
+        profiler.lost = lost
+        profiler.sample(2000)
+        agent.report()
+        table = requests_of(sink)[-1].dictionary
+        noted.append(
+            [
+                entry.value.int_value
+                for entry in table.attribute_table
+                if table.string_table[entry.key_strindex] == "otelagent.note.lost.sample"
+            ]
+        )
+
+    assert noted == [[3], [], [2]]
+
+
+def test_without_timestamps_a_sample_has_a_value():
+    profiler, sink = FakeProfiler(), FakeSink()
+    profiler.sample(2000, 3000)
+
+    make(profiler, sink, Now(), timestamps=False).report()
+
+    [sample] = samples_of(requests_of(sink)[0])
+    assert (list(sample.values), list(sample.timestamps_unix_nano)) == ([2], [])
+
+
+def test_the_resource_is_on_every_request():
+    profiler, sink = FakeProfiler(), FakeSink()
+    profiler.sample(2000)
+
+    make(profiler, sink, Now(), resource=(("service.name", "shop"), ("host.name", "h"))).report()
+
+    [resource] = requests_of(sink)[0].resource_profiles
+    found = {entry.key: entry.value.string_value for entry in resource.resource.attributes}
+    assert (found["service.name"], found["host.name"]) == ("shop", "h")
+
+
+def test_lots_switch_sampling_itself_off_and_on():
+    profiler, now = FakeProfiler(), Now()
+    agent = make(profiler, FakeSink(), now, threshold=50, lot_interval_s=60.0)
+
+    for _ in range(100):
+        agent.work()
+        now.seconds = agent.due
+
+    assert set(profiler.switched) == {True, False}
+    # Only changes cost a system call for each CPU.
+    assert all(a != b for a, b in zip(profiler.switched, profiler.switched[1:], strict=False))
+
+
+def test_always_is_never_switched():
+    profiler, now = FakeProfiler(), Now()
+    agent = make(profiler, FakeSink(), now, threshold=100)
+
+    for _ in range(10):
+        agent.work()
+        now.seconds = agent.due
+
+    assert profiler.switched == []
+
+
+@pytest.mark.parametrize("threshold", [1, 10, 50, 90, 99])
+def test_the_share_of_lots_is_the_threshold(threshold):
+    """10,000 seeded draws are within 1 %; 100 is always."""
+    rng = random.Random(20261121)
+
+    drawn = sum(draw_lot(threshold, rng) for _ in range(10_000))
+
+    assert abs(drawn / 10_000 - threshold / 100) <= 0.01
+    assert all(draw_lot(100, rng) for _ in range(1000))
+
+
+def test_jitter_spreads_around_the_interval():
+    rng = random.Random(1)
+    found = [jittered(5.0, 0.2, rng) for _ in range(1000)]
+
+    assert 4.0 <= min(found) < 4.1
+    assert 5.9 < max(found) <= 6.0
+
+
+def test_the_end_tells_what_became_of_everything():
+    sink = FakeSink()
+
+    assert make(FakeProfiler(), sink, Now()).close(5) == ["all is well"]
+    assert sink.ended is not None
