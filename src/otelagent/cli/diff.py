@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from otelagent.cli.sources import Since, Until, read_profile, window
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -18,8 +21,12 @@ FORMATS = {"html": (".html", ".htm"), "json": (".json",), "table": (".txt",)}
 
 
 def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="The earlier profile.")],
-    after: Annotated[str, typer.Argument(metavar="B", help="The later profile.")],
+    before: Annotated[str, typer.Argument(metavar="A", help="The earlier profile, or a store.")],
+    after: Annotated[
+        str, typer.Argument(metavar="[B]", help="The later profile.", show_default=False)
+    ] = "",
+    since: Since = "",
+    until: Until = "",
     output: Annotated[
         str,
         typer.Option("--output", "-o", metavar="FILE", help="Write here; - is standard output."),
@@ -36,16 +43,19 @@ def diff(
     """Compare two saved profiles: a table, or a differential flame graph (-o FILE.html).
 
     Each value is a share of its own profile, so that profiles of different
-    length can be compared. Red is more than before, blue is less.
+    length can be compared. Red is more than before, blue is less. A store alone,
+    with --since, is compared with itself: that time, with the time of the same
+    length before it.
     """
     from otelagent.profile.diff import print_diff  # noqa: PLC0415 (imports are lazy)
-    from otelagent.profile.formats import registry  # noqa: PLC0415
     from otelagent.profile.output import check_output, print_output, write_output  # noqa: PLC0415
 
     chosen = chosen_format(output, format_name)
     if output:
         check_output(output, force=force)
-    profiles = registry.read(before), registry.read(after)
+    profiles = read_both(before, after, window(since, until))
+    if not after:
+        before, after = f"{before} before that", f"{before} since {since}"
     if chosen == "table" and output in {"", "-"}:
         print_output(lambda stream: print_diff(*profiles, stream, top))
         return
@@ -56,6 +66,24 @@ def diff(
     write_output(output or "-", write, force=force)
     name = "standard output" if output in {"", "-"} else output
     typer.echo(f"otelagent: wrote {name}: {after} against {before} as {chosen}", err=True)
+
+
+def read_both(before: str, after: str, times: tuple[int, int]) -> tuple[Profile, Profile]:
+    """Read two profiles, or of one store a time and the one before it.
+
+    Raises:
+        ConfigError: There is one only, and no time.
+        FormatError: One cannot be read.
+    """
+    from otelagent.errors import ConfigError  # noqa: PLC0415
+
+    if after:
+        return read_profile(before, times), read_profile(after, times)
+    since_ns, until_ns = times
+    if not since_ns:
+        raise ConfigError("say what to compare with", hint="diff A B, or diff STORE --since 1h")
+    length = min(until_ns, time.time_ns()) - since_ns
+    return read_profile(before, (since_ns - length, since_ns)), read_profile(before, times)
 
 
 def chosen_format(output: str, format_name: str) -> str:

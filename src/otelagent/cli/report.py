@@ -9,29 +9,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otelagent.cli.sources import Since, Until, read_profile, window
+
 if TYPE_CHECKING:
     from otelagent.profile.formats.registry import Format
     from otelagent.profile.model import Profile
 
+Output = Annotated[
+    str,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write the profile here; - is standard output."
+    ),
+]
+FormatName = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help="html, pprof, collapsed, speedscope, otlp, otlp.json, otlp.zst, json or md; "
+        "else by the ending.",
+    ),
+]
+
 
 def report(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A saved profile.")],
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write the profile here; - is standard output."
-        ),
-    ] = "",
-    format_name: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="FORMAT",
-            help="html, pprof, collapsed, speedscope, otlp, otlp.json, json or md; "
-            "else by the ending.",
-        ),
-    ] = "",
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A saved profile, or a store's directory.")
+    ],
+    since: Since = "",
+    until: Until = "",
+    output: Output = "",
+    format_name: FormatName = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Functions to show.")] = 20,
     debug_dir: Annotated[
@@ -48,9 +57,9 @@ def report(
     """Show the hottest functions of a saved profile, or write it in another format.
 
     Reads OTLP (.otlp, .otlp.json), pprof (.pb.gz), collapsed stacks (.folded,
-    .collapsed), speedscope (.speedscope.json) and otelagent's own .html.
+    .collapsed), speedscope (.speedscope.json), otelagent's own .html, and stores
+    of the agent (a directory, or its .otlp.zst files) by time.
     """
-    from otelagent.profile.formats import registry  # noqa: PLC0415 (imports are lazy)
     from otelagent.profile.output import check_output, print_output  # noqa: PLC0415
     from otelagent.profile.renaming import rename_frames  # noqa: PLC0415
     from otelagent.profile.table import print_top  # noqa: PLC0415
@@ -59,7 +68,7 @@ def report(
     if target is not None:
         output = output or "-"
         check_output(output, force=force)
-    profile = registry.read(file)
+    profile = read_profile(file, window(since, until))
     if debug_dir:
         from otelagent.cli.debugdir import DirectoryRenamer  # noqa: PLC0415
 

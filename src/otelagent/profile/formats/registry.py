@@ -70,6 +70,7 @@ FORMATS = {
         Format("speedscope", (".speedscope.json",), "speedscope"),
         Format("otlp", (".otlp",), "otlp"),
         Format("otlp.json", (".otlp.json",), "otlp", "read_json", "write_json"),
+        Format("otlp.zst", (".otlp.zst",), "stored"),
         Format("json", (".json",), "summary", "", "write_json"),
         Format("md", (".md",), "summary", "", "write_md"),
     )
@@ -129,6 +130,8 @@ def guess_format(data: bytes) -> str:
     head = data[:4096].lstrip()
     if data.startswith(b"\x1f\x8b"):
         return "pprof"
+    if data.startswith(b"\x5b\x2a\x4d\x18"):  # export/records.py: SKIPPABLE
+        return "otlp.zst"
     if head[:1] == b"<":
         return "html"
     if head[:1] == b"{":
