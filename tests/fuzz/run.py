@@ -3,7 +3,8 @@
 """Fuzz the parsers: `run.py [--inputs N] [--seconds S] [DRIVER…]`.
 
 Every `fuzz_<name>.c` beside this file is a driver (see `fuzz.h`) that runs under
-ASan and UBSan; `parsers.py` has those in Python. What `seeds.py` makes is mutated.
+ASan and UBSan; `parsers.py` has those in Python, the C that they call runs under
+ASan and UBSan, too. What `seeds.py` makes is mutated.
 Drivers take turns until each has run its share of N inputs. An input that
 crashes, hangs for a second or needs more than 64 MiB is kept in `build/fuzz/`,
 and the run fails.
@@ -15,6 +16,7 @@ import argparse
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,9 +31,11 @@ from tests.fuzz.parsers import PARSERS
 from tests.fuzz.seeds import write_seeds
 
 OUT = ROOT / "build" / "fuzz"
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g", "-fPIC"]
 FLAGS = ["-std=gnu11", "-Wall", "-Wextra", *recipe.FFI_FLAGS, *SANITIZE]
 LIMITS = "max_allocation_size_mb=64:hard_rss_limit_mb=160:quarantine_size_mb=16"
+PYTHON_LIMITS = "detect_leaks=0:max_allocation_size_mb=256:quarantine_size_mb=8"
+"""Python itself leaves memory to the kernel at its end."""
 TURN_SECONDS = 5
 
 
@@ -41,6 +45,7 @@ class Driver(NamedTuple):
     label: str
     name: str
     command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = (("ASAN_OPTIONS", LIMITS),)
 
 
 def compile_file(source: Path, arch: str) -> Path:
@@ -66,12 +71,42 @@ def build_driver(name: str, arch: str) -> Driver:
     return Driver(target.name, name, (str(target),))
 
 
+def build_extension(arch: str) -> Path:
+    """Build `otelagent._native` with sanitizers; returns its file."""
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(lambda source: compile_file(source, arch), recipe.native_sources()))
+    source, target = OUT / "_native.c", OUT / "_native.abi3.so"
+    if not recipe.is_newer(target, *objects):
+        recipe.native_ffi().emit_c_code(str(source))
+        includes = ["-I", recipe.NATIVE, "-I", recipe.EBPF, "-I", sysconfig.get_path("include")]
+        libraries = [f"-l{library}" for library in recipe.LIBRARIES]
+        recipe.run(
+            *("cc", *SANITIZE, f"-D__TARGET_ARCH_{arch}", *includes, "-shared", source),
+            *(*objects, *libraries, "-o", target),
+        )
+    return target
+
+
+def parser_drivers(names: list[str], arch: str) -> list[Driver]:
+    """Make the drivers in Python: they load the extension that has sanitizers."""
+    if not names:
+        return []
+    environment = {
+        "LD_PRELOAD": recipe.run("cc", "-print-file-name=libasan.so").strip(),
+        "ASAN_OPTIONS": PYTHON_LIMITS,
+        "PYTHONMALLOC": "malloc",  # so that ASan sees the end of every object
+    }
+    extension = str(build_extension(arch))
+    program = (sys.executable, str(HERE / "sanitized.py"), extension, str(HERE / "parsers.py"))
+    return [Driver(name, name, (*program, name), tuple(environment.items())) for name in names]
+
+
 def take_turn(driver: Driver, seconds: float, seed: int) -> int:
     """Run a driver for some seconds; returns how many inputs it had, or ends the run."""
     seeds = write_seeds(driver.name, OUT / "seeds")
     saved = OUT / f"{driver.label}.input"
     saved.unlink(missing_ok=True)
-    environment = os.environ | {"ASAN_OPTIONS": LIMITS, "UBSAN_OPTIONS": "print_stacktrace=1"}
+    environment = os.environ | dict(driver.environment) | {"UBSAN_OPTIONS": "print_stacktrace=1"}
     command = [*driver.command, str(seconds), str(seed), saved, *seeds]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
@@ -114,11 +149,8 @@ def main() -> None:
     chosen = asked.drivers or every
     wanted = [(name, own) for name in chosen if name in names]
     wanted += [(name, other) for name, _ in wanted if name == "unwind" and own != other]
-    python = str(HERE / "parsers.py")
     drivers = [build_driver(*driver) for driver in wanted]
-    drivers += [
-        Driver(name, name, (sys.executable, python, name)) for name in chosen if name in PARSERS
-    ]
+    drivers += parser_drivers([name for name in chosen if name in PARSERS], own)
     fuzz(drivers, asked.inputs, asked.seconds)
 
 
