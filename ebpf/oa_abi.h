@@ -23,6 +23,7 @@ enum oa_limit {
 	OA_MAX_PYTHON_COPIES = 352, /* of at most as many */
 	OA_RED_ZONE_BYTES = 128, /* below the stack pointer, still valid (x86-64 psABI 3.2.2) */
 	OA_STACK_PAGE_BYTES = 4096, /* a deferred stack is read in pieces of this size */
+	OA_NEAR_KNOWN = 128, /* hashes of known traces that each CPU keeps at hand */
 	OA_KNOWN_WAYS = 8, /* hashes in one set of the known-trace table: one cache line */
 	OA_PAGE_BITS = 16, /* rows are kept by pages of 64 KiB of ELF address space */
 	OA_CHUNK_BYTES = 2097152, /* bytes of rows in one chunk of the pool */

@@ -212,12 +212,12 @@ static __always_inline void remember(struct oa_known_set *set, u64 hash)
  */
 static __always_inline bool is_near_known(const struct oa_state *s, u64 hash)
 {
-	return s->near_known[hash & (NEAR_KNOWN - 1)] == hash;
+	return s->near_known[hash & (OA_NEAR_KNOWN - 1)] == hash;
 }
 
 static __always_inline void note_known(struct oa_state *s, u64 hash)
 {
-	s->near_known[hash & (NEAR_KNOWN - 1)] = hash;
+	s->near_known[hash & (OA_NEAR_KNOWN - 1)] = hash;
 }
 
 /* Tell whether a hash is not known yet; from now on it is. */

@@ -12,7 +12,6 @@ enum {
 	NEAR_MAPPINGS = 32, /* by 64 KiB of address; powers of two */
 	NEAR_ROWS = 512, /* by address */
 	NEAR_RULES = 64, /* by index */
-	NEAR_KNOWN = 128, /* by hash */
 };
 
 #ifdef OA_HOST
@@ -72,7 +71,7 @@ struct oa_state {
 	u8 kept; /* the newest frame changed no register: its caller's are all valid, too */
 	u8 wake; /* its trace is to be read at once */
 	u8 pad;
-	u64 near_known[NEAR_KNOWN]; /* hashes that are, or were, among the known ones; or 0 */
+	u64 near_known[OA_NEAR_KNOWN]; /* by hash: are, or were, among the known; or 0 */
 	struct oa_regs regs; /* of the frame that is looked at */
 	struct oa_python_state python;
 

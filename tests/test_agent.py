@@ -27,13 +27,14 @@ class FakeProfiler:
         self.started_ns = 1000
         self.switched = []
         self.sampling = SimpleNamespace(enable=self.switched.append)
-        self.table = SimpleNamespace(images={})
+        self.table = SimpleNamespace(images={}, entries={})
         generation = Generation(1, 0, 7)
-        raw = SimpleNamespace(hash=1, generation=generation, comm=b"app")
+        raw = SimpleNamespace(hash=1, generation=generation, comm=b"app", user=b"")
         self.collector = SimpleNamespace(
             traces={1: raw}, take=self._take, tally=Tally(), deferred=0
         )
-        self.handler = SimpleNamespace(finish=lambda _raw: Trace(()))
+        self.handler = SimpleNamespace(finish=lambda _raw: Trace(()), frame_count=0)
+        self.namers = SimpleNamespace(rest=lambda _turns: None)
         self.groups = {}
         self.lost = 0
 
@@ -83,7 +84,8 @@ class Now:
 
 
 def make(profiler, sink, now, **plan):
-    return Agent(profiler, [sink], Plan(**plan), random.Random(1), now)
+    known = SimpleNamespace(forget=lambda _: None, forget_near=lambda _: None)
+    return Agent(profiler, [sink], Plan(**plan), random.Random(1), known, now)
 
 
 def requests_of(sink):

@@ -60,3 +60,19 @@ def test_root_of_a_process_that_has_this_very_file(opened, tmp_path):
     assert opened.roots == [f"/proc/{os.getpid()}/root", "", "", ""]
     for each in files.values():
         each.source.close()
+
+
+def test_symbols_that_nothing_asked_for_are_given_back(opened, tmp_path):
+    path = tmp_path / "prog"
+    path.write_bytes(b"x")
+    known = Namers(symbols=True, debuginfod="", by_key={1: loaded(path, 0), 2: loaded(path, 0)})
+    for turn in range(4):
+        known.file(1)
+        if turn == 0:
+            known.file(2)
+        known.rest(2)
+
+    assert set(known._files) == {1}
+    assert opened.symbols.closed == 1
+    assert known.file(2)  # and got again
+    assert len(opened.roots) == 3

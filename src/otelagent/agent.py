@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The profiler for ever: each interval's samples become requests for the sinks.
 
-Nothing is kept from one interval to the next but names; what a sink does with a
-request never holds sampling up.
+Nothing is kept from one interval to the next but the names of what was sampled lately;
+what a sink does with a request never holds sampling up.
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ from otelagent.export.splitting import encode_requests
 from otelagent.host.clock import read_offset
 from otelagent.profile.model import Profile
 from otelagent.recording import Merger, notes
+from otelagent.traces.recent import RecentTraces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from otelagent.abi.codec import RawTrace
     from otelagent.chance import Random
     from otelagent.export.records import Record
     from otelagent.profiler import Profiler
+    from otelagent.traces.collector import GroupKey, GroupTotal
+    from otelagent.traces.recent import Known
 
 CLOCK_SECONDS = 60.0
 """How often the offset to UNIX time is read again: clocks are set, and drift."""
+REST_REPORTS = 24
+"""For so many reports a file's symbols are kept that were not asked for."""
 
 
 class Sink(Protocol):
@@ -78,6 +84,7 @@ class Agent:
         sinks: Sequence[Sink],
         plan: Plan,
         rng: Random,
+        known: Known,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._profiler = profiler
@@ -86,6 +93,7 @@ class Agent:
         self._rng = rng
         self._clock = clock
         self._merger = Merger(profiler)
+        self._recent = RecentTraces(profiler.collector, profiler.handler, known, self._clean)
         self._since_ns = profiler.started_ns
         self._told: dict[str, int] = {}
         self._offset = read_offset()
@@ -127,9 +135,13 @@ class Agent:
         profiler, until_ns = self._profiler, time.monotonic_ns()
         profiler.flush()
         groups = profiler.collector.take()
-        if not groups:
-            return
-        offset_ns = self._wall_offset_ns()
+        self._recent.note(key.hash for key in groups)
+        profiler.namers.rest(REST_REPORTS)
+        if groups:
+            self._report(groups, until_ns)
+
+    def _report(self, groups: Mapping[GroupKey, GroupTotal], until_ns: int) -> None:
+        profiler, offset_ns = self._profiler, self._wall_offset_ns()
         profile = Profile(
             period_ns=1_000_000_000 // profiler.options.frequency_hz,
             start_unix_ns=self._since_ns + offset_ns,
@@ -142,6 +154,15 @@ class Agent:
         for record in encode_requests(profile, profile):
             for sink in self._sinks:
                 sink.put(record)
+
+    def _clean(self, traces: Mapping[int, RawTrace]) -> None:
+        """Forget what only traces needed that are gone."""
+        self._merger.keep(traces)
+        table = self._profiler.table
+        wanted = {raw.generation for raw in traces.values()}
+        for generation in list(table.images):
+            if generation not in wanted and generation.pid not in table.entries:
+                table.images.pop(generation, None)
 
     def _wall_offset_ns(self) -> int:
         if self._clock() >= self._clock_at + CLOCK_SECONDS:

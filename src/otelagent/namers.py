@@ -50,6 +50,9 @@ class NoSymbols:
         """Name nothing."""
         return unresolved("--no-symbols")
 
+    def close(self) -> None:
+        """Give nothing back."""
+
 
 def _root_of(loaded: Loaded) -> str:
     """Find the root directory where a file's debug files may lie beside it.
@@ -86,13 +89,30 @@ class Namers:
     proc: Path = Path("/proc")
     by_key: dict[int, Loaded] = field(default_factory=dict)
     _files: dict[int, NativeSymbols | NoSymbols] = field(default_factory=dict)
+    _used: dict[int, int] = field(default_factory=dict)
+    _turn: int = 0
     _jit: JitProcesses | None = None
+
+    def rest(self, turns: int) -> None:
+        """Give the tables of files back that named nothing new for so many calls of this.
+
+        They are read again where they are needed; where nothing new runs, nothing is.
+        """
+        self._turn += 1
+        for key, used in list(self._used.items()):
+            if self._turn - used <= turns:
+                continue
+            del self._used[key]
+            symbols = self._files.pop(key, None)
+            if symbols is not None:
+                symbols.close()
 
     def file(self, key: int) -> tuple[Executable, NativeSymbols | NoSymbols] | None:
         """Find the file that BPF knows by `key`, with what names its addresses."""
         loaded = self.by_key.get(key)
         if loaded is None:
             return None
+        self._used[key] = self._turn
         symbols = self._files.get(key)
         if symbols is None:
             path = loaded.executable.path

@@ -72,6 +72,12 @@ class Merger:
             thread = self._thread(key)
             profile.add(trace, process, thread, total.count, total.weight, times)
 
+    def keep(self, traces: Mapping[int, RawTrace]) -> None:
+        """Forget processes that none of these traces is of."""
+        generations = {raw.generation for raw in traces.values()}
+        self._processes = {k: v for k, v in self._processes.items() if k in generations}
+        self._threads.clear()  # made anew where they still are
+
     def _process(self, raw: RawTrace) -> Process:
         process = self._processes.get(raw.generation)
         if process is None:

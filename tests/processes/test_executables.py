@@ -241,3 +241,18 @@ def test_kept_file_that_was_replaced_reads_as_missing(tmp_path):
     path.unlink()
     assert kept.read_at(0, 3) == b""
     assert kept.size == 11
+
+
+def test_files_that_nobody_maps_are_forgotten_when_there_are_too_many(executables, monkeypatch):
+    """A machine that builds programs maps a new file with each."""
+    monkeypatch.setattr("otelagent.processes.executables.MAX_FILES", 8)
+    mapped = executables.add(ONE, "/bin/mapped", FakeFile(elf("mapped")), STAMP)
+    executables.acquire(mapped)
+
+    for number in range(100):
+        newest = executables.add((8, 2, number), "/tmp/a.out", FakeFile(elf(str(number))), STAMP)
+        assert executables.by_key[newest.key] is newest
+
+    assert len(executables.by_key) <= 9
+    assert executables.known(ONE) is mapped
+    assert {each.key for _, each in executables.by_inode.values()} <= executables.by_key.keys()

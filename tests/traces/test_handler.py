@@ -193,12 +193,17 @@ def test_code_of_a_jit_is_asked_for_until_it_has_a_name(world):
     assert len(world.asked) == count
 
 
-def test_forgotten_trace_is_made_anew(world):
-    first = world.handler.finish(raw(frame(1)))
+def test_forgotten_traces_take_their_frames_along_and_are_made_anew(world):
+    kept, gone = raw(frame(1), frame(2))._replace(hash=1), raw(frame(1), frame(3))._replace(hash=2)
+    first = [world.handler.finish(each) for each in (kept, gone)]
+    assert world.handler.frame_count == 3
 
-    world.handler.forget({1, 99})
+    world.handler.forget([2, 99])
+    world.handler.keep({1: kept})
 
-    assert world.handler.finish(raw(frame(1))) == first
+    assert world.handler.frame_count == 2
+    assert world.handler.finish(kept) is first[0]
+    assert world.handler.finish(gone) == first[1]
 
 
 @pytest.mark.parametrize("has_namer", [True, False])

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from otelagent.agent import Agent, Plan
+from otelagent.bpf.known import KnownTraces
 from otelagent.chance import new_random
 from otelagent.cli.request import Request, intention
 from otelagent.cli.session import Session
@@ -44,7 +45,8 @@ def run(request: Request, resolved: Resolved) -> None:
     namespace.require_first()
     with Session(request, talk) as session:
         sinks, where = make_sinks(settings, endpoint_of(resolved))
-        agent = Agent(session.profiler, sinks, make_plan(resolved), new_random())
+        known = KnownTraces.of(session.profiler.bpf)
+        agent = Agent(session.profiler, sinks, make_plan(resolved), new_random(), known)
         gc.freeze()
         purpose = "ends it after a last report"
         talk.say(intention(request, session.seconds, purpose))
@@ -57,6 +59,7 @@ def run(request: Request, resolved: Resolved) -> None:
             agent.report()
             for line in agent.close(float(settings.shutdown_timeout)):
                 talk.say(line)
+        known.close()
         session.profiler.close()
     if failure is not None:
         raise failure

@@ -177,7 +177,21 @@ class Executables:
                 self.by_inode = {k: v for k, v in self.by_inode.items() if v[1].users > 0}
             self.by_inode[identity] = (stamp, loaded)
         self._park()
+        if len(self.by_key) > MAX_FILES:
+            self._forget_files(loaded)
         return loaded
+
+    def _forget_files(self, new: Loaded) -> None:
+        """Forget files that nobody maps, those first that came first; half may stay."""
+        for key, loaded in list(self.by_key.items()):
+            if len(self.by_key) <= MAX_FILES // 2:
+                break
+            if loaded.users > 0 or key in self.idle or loaded is new:
+                continue
+            del self.by_key[key]
+            if isinstance(loaded.source, Parkable):
+                loaded.source.park()
+        self.by_inode = {k: v for k, v in self.by_inode.items() if v[1].key in self.by_key}
 
     def _park(self) -> None:
         """Give descriptors back when there are too many: first of files that nobody maps."""

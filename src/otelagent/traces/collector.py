@@ -19,7 +19,7 @@ from otelagent.abi._generated import Fault, RecordKind, SampleFlag
 from otelagent.abi.codec import RawTrace, Report, decode_report, decode_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from otelagent.bpf.ring import Batch, Samples
 
@@ -81,8 +81,8 @@ class Tally:
 class Collector:
     """Traces and counts of a recording, owned by the reader thread.
 
-    `take` and `tally_now` may be called from any thread; `traces` may be looked
-    up in by the hashes that `take` gave, since a trace is never removed.
+    `take`, `tally_now`, `doom` and `bury` may be called from any thread; `traces` may be
+    looked up in by the hashes that `take` gave, until `bury` is called.
 
     Args:
         on_deferred: Takes the bytes of a deferred stack.
@@ -101,6 +101,7 @@ class Collector:
         self._on_trace = on_trace
         self.traces: dict[int, RawTrace] = {}
         self.groups: dict[GroupKey, GroupTotal] = {}
+        self._doomed: set[int] = set()
         self.tally = Tally()
         self.deferred = 0
         self.unknown = 0
@@ -113,6 +114,26 @@ class Collector:
         with self._lock:
             groups, self.groups = self.groups, {}
         return groups
+
+    def doom(self, hashes: Iterable[int]) -> None:
+        """Note traces that BPF is being told to send anew; one that comes is saved."""
+        with self._lock:
+            self._doomed.update(hashes)
+
+    def bury(
+        self, hashes: Iterable[int], clean: Callable[[dict[int, RawTrace]], None]
+    ) -> list[int]:
+        """Remove those of the doomed traces that nothing needs, and tell which.
+
+        No trace comes while `clean` looks at those that are left.
+        """
+        with self._lock:
+            wanted = {key.hash for key in self.groups}
+            doomed = self._doomed & set(hashes)
+            self._doomed -= doomed
+            buried = [each for each in doomed - wanted if self.traces.pop(each, None)]
+            clean(self.traces)
+        return buried
 
     def tally_now(self) -> Tally:
         """Copy how well stacks were walked until now."""
@@ -153,6 +174,7 @@ class Collector:
             if trace.hash not in self.traces:
                 self.traces[trace.hash] = trace
                 self._on_trace(trace)
+            self._doomed.discard(trace.hash)
         elif kind == RecordKind.DEFERRED:
             self.deferred += 1
             self.unknown += 1
@@ -166,6 +188,7 @@ class Collector:
         trace = decode_trace(data)
         key = GroupKey(trace.hash, trace.pid, trace.tid, trace.comm)
         with self._lock:
+            self._doomed.discard(trace.hash)
             known = self.traces.setdefault(trace.hash, trace)
             if known is trace:
                 self._on_trace(trace)

@@ -18,7 +18,7 @@ from otelagent.abi.codec import RawFrame, decode_python
 from otelagent.model import Executable, FileId, Frame, FrameType, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from otelagent.abi.codec import Generation, PythonCopies, RawTrace
     from otelagent.protocols import PythonNamer
@@ -135,10 +135,37 @@ class TraceHandler:
         self._finished[raw.hash] = trace
         return trace
 
-    def forget(self, hashes: set[int]) -> None:
-        """Drop finished traces that are not wanted any more."""
+    def forget(self, hashes: Iterable[int]) -> None:
+        """Drop finished traces that are not wanted any more; their frames stay until `keep`."""
         for each in hashes:
             self._finished.pop(each, None)
+
+    def keep(self, traces: Mapping[int, RawTrace]) -> None:
+        """Forget every frame but those of `traces`.
+
+        No new trace may be seen meanwhile: it might need what is being forgotten.
+        """
+        kernel: set[int] = set()
+        native: set[tuple[int, int]] = set()
+        other: set[tuple[Generation, int, int]] = set()
+        for raw in traces.values():
+            kernel.update(raw.kernel)
+            for words in raw.words():
+                native.add(words)
+                if words[1] >> 48 & 0xFF != FrameKind.NATIVE:
+                    other.add((raw.generation, *words))
+        with self._lock:
+            self._native_frames = {k: v for k, v in self._native_frames.items() if k in native}
+            self._kernel_frames = {k: v for k, v in self._kernel_frames.items() if k[0] in kernel}
+            for frames in (self._python_frames, self._jit_frames):
+                for key in [key for key in frames if key not in other]:
+                    del frames[key]
+
+    @property
+    def frame_count(self) -> int:
+        """How many named frames are kept."""
+        machine_code = len(self._native_frames) + len(self._kernel_frames)
+        return machine_code + len(self._python_frames) + len(self._jit_frames)
 
     def _kernel_frame(self, addr: int, is_return: bool) -> Frame:
         frame = self._kernel_frames.get((addr, is_return))
