@@ -9,8 +9,12 @@
 /* Reads the function table of a Go program, for unwinding (docs/gopclntab.md). */
 
 struct oa_go_table {
-	const u8 *data; /* the pclntab, from its magic on */
+	const u8
+		*data; /* the pclntab, from its magic on; NULL: it is read from `fd`, at `offset` */
 	u64 size;
+	u64 offset;
+	s32 fd;
+	u32 pad;
 	u64 text; /* ELF address that entries are relative to; 0: the header says (Go 1.18 to 1.25)
 		   */
 	u32 machine; /* EM_X86_64 or EM_AARCH64 */
@@ -28,7 +32,9 @@ struct oa_go_stats {
 	u32 pad;
 };
 
-/* Add the rows of all functions. Returns 0, -EINVAL if it is no table that is known, or -ENOMEM. */
+/* Add the rows of all functions. Returns 0, -EINVAL if it is no table that is known, -EIO (the
+ * file could not be read, or not all of it) or -ENOMEM.
+ */
 int oa_go_parse(struct oa_rows *rows, const struct oa_go_table *table, struct oa_go_stats *stats);
 
 #endif

@@ -153,8 +153,11 @@ int oa_rows_begin(struct oa_rows *rows, u64 start, u64 size, u32 rank)
 	if (oa_room((void **)&rows->fragments, &rows->fragment_capacity, rows->fragment_count, 1,
 		    sizeof(*rows->fragments)))
 		return -ENOMEM;
-	if (rows->fragment_count && start < rows->fragments[rows->fragment_count - 1].start)
+	if (rows->sorted && rows->fragment_count &&
+	    start < rows->fragments[rows->fragment_count - 1].start) {
 		rows->sorted = 0;
+		rows->ordered = rows->fragment_count;
+	}
 	fragment = &rows->fragments[rows->fragment_count++];
 	fragment->start = start;
 	fragment->size = (u32)size;
@@ -164,6 +167,37 @@ int oa_rows_begin(struct oa_rows *rows, u64 start, u64 size, u32 rank)
 	rows->piece = 0;
 	rows->open = 1;
 	return 1;
+}
+
+int oa_rows_reserve(struct oa_rows *rows, u32 fragments, u32 count)
+{
+	if (oa_room((void **)&rows->fragments, &rows->fragment_capacity, rows->fragment_count,
+		    fragments, sizeof(*rows->fragments)))
+		return -ENOMEM;
+	return oa_room((void **)&rows->raw, &rows->raw_capacity, rows->raw_count, count,
+		       sizeof(*rows->raw));
+}
+
+int oa_rows_repeat(struct oa_rows *rows, u64 start, u64 size, u32 earlier)
+{
+	int wanted = oa_rows_begin(rows, start, size, rows->fragments[earlier].rank);
+	struct oa_fragment *fragment;
+
+	if (wanted <= 0)
+		return wanted;
+	fragment = &rows->fragments[rows->fragment_count - 1];
+	fragment->first = rows->fragments[earlier].first;
+	fragment->count = rows->fragments[earlier].count;
+	rows->open = 0;
+	return 0;
+}
+
+void oa_rows_take_back(struct oa_rows *rows, u32 first)
+{
+	rows->raw_count = rows->fragments[first].first;
+	rows->fragment_count = first;
+	rows->ordered = rows->ordered < first ? rows->ordered : first;
+	rows->open = 0;
 }
 
 /* Let a new fragment begin at `offset` of the last one: rows keep 16 bits of offset. */

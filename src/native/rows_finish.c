@@ -9,6 +9,8 @@
 
 #define PAGE_BYTES (1ull << OA_PAGE_BITS)
 #define RADIX_BITS 11
+#define BLOCK_ROWS 8
+#define MAX_LATE   8
 
 /* Fragments that cover the current address, by rank; the newest is on top. */
 struct stack {
@@ -16,6 +18,27 @@ struct stack {
 	u32 count;
 	u32 capacity;
 };
+
+/* Put the few fragments that came late between the others: what is special is added last. */
+static void insert_late(struct oa_rows *rows)
+{
+	struct oa_fragment *all = rows->fragments, late;
+	u32 i, low, high, middle;
+
+	for (i = rows->ordered; i < rows->fragment_count; i++) {
+		late = all[i];
+		for (low = 0, high = i; low < high;) { /* the first one that begins later */
+			middle = low + (high - low) / 2;
+			if (all[middle].start <= late.start)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		memmove(all + low + 1, all + low, (i - low) * sizeof(late));
+		all[low] = late;
+	}
+	rows->sorted = 1;
+}
 
 /* Order fragments by start with a stable radix sort: linkers leave them nearly,
  * but not quite sorted, and there may be a million.
@@ -29,6 +52,10 @@ static int sort_fragments(struct oa_rows *rows)
 
 	if (rows->sorted)
 		return 0;
+	if (n - rows->ordered <= MAX_LATE) {
+		insert_late(rows);
+		return 0;
+	}
 	for (i = 0; i < n; i++) {
 		low = from[i].start < low ? from[i].start : low;
 		high = from[i].start > high ? from[i].start : high;
@@ -151,28 +178,44 @@ static int emit_fragment(struct oa_rows *rows, const struct oa_fragment *fragmen
 	return 0;
 }
 
+/* Move rows within a page, two at once. */
+static inline void move_block(u32 *to, const u32 *from, u32 low)
+{
+	u64 pairs[BLOCK_ROWS / 2];
+	u32 i;
+
+	memcpy(pairs, from, sizeof(pairs));
+	for (i = 0; i < BLOCK_ROWS / 2; i++)
+		pairs[i] += low | (u64)low << 32; /* those that are too many may overflow */
+	memcpy(to, pairs, sizeof(pairs));
+}
+
 /* Write all rows of a fragment. Most lie in one page, the one of the last row, and
  * then they need but be moved: no two neighbours in a fragment are alike.
  */
 static inline int emit_whole(struct oa_rows *rows, const struct oa_fragment *fragment)
 {
 	const u32 *raw = rows->raw + fragment->first;
-	u64 start = fragment->start, i = 0;
-	u32 count = fragment->count, low = (u32)(start & (PAGE_BYTES - 1)), *out;
+	u64 start = fragment->start;
+	u32 count = fragment->count, low = (u32)(start & (PAGE_BYTES - 1)), last, *out, i;
 
 	if (!count || !rows->page_count || start >> OA_PAGE_BITS != rows->page ||
 	    low + (raw[count - 1] & 0xffff) >= PAGE_BYTES)
 		return emit_fragment(rows, fragment, start, start + fragment->size);
-	if (oa_room((void **)&rows->rows, &rows->row_capacity, rows->row_count, count,
+	if (oa_room((void **)&rows->rows, &rows->row_capacity, rows->row_count, count + BLOCK_ROWS,
 		    sizeof(*rows->rows)))
 		return -ENOMEM;
 	out = rows->rows + rows->row_count;
-	if (raw[0] >> 16 == rows->index)
-		i = 1;
-	for (; i < count; i++)
-		*out++ = raw[i] + low;
-	rows->row_count = (u32)(out - rows->rows);
-	rows->index = raw[count - 1] >> 16;
+	last = raw[count - 1] >> 16;
+	if (raw[0] >> 16 == rows->index) {
+		raw++;
+		count--;
+	}
+	/* Some too many, which are written over: few functions have more than one block. */
+	for (i = 0; i < count; i += BLOCK_ROWS)
+		move_block(out + i, raw + i, low);
+	rows->row_count += count;
+	rows->index = last;
 	return 0;
 }
 
@@ -264,6 +307,16 @@ static int sweep(struct oa_rows *rows, struct stack *stacks)
 	}
 }
 
+/* Rows are read by blocks. Nearly as many are written, or a few more where fragments share them. */
+static int make_room(struct oa_rows *rows)
+{
+	if (oa_room((void **)&rows->raw, &rows->raw_capacity, rows->raw_count, BLOCK_ROWS + 1,
+		    sizeof(*rows->raw)))
+		return -ENOMEM;
+	return oa_room((void **)&rows->rows, &rows->row_capacity, 0,
+		       rows->raw_count + rows->raw_count / 4, sizeof(*rows->rows));
+}
+
 int oa_rows_finish(struct oa_rows *rows, struct oa_rows_table *table)
 {
 	struct stack stacks[OA_ROWS_RANKS] = {0};
@@ -273,6 +326,8 @@ int oa_rows_finish(struct oa_rows *rows, struct oa_rows_table *table)
 	rows->open = 0;
 	rows->page_count = rows->row_count = rows->page = 0;
 	rows->index = OA_ROW_NONE;
+	if (!err)
+		err = make_room(rows);
 	if (!err)
 		err = sweep(rows, stacks);
 	close_page(rows);

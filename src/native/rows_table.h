@@ -32,6 +32,7 @@ struct oa_rows {
 	int open; /* the last fragment takes rows */
 	u64 piece; /* offset at which it was split from one that was too long */
 	int sorted; /* starts ascend so far */
+	u32 ordered; /* if not: of so many first ones they do */
 	u16 *slots; /* rule index + 1, by hash */
 	u32 slot_count; /* a power of two; at most half are in use */
 	struct oa_rule *rules;
@@ -60,6 +61,13 @@ static inline int oa_room(void **array, u32 *capacity, u32 count, u32 more, size
 	return oa_grow(array, capacity, (u64)count + more, size);
 }
 
+/* Make room in advance for fragments and rows. */
+int oa_rows_reserve(struct oa_rows *rows, u32 fragments, u32 count);
+/* Add a fragment with the same rows as an earlier one of this size and rank. */
+int oa_rows_repeat(struct oa_rows *rows, u64 start, u64 size, u32 earlier);
+/* Forget the fragments from `first` on, and their rows. */
+void oa_rows_take_back(struct oa_rows *rows, u32 first);
+
 /* Writes rows of the open fragment without a call for each: their number is bounded
  * beforehand. Offsets of `oa_write_row` ascend strictly.
  */
@@ -77,8 +85,13 @@ int oa_write_beyond(struct oa_rows *rows, struct oa_row_writer *writer, u64 offs
 static inline int oa_write_row(struct oa_rows *rows, struct oa_row_writer *writer, u64 offset,
 			       u32 index)
 {
-	if (offset >= writer->limit)
-		return oa_write_beyond(rows, writer, offset, index);
+	if (offset >= writer->limit) { /* by a copy, so that the writer can be kept in registers */
+		struct oa_row_writer far = *writer;
+		int err = oa_write_beyond(rows, &far, offset, index);
+
+		*writer = far;
+		return err;
+	}
 	if (index != writer->last) {
 		writer->last = index;
 		*writer->next++ = (u32)offset | index << 16;

@@ -37,14 +37,20 @@ def encode_depths(depths, quantum: int) -> bytes:
 
 
 def build_pclntab(functions, *, version="1.20", text=0x1000, quantum=1, header_text=None) -> bytes:
-    """Build a table; `text` is what entries are relative to, `header_text` what the header says."""
+    """Build a table; `text` is what entries are relative to, `header_text` what the header says.
+
+    As Go's linker does, equal depths are written once.
+    """
     relative = version != "1.16"
-    names, pctab, name_at, pcsp_at = b"\0", b"\0", [], []
+    names, pctab, name_at, pcsp_at = b"\0", bytearray(1), [], []
+    written: dict[bytes, int] = {}
     for function in functions:
         name_at.append(len(names))
         names += function.name.encode() + b"\0"
-        pcsp_at.append(len(pctab))
-        pctab += encode_depths(function.depths, quantum)
+        depths = encode_depths(function.depths, quantum)
+        pcsp_at.append(written.setdefault(depths, len(pctab)))
+        if pcsp_at[-1] == len(pctab):
+            pctab += depths
     width = 4 if relative else 8
     base = text if relative else 0
     records, pairs = b"", []

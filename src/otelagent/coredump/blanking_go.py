@@ -33,9 +33,9 @@ def blank_go(source: Source, addresses: set[int]) -> list[Edit]:
         offset = elf.offset_of(table.addr) if table else None
     except BadElf:
         return []
-    if table is None or offset is None or len(table.data) < 72:
+    if table is None or offset is None or table.size < 72:
         return []
-    data = bytearray(table.data)
+    data = bytearray(table.read(elf))
     if struct.unpack_from("<I", data)[0] not in _MAGICS:
         return []
     try:

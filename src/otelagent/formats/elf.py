@@ -153,6 +153,11 @@ class ElfFile:
         """Whether nothing beside the file may be looked at: it is part of a snapshot."""
         return bool(getattr(self.source, "stands_alone", False))
 
+    @property
+    def descriptor(self) -> int:
+        """The file's descriptor right after a read, -1 if it is none; others must not close it."""
+        return int(getattr(self.source, "fd", -1))
+
     def read(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes of the file.
 

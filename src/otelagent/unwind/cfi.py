@@ -92,12 +92,7 @@ def _read(elf: ElfFile, offset: int, size: int) -> bytes | None:
     """
     elf.read(offset + size, 0)
     elf.read(offset, min(size, 4))  # opens it again if it was given back
-    return elf.read(offset, size) if _descriptor(elf) < 0 else None
-
-
-def _descriptor(elf: ElfFile) -> int:
-    """Give the file's descriptor, -1 if it is none. Another thread must not close it meanwhile."""
-    return int(getattr(elf.source, "fd", -1))
+    return elf.read(offset, size) if elf.descriptor < 0 else None
 
 
 def _eh_frame_address(elf: ElfFile, offset: int, vaddr: int) -> int:
@@ -132,7 +127,7 @@ def add_cfi(builder: RowBuilder, elf: ElfFile, section: CfiSection, where: str =
         {
             "data": data,
             "size": section.size,
-            "fd": _descriptor(elf),
+            "fd": elf.descriptor,
             "offset": section.offset,
             "addr": section.addr,
             "text": text.addr if text else 0,

@@ -10,13 +10,14 @@ See `docs/gopclntab.md`.
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otelagent._native import ffi, lib
 from otelagent.errors import BadElf
-from otelagent.formats.elf import PF_W
+from otelagent.formats.elf import MAX_SECTION_BYTES, PF_W, SHF_COMPRESSED
 from otelagent.unwind.rows import RowBuilder, check_memory
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ MAGICS = {0xFFFFFFFA: "1.16", 0xFFFFFFF0: "1.18", 0xFFFFFFF1: "1.20"}
 SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 MAX_SEARCH_BYTES = 128 << 20
 _PIECE = 4 << 20
+_HEAD_BYTES = 32
 _MODULE_TEXT = 176
 """Offset of `text` in `runtime.moduledata`, Go 1.16 to 1.26 (runtime/symtab.go)."""
 _DT_RELA, _DT_RELASZ = 7, 8
@@ -36,12 +38,23 @@ _RELATIVE = {62: 8, 183: 1027}
 
 @dataclass(frozen=True, slots=True)
 class GoTable:
-    """A pclntab: its bytes (from the magic on; what follows it may be included) and place."""
+    """Where a pclntab is, from its magic on; what follows it may be included.
 
-    data: bytes
+    Attributes:
+        data: Its bytes; None: they are in the file, at `offset`.
+        text: What function entries are relative to; 0: the header or the entries say it.
+    """
+
     addr: int
+    size: int
+    offset: int
+    data: bytes | None
     text: int
     found: str
+
+    def read(self, elf: ElfFile) -> bytes:
+        """Give its bytes."""
+        return self.data or elf.read(self.offset, self.size)
 
 
 def is_go(elf: ElfFile) -> bool:
@@ -58,17 +71,28 @@ def find_go_table(elf: ElfFile) -> GoTable | None:
     """
     for name in SECTIONS:
         section = elf.section(name)
-        if section is not None:
+        if section is not None and section.flags & SHF_COMPRESSED:
             data = elf.section_data(section)
-            return GoTable(data, section.addr, _text_start(elf, data, section.addr), name)
+            text = _text_start(elf, data[:_HEAD_BYTES], section.addr)
+            return GoTable(section.addr, len(data), 0, data, text, name)
+        if section is not None:
+            return _make_table(elf, section.addr, section.offset, section.size, name)
     if not is_go(elf):
         return None
     place = _search(elf)
     if place is None:
         raise BadElf("a Go program without a function table")
-    addr, size = place
-    data = elf.read_address(addr, size)
-    return GoTable(data, addr, _text_start(elf, data, addr), "function table found by its magic")
+    return _make_table(elf, *place, "function table found by its magic")
+
+
+def _make_table(elf: ElfFile, addr: int, offset: int, size: int, found: str) -> GoTable:
+    """Describe a table in the file, which the C core reads by itself if it can."""
+    if size > MAX_SECTION_BYTES:
+        raise BadElf(f"{found} claims {size} bytes")
+    elf.read(offset + size, 0)  # it must not reach beyond the file
+    data = elf.read(offset, size) if elf.descriptor < 0 else None
+    head = elf.read(offset, min(size, _HEAD_BYTES))
+    return GoTable(addr, size, offset, data, _text_start(elf, head, addr), found)
 
 
 def add_go(builder: RowBuilder, elf: ElfFile, table: GoTable) -> str:
@@ -76,8 +100,10 @@ def add_go(builder: RowBuilder, elf: ElfFile, table: GoTable) -> str:
     described = ffi.new(
         "struct oa_go_table *",
         {
-            "data": ffi.from_buffer("uint8_t[]", table.data),
-            "size": len(table.data),
+            "data": ffi.NULL if table.data is None else ffi.from_buffer("uint8_t[]", table.data),
+            "size": table.size,
+            "offset": table.offset,
+            "fd": elf.descriptor,
             "text": table.text,
             "machine": elf.machine,
             "rank": RANK_GO,
@@ -85,7 +111,9 @@ def add_go(builder: RowBuilder, elf: ElfFile, table: GoTable) -> str:
     )
     stats = ffi.new("struct oa_go_stats *")
     status = lib.oa_go_parse(builder.raw, described, stats)
-    if status == -22:
+    if status == -errno.EIO:
+        raise BadElf("the file was cut while it was read")
+    if status == -errno.EINVAL:
         raise BadElf(f"{table.found}: not a function table of Go 1.16 or newer")
     check_memory(status)
     line = (
@@ -95,11 +123,11 @@ def add_go(builder: RowBuilder, elf: ElfFile, table: GoTable) -> str:
     return line + (f"; {stats.bad} entries not readable" if stats.bad else "")
 
 
-def _text_start(elf: ElfFile, data: bytes, addr: int) -> int:
+def _text_start(elf: ElfFile, head: bytes, addr: int) -> int:
     """Find the address that function entries are relative to; 0 if the header or entries say it."""
-    if len(data) < 32 or struct.unpack_from("<I", data)[0] == 0xFFFFFFFA:
+    if len(head) < 32 or struct.unpack_from("<I", head)[0] == 0xFFFFFFFA:
         return 0
-    (text,) = struct.unpack_from("<Q", data, 24)
+    (text,) = struct.unpack_from("<Q", head, 24)
     if text and elf.type == 2:
         return int(text)
     module = _module_data(elf, addr)
@@ -154,8 +182,8 @@ def _pointer(elf: ElfFile, addr: int) -> int:
     return value or next((v for place, v in _relocations(elf) if place == addr), 0)
 
 
-def _search(elf: ElfFile) -> tuple[int, int] | None:
-    """Search segments that are not code for a header that fits; gives address and bytes left."""
+def _search(elf: ElfFile) -> tuple[int, int, int] | None:
+    """Search segments that are not code for a header: address, file offset and bytes left."""
     quantum = 4 if elf.machine == 183 else 1
     for magic in MAGICS:
         head = struct.pack("<IHBB", magic, 0, quantum, 8)
@@ -166,7 +194,8 @@ def _search(elf: ElfFile) -> tuple[int, int] | None:
                 at = data.find(head)
                 while at >= 0:
                     if _is_header(data[at : at + 80], limit - start - at):
-                        return segment.vaddr + start + at, limit - start - at
+                        place = start + at
+                        return segment.vaddr + place, segment.offset + place, limit - place
                     at = data.find(head, at + 1)
     return None
 

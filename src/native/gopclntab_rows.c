@@ -1,0 +1,332 @@
+/* Copyright The otelagent authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows of Go functions: by how much the stack pointer was moved, at every instruction. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "cursor.h"
+#include "gopclntab_parser.h"
+
+#define MAX_DELTA     (1 << 28)
+#define LONG_FUNCTION 65536 /* room for so many rows is not made in advance */
+#define SHARED_SLOTS  65536 /* at most */
+#define SHARED_WAYS   4
+#define MOST_ENTRIES  (1u << 20) /* room for more functions is not made in advance */
+#define DEPTHS_BYTES  1024 /* depths of nearly every function, */
+#define MOST_BYTES    (1 << 20) /* and of all that are read to their end */
+
+/* x86-64: the rule without a word of the frame pointer. */
+static struct oa_rule plain_rule(u64 delta)
+{
+	return (struct oa_rule){
+		.cfa_reg = OA_X86_RSP,
+		.bx_kind = OA_REG_UNDEFINED, /* Go's functions keep no register */
+		.cfa_offset = (s32)delta + 8,
+		.ra_kind = OA_REG_CFA,
+		.ra_offset = -8,
+	};
+}
+
+/* The rule where the stack pointer is `delta` below its value at the entry. */
+static u32 make_rule(struct oa_go *go, u64 delta)
+{
+	struct oa_rule rule = {0};
+	u32 index;
+
+	if (go->table->machine == OA_MACHINE_X86_64) {
+		rule = plain_rule(delta);
+		if (delta) { /* every frame begins by saving the frame pointer */
+			rule.fp_kind = OA_REG_CFA;
+			rule.fp_offset = -16;
+		}
+	} else { /* the link register lies at the stack pointer, the frame pointer below it */
+		rule.cfa_reg = OA_ARM_SP;
+		rule.cfa_offset = (s32)delta;
+		rule.ra_kind = delta ? OA_REG_CFA : OA_REG_IN;
+		rule.ra_reg = delta ? 0 : OA_ARM_LR;
+		rule.ra_offset = delta ? -(s32)delta : 0;
+		rule.fp_kind = delta ? OA_REG_CFA : OA_REG_SAME;
+		rule.fp_offset = delta ? -(s32)delta - 8 : 0;
+	}
+	index = oa_rows_rule(go->rows, &rule);
+	if (delta / 8 < OA_GO_DELTAS && !(delta & 7))
+		go->cached[delta / 8] = (u16)(index + 1);
+	return index;
+}
+
+static inline u32 rule_of(struct oa_go *go, s64 depth)
+{
+	u64 slot = (u64)depth >> 3 | (u64)depth << 61; /* of another multiple: too high */
+
+	if (slot < OA_GO_DELTAS && go->cached[slot])
+		return go->cached[slot] - 1u;
+	if (depth < 0 || depth > MAX_DELTA)
+		return OA_ROW_UNSUPPORTED;
+	return make_rule(go, (u64)depth);
+}
+
+/* The depths of a function: pairs of (signed change of the depth, unsigned length of code),
+ * the depth beginning at -1, ended by a change of 0.
+ */
+struct depths {
+	const u8 *at; /* the next pair */
+	const u8 *end; /* of what was read */
+	u64 size; /* of the function */
+	u64 from; /* offset from which on `depth` holds */
+	u64 next; /* and where it ends */
+	s64 depth;
+	int cut; /* a pair was not read to its end */
+};
+
+/* Read numbers of any length: where they end; NULL: they are cut off. */
+static __attribute__((noinline)) const u8 *read_numbers(const u8 *at, const u8 *end, u64 numbers[2])
+{
+	struct oa_cursor c = {at, end, 0};
+
+	numbers[0] = oa_uleb(&c);
+	if (c.bad)
+		return NULL;
+	numbers[1] = oa_uleb(&c);
+	if (c.bad && numbers[0])
+		return NULL;
+	if (c.bad) /* there is no length behind the end */
+		numbers[1] = ~0ull;
+	return c.at;
+}
+
+static inline int read_long_pair(struct depths *d, u32 *change, u64 *length)
+{
+	u64 numbers[2];
+	const u8 *at = read_numbers(d->at, d->end, numbers);
+
+	if (!at)
+		return 0;
+	*change = (u32)numbers[0];
+	*length = numbers[1];
+	d->at = at;
+	return 1;
+}
+
+/* Cut a number of one or two bytes off the front of `word`: how many it had, 0 if more. */
+static inline u32 cut_number(u32 *word, u32 *number)
+{
+	u32 bytes = *word & 0x80 ? 2 : 1;
+
+	if (bytes == 2 && *word & 0x8000)
+		return 0;
+	*number = bytes == 1 ? *word & 0x7f : (*word & 0x7f) | (*word >> 1 & 0x3f80);
+	*word >>= 8 * bytes;
+	return bytes;
+}
+
+/* Read a pair, mostly of two to four bytes: 0 if it is cut off. */
+static inline int read_pair(struct depths *d, u32 *change, u64 *length)
+{
+	u32 word, first, second, number;
+
+	if (d->end - d->at < 4)
+		return read_long_pair(d, change, length);
+	word = oa_go_u32(d->at);
+	first = cut_number(&word, change);
+	second = first ? cut_number(&word, &number) : 0;
+	if (!second)
+		return read_long_pair(d, change, length);
+	*length = number;
+	d->at += first + second;
+	return 1;
+}
+
+/* Read the next depth: 0 at the end. */
+static inline __attribute__((always_inline)) int next_depth(const struct oa_go *go,
+							    struct depths *d)
+{
+	u64 length;
+	u32 change;
+
+	if (d->next >= d->size)
+		return 0;
+	if (!read_pair(d, &change, &length)) {
+		d->cut = 1;
+		return 0;
+	}
+	if ((!change && d->next) || length > d->size)
+		return 0;
+	d->depth += (s32)(change >> 1 ^ -(change & 1));
+	d->from = d->next;
+	d->next += length * go->quantum;
+	return 1;
+}
+
+/* Put one row per change of the stack depth. */
+static int put_depths(struct oa_go *go, struct depths *depths)
+{
+	struct depths d = *depths;
+	struct oa_row_writer opened, writer;
+	int err = 0;
+
+	if (oa_open_row_writer(go->rows, &opened, d.size < LONG_FUNCTION ? (u32)d.size : 0))
+		return -ENOMEM;
+	writer = opened; /* that can be kept in registers */
+	while (next_depth(go, &d)) {
+		if (d.next == d.from) /* a damaged table */
+			continue;
+		err = oa_write_row(go->rows, &writer, d.from, rule_of(go, d.depth));
+		if (err)
+			break;
+	}
+	opened = writer;
+	oa_close_row_writer(go->rows, &opened);
+	*depths = d;
+	return err;
+}
+
+/* Put the first rows with a depth, up to where the frame pointer is the function's own. */
+static int put_prologue(struct oa_go *go, u64 at, s64 depth)
+{
+	u32 move; /* bytes of mov %rbp, depth-8(%rsp), and of the lea that follows */
+	struct oa_rule unsaved;
+
+	if (go->table->machine != OA_MACHINE_X86_64) {
+		if (oa_rows_put(go->rows, at, rule_of(go, depth)))
+			return -ENOMEM;
+		return oa_rows_put(go->rows, at + 8, OA_ROW_FRAME_POINTER);
+	}
+	if (depth == 8) { /* push %rbp; mov %rsp, %rbp */
+		if (oa_rows_put(go->rows, at, rule_of(go, depth)))
+			return -ENOMEM;
+		return oa_rows_put(go->rows, at + 3, OA_ROW_FRAME_POINTER);
+	}
+	/* Up to Go 1.20: the whole frame is made, then the frame pointer saved, then moved. */
+	unsaved = plain_rule((u64)depth);
+	move = depth - 8 < 128 ? 5 : 8;
+	if (oa_rows_put(go->rows, at, oa_rows_rule(go->rows, &unsaved)) ||
+	    oa_rows_put(go->rows, at + move, rule_of(go, depth)))
+		return -ENOMEM;
+	return oa_rows_put(go->rows, at + 2 * move, OA_ROW_FRAME_POINTER);
+}
+
+/* Tell whether a function moves the stack pointer, as far as the table knows. */
+static int has_frame(const struct oa_go *go, struct depths *d)
+{
+	struct depths ahead = *d;
+
+	while (next_depth(go, &ahead))
+		if (ahead.depth > 0)
+			return 1;
+	d->cut = ahead.cut;
+	return 0;
+}
+
+/* The same where the stack is switched: by the frame pointer once that is the function's own.
+ * Functions without a frame leave it alone (systemstack and asmcgocall up to Go 1.20): it is that
+ * of their caller, which is left out: a wrapper of the same name, made by the compiler.
+ */
+static int put_frame_pointer(struct oa_go *go, struct depths *d)
+{
+	int framed = 0, err = 0;
+
+	if (!has_frame(go, d))
+		return oa_rows_put(go->rows, 0, OA_ROW_FRAME_POINTER);
+	while (!err && next_depth(go, d)) {
+		if (d->depth <= 0 || d->depth > MAX_DELTA)
+			err = oa_rows_put(go->rows, d->from, rule_of(go, d->depth));
+		else if (framed)
+			err = oa_rows_put(go->rows, d->from, OA_ROW_FRAME_POINTER);
+		else
+			err = put_prologue(go, d->from, d->depth);
+		framed |= d->depth > 0;
+	}
+	return err;
+}
+
+static void spend(struct oa_go *go, u64 bytes)
+{
+	go->budget -= go->budget < bytes ? go->budget : bytes;
+}
+
+/* Read depths of the open fragment. 1: so many bytes were not enough. */
+static int add_depths(struct oa_go *go, u64 size, u32 pcsp, int switching, u64 bytes)
+{
+	u64 at = go->pctab_at + pcsp, left = 0;
+	const u8 *begin = oa_go_look(&go->depths, at, bytes, &left);
+	struct depths d = {.at = begin, .size = size, .depth = -1};
+	int err;
+
+	if (!begin)
+		return -EIO;
+	d.end = begin + left;
+	if (!go->budget)
+		return 0;
+	err = switching ? put_frame_pointer(go, &d) : put_depths(go, &d);
+	if (!err && d.cut && left < go->table->size - at && bytes < MOST_BYTES)
+		return 1;
+	spend(go, (u64)(d.at - begin));
+	return err;
+}
+
+/* Find where a fragment with these depths is noted, or is to be noted. */
+static inline struct oa_go_shared *find_shared(const struct oa_go *go, u32 pcsp)
+{
+	u32 slot = pcsp * 0x9e3779b1u >> 16 & go->shared_mask & -SHARED_WAYS, i;
+
+	for (i = 0; i < SHARED_WAYS - 1; i++, slot++)
+		if (!go->shared[slot].pcsp || go->shared[slot].pcsp == pcsp)
+			break;
+	return &go->shared[slot];
+}
+
+/* Add a fragment and read its depths. */
+static int add_new(struct oa_go *go, u64 entry, u64 size, u32 pcsp, int switching)
+{
+	u32 fragment = go->rows->fragment_count;
+	u64 bytes;
+	int status;
+
+	for (bytes = DEPTHS_BYTES;; bytes *= 4) {
+		status = oa_rows_begin(go->rows, entry, size, go->table->rank);
+		if (status <= 0)
+			return status;
+		status = add_depths(go, size, pcsp, switching, bytes);
+		if (status <= 0)
+			return status;
+		oa_rows_take_back(go->rows, fragment);
+	}
+}
+
+/* Add a fragment. A fifth of all functions repeat the depths of one before. */
+int oa_go_add(struct oa_go *go, u64 entry, u64 size, u32 pcsp, int switching)
+{
+	struct oa_go_shared *shared = find_shared(go, pcsp);
+	u32 fragment = go->rows->fragment_count;
+	int err;
+
+	if (switching)
+		return add_new(go, entry, size, pcsp, 1);
+	if (shared->pcsp == pcsp && go->rows->fragments[shared->fragment].size == size) {
+		if (!go->budget)
+			return 0;
+		spend(go, go->rows->fragments[shared->fragment].count);
+		return oa_rows_repeat(go->rows, entry, size, shared->fragment);
+	}
+	err = add_new(go, entry, size, pcsp, 0);
+	/* none, clipped or split: not the rows of these depths and this size */
+	if (go->rows->fragment_count == fragment + 1 && go->rows->fragments[fragment].size == size)
+		*shared = (struct oa_go_shared){pcsp, fragment};
+	return err;
+}
+
+/* Make room for what the table will probably give, so that it need not be moved. */
+int oa_go_reserve(struct oa_go *go)
+{
+	u64 depths = go->functions_at > go->pctab_at ? go->functions_at - go->pctab_at : 0;
+	u32 functions = go->count < MOST_ENTRIES ? (u32)go->count : MOST_ENTRIES, slots = 1024;
+
+	while (slots < functions && slots < SHARED_SLOTS)
+		slots *= 2;
+	go->shared = calloc(slots, sizeof(*go->shared));
+	go->shared_mask = slots - 1;
+	if (!go->shared)
+		return -ENOMEM;
+	return oa_rows_reserve(go->rows, functions,
+			       depths / 16 < MOST_ENTRIES ? (u32)(depths / 16) : MOST_ENTRIES);
+}
