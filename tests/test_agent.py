@@ -28,10 +28,10 @@ class FakeProfiler:
         self.switched = []
         self.sampling = SimpleNamespace(enable=self.switched.append)
         self.table = SimpleNamespace(images={}, entries={})
-        generation = Generation(1, 0, 7)
+        generation = Generation(1, 0, 999_999_999)  # no process
         raw = SimpleNamespace(hash=1, generation=generation, comm=b"app", user=b"")
         self.collector = SimpleNamespace(
-            traces={1: raw}, take=self._take, tally=Tally(), deferred=0
+            traces={1: raw}, take=self._take, tally=Tally(), deferred=0, watch=lambda _: None
         )
         self.handler = SimpleNamespace(finish=lambda _raw: Trace(()), frame_count=0)
         self.namers = SimpleNamespace(rest=lambda _turns: None)

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from otelagent.chance import draw_lot, jittered
 from otelagent.export.splitting import encode_requests
 from otelagent.host.clock import read_offset
+from otelagent.host.metadata import read_metadata
+from otelagent.processes.notes import ProcessNotes
 from otelagent.profile.model import Profile
 from otelagent.recording import Merger, notes
-from otelagent.traces.recent import RecentTraces
+from otelagent.traces.recent import Bounds, RecentTraces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +63,8 @@ class Plan:
         threshold: Sample in so many of 100 intervals of `lot_interval_s`.
         timestamps: Send the time of each sample.
         resource: Attributes of this machine and what else goes with every profile.
+        variables: Environment variables of processes that are sent.
+        bounds: How much is remembered of what was sampled.
     """
 
     interval_s: float = 5.0
@@ -68,6 +73,8 @@ class Plan:
     lot_interval_s: float = 60.0
     timestamps: bool = True
     resource: tuple[tuple[str, str], ...] = ()
+    variables: tuple[str, ...] = ()
+    bounds: Bounds = Bounds()  # noqa: RUF009 (frozen)
 
 
 class Agent:
@@ -92,8 +99,12 @@ class Agent:
         self._plan = plan
         self._rng = rng
         self._clock = clock
-        self._merger = Merger(profiler)
-        self._recent = RecentTraces(profiler.collector, profiler.handler, known, self._clean)
+        self._about = ProcessNotes(partial(read_metadata, variables=plan.variables))
+        profiler.collector.watch(lambda trace: self._about.see(trace.generation))
+        self._merger = Merger(profiler, self._about)
+        self._recent = RecentTraces(
+            *(profiler.collector, profiler.handler, known, self._clean, plan.bounds)
+        )
         self._since_ns = profiler.started_ns
         self._told: dict[str, int] = {}
         self._offset = read_offset()
@@ -160,6 +171,7 @@ class Agent:
         self._merger.keep(traces)
         table = self._profiler.table
         wanted = {raw.generation for raw in traces.values()}
+        self._about.keep(wanted)
         for generation in list(table.images):
             if generation not in wanted and generation.pid not in table.entries:
                 table.images.pop(generation, None)

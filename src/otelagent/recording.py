@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from otelagent.abi.codec import Generation, RawTrace
     from otelagent.losses import Losses
+    from otelagent.processes.notes import ProcessNotes
     from otelagent.profiler import Profiler
     from otelagent.traces.collector import GroupKey, GroupTotal
 
@@ -51,8 +53,9 @@ def make_profile(
 class Merger:
     """Names what was counted, and adds it to profiles; owned by one thread."""
 
-    def __init__(self, profiler: Profiler) -> None:
+    def __init__(self, profiler: Profiler, about: ProcessNotes | None = None) -> None:
         self._profiler = profiler
+        self._about = about
         self._processes: dict[Generation, Process] = {}
         self._threads: dict[tuple[int, bytes], Thread] = {}
 
@@ -82,6 +85,9 @@ class Merger:
         process = self._processes.get(raw.generation)
         if process is None:
             process = _process_of(self._profiler, raw)
+            if self._about:
+                self._about.see(raw.generation)  # most were seen when their first trace came
+                process = replace(process, attributes=self._about.of(raw.generation))
             if process.executable:  # else it may become known yet
                 self._processes[raw.generation] = process
         return process

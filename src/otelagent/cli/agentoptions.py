@@ -15,6 +15,7 @@ _GIVEN = "otelagent.settings"
 _METAVARS = {"Duration": "TIME", "Bytes": "SIZE", "int": "N", "float": "PART", "bool": "[=BOOL]"}
 _TEXTS = {
     "collection-agent": "ADDRESS",
+    "env-vars": "LIST",
     "headers": "LIST",
     "resource-attributes": "LIST",
     "spool": "DIR",

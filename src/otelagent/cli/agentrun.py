@@ -78,6 +78,7 @@ def make_plan(resolved: Resolved) -> Plan:
         threshold=settings.probabilistic_threshold,
         lot_interval_s=settings.probabilistic_interval,
         timestamps=settings.timestamps,
+        variables=tuple(filter(None, map(str.strip, settings.env_vars.split(",")))),
         resource=tuple((resource | dict(attributes_of(resolved))).items()),
     )
 

@@ -90,6 +90,9 @@ class Settings(
     no_symbols: Annotated[bool, _text("Leave native frames as FileID and address.")] = False
     btf_path: Annotated[str, _text("The kernel's types, where it has none itself.")] = ""
     no_kernel_version_check: Annotated[bool, _text("Run on kernels that may freeze, too.")] = False
+    env_vars: Annotated[
+        str, _text("Environment variables of processes that are sent, too: NAME,NAME.")
+    ] = ""
     service_name: Annotated[str, _text("service.name of processes that do not say their own.")] = ""
     resource_attributes: Annotated[str, _text("Sent with every profile: KEY=VALUE,KEY=VALUE.")] = ""
 

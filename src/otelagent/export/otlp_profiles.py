@@ -40,6 +40,8 @@ FAULT = "otelagent.trace.fault"
 NOTE = "otelagent.note."
 HOST_PREFIXES = ("host.", "os.")
 SCOPE = "otelagent"
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
+"""Of the semantic conventions that the names of attributes are from."""
 
 
 def process_attributes(process: Process) -> dict[str, Value]:
@@ -93,12 +95,12 @@ class _Encoder:
         for entry in self.entries:
             by_process.setdefault(entry[1], []).append(entry)
         for process, entries in (by_process or {None: []}).items():
-            resource_profiles = request.resource_profiles.add()
+            resource_profiles = request.resource_profiles.add(schema_url=SCHEMA_URL)
             attributes: dict[str, Value] = dict(self.info.host)
             if process is not None:
                 attributes.update(process_attributes(process))
             fill_resource(resource_profiles.resource, attributes)
-            scope_profiles = resource_profiles.scope_profiles.add()
+            scope_profiles = resource_profiles.scope_profiles.add(schema_url=SCHEMA_URL)
             scope_profiles.scope.name = SCOPE
             profile = scope_profiles.profiles.add()
             self.profile(profile, entries, with_notes=len(request.resource_profiles) == 1)

@@ -115,6 +115,17 @@ class Collector:
             groups, self.groups = self.groups, {}
         return groups
 
+    def watch(self, on_trace: Callable[[RawTrace], None]) -> None:
+        """Tell one more of each new trace, from the reader thread."""
+        first = self._on_trace
+
+        def tell_both(trace: RawTrace) -> None:
+            first(trace)
+            on_trace(trace)
+
+        with self._lock:
+            self._on_trace = tell_both
+
     def doom(self, hashes: Iterable[int]) -> None:
         """Note traces that BPF is being told to send anew; one that comes is saved."""
         with self._lock:

@@ -63,13 +63,13 @@ class RecentTraces:
         handler: TraceHandler,
         known: Known,
         on_cleaned: Callable[[Mapping[int, RawTrace]], None],
-        bounds: Bounds | None = None,
+        bounds: Bounds,
     ) -> None:
         self._collector = collector
         self._handler = handler
         self._known = known
         self._on_cleaned = on_cleaned
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds
         self._report = 0
         # By when they were sampled last, the oldest first.
         self._seen: dict[int, int] = {}

@@ -1,0 +1,130 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`otelagent agent` on this kernel: what it sampled arrives, and what it forgets comes again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from integration.runs import OTELAGENT, wait_until
+from otelagent import metrics
+from otelagent.agent import Agent, Plan
+from otelagent.bpf.known import KnownTraces
+from otelagent.chance import new_random
+from otelagent.options import Options
+from otelagent.profiler import Profiler
+from otelagent.traces.recent import Bounds
+from tests.export.receivers import HttpReceiver, pids_of
+
+DEEP = """
+import random, time
+def descend(depth):
+    return sum(i * i for i in range(3000)) if depth == 0 else descend(depth - 1)
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    descend(random.randrange(60))
+"""
+
+
+@pytest.fixture
+def busy():
+    process = subprocess.Popen([sys.executable, "-S", "-c", DEEP])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def samples_of(request):
+    return sum(
+        len(sample.timestamps_unix_nano)
+        for resource in request.resource_profiles
+        for scope in resource.scope_profiles
+        for profile in scope.profiles
+        for sample in profile.samples
+    )
+
+
+def names_of(request):
+    table = request.dictionary
+    return {table.string_table[function.name_strindex] for function in table.function_table}
+
+
+def test_what_is_sampled_arrives_and_the_end_comes_after_a_last_report(busy):
+    environ = os.environ | {"OTEL_RESOURCE_ATTRIBUTES": "team=x", "OTEL_SERVICE_NAME": "shop"}
+    with HttpReceiver() as receiver:
+        agent = subprocess.Popen(
+            [
+                *OTELAGENT,
+                "agent",
+                "-p",
+                str(busy.pid),
+                f"-collection-agent={receiver.url}",
+                "-samples-per-second=99",
+                "--reporter-interval",
+                "300ms",
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environ,
+        )
+        wait_until(lambda: len(receiver.requests) >= 3, "a third request")
+        agent.send_signal(signal.SIGTERM)
+        said = agent.communicate()[1]
+
+    sent = sum(map(samples_of, receiver.requests))
+    assert (agent.returncode, receiver.faults) == (0, [])
+    assert {pid for one in receiver.requests for pid in pids_of(one)} == {busy.pid}
+    assert "descend" in set.union(*map(names_of, receiver.requests))
+    count = len(receiver.requests)
+    assert f"{count} ({sent} samples) attempted = {count} ({sent} samples) delivered" in said
+    assert "Traceback" not in said
+    attributes = {
+        entry.key: entry.value.string_value
+        for entry in receiver.requests[0].resource_profiles[0].resource.attributes
+    }
+    assert (attributes["service.name"], attributes["team"]) == ("shop", "x")
+    assert attributes["process.command"] == sys.executable
+
+
+class Counting:
+    """A sink that counts."""
+
+    samples = 0
+
+    def put(self, record):
+        self.samples += record.samples
+
+    def close(self, seconds):
+        pass
+
+    def summary(self):
+        return ""
+
+
+@pytest.mark.guest
+def test_traces_that_are_forgotten_lose_no_sample(busy):
+    """With room for 10 traces, of which the program has 60, each goes and comes all the time."""
+    unknown = metrics.trace_forgotten.total
+    profiler = Profiler(Options(frequency_hz=499, pids=(busy.pid,)))
+    profiler.start()
+    known = KnownTraces.of(profiler.bpf)
+    sink = Counting()
+    plan = Plan(interval_s=0.1, bounds=Bounds(traces=10, age=2, frames=20))
+    agent = Agent(profiler, [sink], plan, new_random(), known)
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        time.sleep(max(agent.due - time.monotonic(), 0))
+        agent.work()
+    profiler.stop()
+    agent.report()
+    counters = profiler.losses().counters
+    known.close()
+    profiler.close()
+
+    tally = profiler.collector.tally
+    assert (sink.samples, metrics.trace_forgotten.total) == (tally.samples, unknown)
+    assert counters["TRACES"] > len(profiler.collector.traces)
