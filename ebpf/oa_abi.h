@@ -348,6 +348,7 @@ enum oa_python_match {
  */
 struct oa_python_proc {
 	u64 interpreters; /* address of the pointer to the newest PyInterpreterState */
+	s32 current; /* from there: pointer to the state that has the GIL; 0: there is none */
 	u32 interp_next;
 	u32 interp_threads; /* pointer to the newest PyThreadState */
 	u16 thread_next;
@@ -373,6 +374,7 @@ struct oa_python_proc {
 	u8 entry_shown; /* that frame is a frame of Python code itself (3.11) */
 	u8 owner_generator; /* value of `frame_owner` in frames that are never incomplete */
 	u8 minor; /* 3.minor; 0: it cannot be unwound */
+	u8 pad[4];
 };
 
 /* Key and value of `python_threads`. */

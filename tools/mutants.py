@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import build  # noqa: E402
 
-FILES = ("native.h", "python.h", "lookup.h")
+FILES = ("native.h", "python.h", "python_threads.h", "lookup.h")
 SEED = 20_240_229
 COUNT = 50
 TIMEOUT_SECONDS = 240

@@ -93,6 +93,14 @@ def test_list_of_interpreters_of_3_6_is_behind_a_function(prefix):
     assert detect(elf).runtime == 0x4000 + len(prefix) + 7 + 0x1000
 
 
+def test_current_state_of_3_6_is_a_variable():
+    symbols = {"PyInterpreterState_Head": 0x4000, "_PyThreadState_Current": 0x9000}
+    elf = FakePython(symbols, soname="libpython3.6m.so.1.0")
+    elf.put(0x4000, b"\x48\x8b\x05" + struct.pack("<i", 0x1000) + b"\xc3")
+
+    assert detect(elf).current == 0x9000
+
+
 def test_list_of_interpreters_that_is_not_found_is_a_reason():
     symbols = {"PyInterpreterState_Head": 0x4000}
     elf = FakePython(symbols, soname="libpython3.6m.so.1.0", machine=EM_AARCH64)

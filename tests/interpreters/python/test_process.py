@@ -68,6 +68,18 @@ def test_process_value_is_the_struct_of_the_abi():
         assert getattr(proc, field) == getattr(TABLE[12], field)
 
 
+@pytest.mark.parametrize(
+    ("minor", "current", "place"), [(6, 0x5100, 0x100), (9, 0, 568 - 32), (12, 0, 0)]
+)
+def test_current_state_is_told_from_the_list_of_interpreters_on(minor, current, place):
+    build = PythonBuild(minor, 0x5000, (), EM_X86_64, current)
+    process = PythonProcess(build, TABLE[minor], 0x7000_5000)
+
+    proc = ffi.from_buffer("struct oa_python_proc *", bytearray(process.value()))
+
+    assert proc.current == place
+
+
 def test_thread_value_is_the_struct_of_the_abi():
     thread = PythonThread(0x7F00, (1, 2, 3, 4, 5, 6))
 

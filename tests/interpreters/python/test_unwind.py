@@ -11,9 +11,11 @@ EVERY = pytest.mark.parametrize("minor", LAYOUTS)
 CHAINS = pytest.mark.parametrize("minor", [minor for minor in LAYOUTS if minor >= 11])
 
 
-def runs(minor, *names):
+def runs(minor, *names, state=0):
     """Split names into runs of the eval loop: one each up to 3.10, all in one since 3.11."""
-    return [Eval((name,)) for name in names] if minor <= 10 else [Eval(names)]
+    if minor > 10:
+        return [Eval(names, state=state)]
+    return [Eval((name,), state=state) for name in names]
 
 
 @EVERY
@@ -47,15 +49,37 @@ def test_loop_that_has_not_entered_takes_no_frames_of_its_caller(minor):
     assert (frames, fault) == ([C, "callee", "caller", C, C], Fault.NONE)
 
 
-@CHAINS
+@EVERY
 def test_states_of_two_interpreters_share_a_thread(minor):
     """A subinterpreter called from the main one, and back, on one C stack."""
-    stack = [Eval(("m2",)), C, Eval(("s2", "s1"), state=1), C, Eval(("m1", "m0")), C]
+    newest = runs(minor, "m2")
+    stack = [*newest, C, *runs(minor, "s2", "s1", state=1), C, *runs(minor, "m1", "m0"), C]
 
     frames, fault = PythonWorld(minor, stack, states=2).walk()
 
     assert frames == ["m2", C, "s2", "s1", C, "m1", "m0", C, C]
     assert fault == Fault.NONE
+
+
+@pytest.mark.parametrize("minor", [minor for minor in LAYOUTS if 7 <= minor <= 11])
+def test_state_made_since_the_map_was_written_is_found(minor):
+    """The map knows one state of this thread; the newest frames are those of another one."""
+    stack = [C, *runs(minor, "s1", state=1), C, *runs(minor, "m0"), C]
+    world = PythonWorld(minor, stack, states=2)
+    world.known = world.states[:1]
+    world.set_current(1)
+
+    assert world.walk() == ([C, "s1", C, "m0", C, C], Fault.NONE)
+
+
+@pytest.mark.parametrize("minor", [minor for minor in LAYOUTS if minor <= 10])
+def test_loop_that_is_left_already_takes_no_frame_of_another_interpreter(minor):
+    """It has gone back to its caller's frame, and is about to return."""
+    stack = [Eval(("s1",), entered=False, state=1), C, Eval(("s0",), state=1), C, Eval(("m0",)), C]
+
+    frames, fault = PythonWorld(minor, stack, states=2).walk()
+
+    assert (frames, fault) == ([C, "s0", C, "m0", C, C], Fault.NONE)
 
 
 @CHAINS

@@ -63,8 +63,8 @@ class PythonWorld:
         self.layout = LAYOUTS[minor]
         self.stack = stack
         self.heap = Heap()
-        # Room for an entry frame where there is one.
-        self.eval_bytes = 32 if self.layout.kind == PythonKind.PY_OBJECT else 128
+        # Room for an entry frame where there is one, or for the registers that are saved.
+        self.eval_bytes = 64 if self.layout.kind == PythonKind.PY_OBJECT else 128
         self.c_stack = bytearray(sum(self._size(item) for item in stack) + 8)
         assert len(self.c_stack) <= Limit.MAX_STACK_BYTES
         self.codes: dict[str, int] = {}
@@ -82,11 +82,17 @@ class PythonWorld:
     def _size(self, item: Eval | str) -> int:
         return C_BYTES if item == C else self.eval_bytes
 
+    def set_current(self, state: int) -> None:
+        """Give the GIL to one of the states (3.7 to 3.11 say which has it)."""
+        self.heap.word(self.runtime + self.layout.runtime_current, self.states[state])
+
     def _link_threads(self) -> None:
         at = self.layout
         self.heap.word(self.runtime + at.runtime_interpreters, self.interpreter)
         # Far offsets do not fit into a piece of the heap: make the lists near ones.
-        self.layout = at = replace(at, interp_next=0, interp_threads=8)
+        current = at.runtime_current and at.runtime_interpreters + 64
+        near = {"interp_next": 0, "interp_threads": 8, "runtime_current": current}
+        self.layout = at = replace(at, **near)
         self.heap.word(self.interpreter + at.interp_threads, self.states[0])
         for state, following in zip(self.states, [*self.states[1:], 0], strict=True):
             self.heap.word(state + at.thread_next, following)
@@ -109,7 +115,7 @@ class PythonWorld:
         at = self.layout
         older = 0
         cframe = 0
-        for item, sp, _ in reversed(self._bottoms()):
+        for item, sp, end in reversed(self._bottoms()):
             if item == C or item.state != state or not item.entered:
                 continue
             if at.kind != PythonKind.PY_OBJECT and not at.entry_shown:
@@ -119,6 +125,8 @@ class PythonWorld:
                 older = marker
             for place, name in enumerate(reversed(item.names)):
                 older = self._frame(name, older, is_first=place == 0)
+            if at.kind == PythonKind.PY_OBJECT:
+                self._stack_word(end - 48, older)  # a register that its caller needs again
             if at.kind == PythonKind.PY_CFRAME:
                 self._stack_word(sp + 8 + at.cframe_frame, older)
                 self._stack_word(sp + 8 + at.cframe_previous, cframe)

@@ -17,7 +17,8 @@ from otelagent.formats.elf import EM_X86_64, ElfFile
 from otelagent.interpreters.python.eval_loop import FUNCTION, Range, find_eval_loop
 from otelagent.interpreters.python.layout import NEWEST, OLDEST
 
-_SYMBOLS = ("_PyRuntime", "Py_Version", "PyInterpreterState_Head")
+_CURRENT = "_PyThreadState_Current"
+_SYMBOLS = ("_PyRuntime", "Py_Version", "PyInterpreterState_Head", _CURRENT)
 _SONAME = re.compile(r"libpython3\.(\d+)(\w*)\.so")
 # PREFIX "/lib/python3.9" and friends (Modules/getpath.c).
 _PATH = re.compile(rb"python3\.(\d{1,2})\x00")
@@ -33,12 +34,14 @@ class PythonBuild:
         runtime: ELF address of `_PyRuntime`; in 3.6 of the pointer to the first interpreter.
         eval_loop: ELF address ranges of the eval loop.
         machine: EM_* of the file.
+        current: ELF address of the pointer to the current thread state, in 3.6; else 0.
     """
 
     minor: int
     runtime: int
     eval_loop: tuple[Range, ...]
     machine: int
+    current: int = 0
 
 
 def detect(elf: ElfFile) -> PythonBuild | None:
@@ -71,7 +74,8 @@ def detect(elf: ElfFile) -> PythonBuild | None:
     else:
         raise UnsupportedRuntime(f"CPython 3.{minor} without the symbol _PyRuntime")
     loop = find_eval_loop(elf, function.value, function.size)
-    return PythonBuild(minor, runtime, loop, elf.machine)
+    current = symbols[_CURRENT].value if _CURRENT in symbols else 0
+    return PythonBuild(minor, runtime, loop, elf.machine, current)
 
 
 def _find_minor(elf: ElfFile) -> int:

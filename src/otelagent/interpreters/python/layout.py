@@ -33,6 +33,8 @@ class Layout:
 
     Attributes:
         runtime_interpreters: In `_PyRuntime`: pointer to the newest interpreter (3.6: at 0).
+        runtime_current: In `_PyRuntime`: pointer to the thread state that has the GIL (3.7 to
+            3.11: `gilstate.tstate_current`; 3.6 has a variable of its own).
         thread_frame: Current frame of a thread state, or its `_PyCFrame`.
         frame_entry: Byte that is `entry_value` in the last frame of a run of the eval loop.
         entry_shown: That last one is Python code (3.11), not a marker on the C stack.
@@ -61,6 +63,7 @@ class Layout:
     code_filename: int
     code_name: int
     code_lines: int
+    runtime_current: int = 0
     code_qualname: int = 0
     code_first_traceable: int = 0
     code_instructions: int = 0
@@ -99,11 +102,19 @@ _3_6 = Layout(
     code_name=104,
     code_lines=112,
 )
-_3_7 = replace(_3_6, minor=7, runtime_interpreters=24, thread_id=176, frame_instr=104)
+_3_7 = replace(
+    _3_6,
+    minor=7,
+    runtime_interpreters=24,
+    runtime_current=1480,
+    thread_id=176,
+    frame_instr=104,
+)
 _3_8 = replace(
     _3_7,
     minor=8,
     runtime_interpreters=32,
+    runtime_current=1368,
     code_kwonly=24,
     code_flags=36,
     code_firstlineno=40,
@@ -111,7 +122,7 @@ _3_8 = replace(
     code_name=112,
     code_lines=120,
 )
-_3_9 = replace(_3_8, minor=9)
+_3_9 = replace(_3_8, minor=9, runtime_current=568)
 _3_10 = replace(_3_9, minor=10, frame_instr=96, lasti_scale=2, lines=LineTable.RANGES)
 _3_11 = replace(
     _3_10,
@@ -120,6 +131,7 @@ _3_11 = replace(
     lines=LineTable.LOCATIONS,
     lasti_scale=1,
     runtime_interpreters=40,
+    runtime_current=576,
     interp_threads=16,
     thread_id=152,
     native_thread_id=160,
@@ -148,6 +160,7 @@ _3_11 = replace(
 _3_12 = replace(
     _3_11,
     minor=12,
+    runtime_current=0,
     interp_threads=72,
     thread_id=136,
     native_thread_id=144,

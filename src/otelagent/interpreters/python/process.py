@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_INTERPRETERS = 1_024
 MAX_THREADS = 65_536
-_PROC = struct.Struct("<QII17H6B")  # struct oa_python_proc
+_PROC = struct.Struct("<QiII17H6B4x")  # struct oa_python_proc
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class PythonProcess:
         by_tls = self.match == PythonMatch.PY_MATCH_TLS
         return _PROC.pack(
             self.runtime + at.runtime_interpreters,
+            self._current,
             at.interp_next,
             at.interp_threads,
             at.thread_next,
@@ -105,6 +106,13 @@ class PythonProcess:
             at.owner_generator,
             at.minor,
         )
+
+    @property
+    def _current(self) -> int:
+        """Where, from the pointer to the interpreters, the pointer to the current state is."""
+        place = self.build.current - self.build.runtime if self.build.current else 0
+        place = place or self.layout.runtime_current
+        return place and place - self.layout.runtime_interpreters
 
     def iter_states(self, memory: Memory) -> Iterator[int]:
         """Iterate over all thread states, newest first, subinterpreters included.
