@@ -81,3 +81,10 @@ def test_config_show_tells_what_holds_and_where_from():
     assert lines["service-name"].split() == ["service-name:", "shop", "#", "OTEL_SERVICE_NAME"]
     assert lines["timeout"].split() == ["timeout:", "10s", "#", "default"]
     assert "s3cret" not in done.stdout
+
+
+def test_a_certificate_that_cannot_be_read_is_told_before_anything_is_sampled():
+    done = run("-p", "999999999", "-collection-agent=https://a", "-ca-certificate=/nowhere.pem")
+
+    assert done.returncode == 2
+    assert "/nowhere.pem cannot be used: No such file" in done.stderr

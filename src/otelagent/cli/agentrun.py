@@ -18,6 +18,7 @@ from otelagent.cli.request import Request, intention
 from otelagent.cli.session import Session
 from otelagent.cli.talk import Talk
 from otelagent.config.resolve import attributes_of, endpoint_of
+from otelagent.export.endpoint import make_tls
 from otelagent.host.machine import machine_attributes
 from otelagent.kernel import capabilities, namespace
 
@@ -40,11 +41,14 @@ def run(request: Request, resolved: Resolved) -> None:
     """
     request.check()
     settings = resolved.settings
+    endpoint = endpoint_of(resolved)
+    if endpoint and endpoint.address.tls:
+        check_certificates(resolved, endpoint)
     talk = Talk(quiet=request.quiet)
     capabilities.require()
     namespace.require_first()
     with Session(request, talk) as session:
-        sinks, where = make_sinks(settings, endpoint_of(resolved))
+        sinks, where = make_sinks(settings, endpoint)
         known = KnownTraces.of(session.profiler.bpf)
         agent = Agent(session.profiler, sinks, make_plan(resolved), new_random(), known)
         gc.freeze()
@@ -64,6 +68,17 @@ def run(request: Request, resolved: Resolved) -> None:
     if failure is not None:
         raise failure
     sys.exit(session.status)
+
+
+def check_certificates(resolved: Resolved, endpoint: Endpoint) -> None:
+    """Refuse certificates that cannot be used, before anything is sampled.
+
+    Raises:
+        ConfigError: As it says.
+    """
+    given = {"client-certificate": endpoint.cert_file, "ca-certificate": endpoint.ca_file}
+    key = next((key for key, name in given.items() if name), "ca-certificate")
+    resolved.checked(key, lambda: make_tls(endpoint))
 
 
 def make_plan(resolved: Resolved) -> Plan:

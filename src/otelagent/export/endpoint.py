@@ -126,7 +126,8 @@ def make_tls(endpoint: Endpoint) -> ssl.SSLContext:
             at = endpoint.cert_file
             context.load_cert_chain(endpoint.cert_file, endpoint.key_file or None, password="")
     except (OSError, ValueError) as err:  # SSLError is an OSError
-        reason = getattr(err, "strerror", "") or getattr(err, "reason", "") or str(err)
+        # `strerror` of an SSLError says where in Python's source it was raised.
+        reason = getattr(err, "reason", "") or getattr(err, "strerror", "") or str(err)
         raise ConfigError(
             f"certificate {at} cannot be used: {reason}",
             hint="it must be a readable PEM file (and the key must fit)",

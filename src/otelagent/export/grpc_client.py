@@ -94,13 +94,15 @@ class GrpcClient:
 
     def _judge(self, call: Any) -> Answer:  # noqa: ANN401
         code = call.code().name
-        what = f"{code}: {words_of(call.details() or '')}".rstrip(": ")
+        said = call.details() or ""
+        # "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: what it was"
+        what = f"{code}: {words_of(said.rpartition('last error: ')[2])}".rstrip(": ")
         trailer = dict(call.trailing_metadata() or ())
         wait_s = retry_delay_s(trailer.get(_DETAILS, b""))
         if code in RETRYABLE or (code == "RESOURCE_EXHAUSTED" and wait_s is not None):
             if code == "DEADLINE_EXCEEDED":
                 what = f"no answer within {self._endpoint.timeout_s:g} s"
-            return Answer(Verdict.AGAIN, what, wait_s or 0.0, hint=self._hint(what))
+            return Answer(Verdict.AGAIN, what, wait_s or 0.0, hint=self._hint(said))
         hint = ""
         if code == "UNIMPLEMENTED":
             hint = "the receiver does not take profiles by gRPC"
@@ -108,12 +110,12 @@ class GrpcClient:
             hint = "it wants other credentials: see --headers"
         return Answer(Verdict.REFUSED, what, hint=hint)
 
-    def _hint(self, what: str) -> str:
+    def _hint(self, said: str) -> str:
         """Guess from the library's words what may help: it has no other signs."""
-        if "WRONG_VERSION_NUMBER" in what or ("handshake" in what and self._endpoint.address.tls):
-            return "a receiver without TLS needs --disable-tls"
-        if "CERTIFICATE_VERIFY_FAILED" in what:
+        if "CERTIFICATE_VERIFY_FAILED" in said:
             return "name the authority's certificate with --ca-certificate"
+        if "WRONG_VERSION_NUMBER" in said or ("handshake" in said and self._endpoint.address.tls):
+            return "a receiver without TLS needs --disable-tls"
         return ""
 
     def abort(self) -> None:

@@ -1,0 +1,127 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""TLS and mTLS, by HTTP and gRPC: who is trusted is served, who is not is told why."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from otelagent.errors import ConfigError
+from otelagent.export.answer import Verdict
+from otelagent.export.endpoint import Endpoint, make_tls, parse_address
+from otelagent.export.grpc_client import GrpcClient
+from otelagent.export.http_client import HttpClient
+from tests.export.certificates import make_certificates, server_context
+from tests.export.receivers import HttpReceiver, pids_of, record
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("certificates")
+    make_certificates(made)
+    return made
+
+
+def files(folder, ca="ca", own=""):
+    found = {"ca_file": str(folder / f"{ca}.pem") if ca else ""}
+    if own:
+        found |= {"cert_file": str(folder / f"{own}.pem"), "key_file": str(folder / f"{own}.key")}
+    return found
+
+
+def send(client):
+    try:
+        return client.send(record(pid=42).data)
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def make_http(folder):
+    made = []
+
+    def make(*, wants_client):
+        made.append(HttpReceiver(context=server_context(folder, wants_client=wants_client)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def http_client(receiver, **settings):
+    address = parse_address(f"https://localhost:{receiver.port}")
+    return HttpClient(Endpoint(address, timeout_s=5.0, **settings), "x")
+
+
+@pytest.mark.parametrize("own", ["", "client"])
+def test_http_delivers_to_a_receiver_that_is_trusted(make_http, folder, own):
+    http = make_http(wants_client=bool(own))
+
+    answer = send(http_client(http, **files(folder, own=own)))
+
+    assert answer.verdict == Verdict.DELIVERED
+    assert [pids_of(one) for one in http.requests] == [[42]]
+
+
+def test_http_sends_nothing_to_one_that_is_not(make_http, folder):
+    http = make_http(wants_client=False)
+
+    answer = send(http_client(http, **files(folder, ca="other", own="client")))
+
+    assert answer.verdict == Verdict.AGAIN
+    assert answer.what.startswith("its certificate is not trusted")
+    assert "--ca-certificate" in answer.hint
+    assert http.requests == []
+
+
+@pytest.mark.parametrize("own", ["", "stranger"])
+def test_http_without_the_right_certificate_is_told_why(make_http, folder, own):
+    http = make_http(wants_client=True)
+
+    answer = send(http_client(http, **files(folder, own=own)))
+
+    assert answer.verdict == Verdict.AGAIN
+    assert "TLS failed" in answer.what
+    assert http.requests == []
+
+
+@pytest.fixture
+def grpc_port(folder):
+    grpc = pytest.importorskip("grpc", reason="grpcio is not installed: make installs it")
+    read = {name: (folder / name).read_bytes() for name in ("server.key", "server.pem", "ca.pem")}
+    pair = [(read["server.key"], read["server.pem"])]
+    credentials = grpc.ssl_server_credentials(pair, read["ca.pem"], require_client_auth=True)
+    handler = grpc.unary_unary_rpc_method_handler(lambda _data, _context: b"")
+    generic = type("Any", (grpc.GenericRpcHandler,), {"service": lambda _self, _call: handler})()
+    server = grpc.server(ThreadPoolExecutor(2), (generic,))
+    port = server.add_secure_port("localhost:0", credentials)
+    server.start()
+    yield port
+    server.stop(None).wait()
+
+
+def grpc_client(port, **settings):
+    return GrpcClient(Endpoint(parse_address(f"localhost:{port}"), timeout_s=5.0, **settings), "x")
+
+
+def test_grpc_delivers_where_both_are_trusted(grpc_port, folder):
+    answer = send(grpc_client(grpc_port, **files(folder, own="client")))
+
+    assert answer.verdict == Verdict.DELIVERED
+
+
+def test_grpc_tries_again_where_one_is_not(grpc_port, folder):
+    untrusted = send(grpc_client(grpc_port, **files(folder, ca="other", own="client")))
+    stranger = send(grpc_client(grpc_port, **files(folder, own="stranger")))
+
+    assert (untrusted.verdict, stranger.verdict) == (Verdict.AGAIN, Verdict.AGAIN)
+    assert "--ca-certificate" in untrusted.hint
+
+
+def test_a_key_that_does_not_fit_is_told_at_start(folder):
+    wrong = files(folder, own="client") | {"key_file": str(folder / "server.key")}
+    endpoint = Endpoint(parse_address("https://localhost:1"), **wrong)
+
+    with pytest.raises(ConfigError, match=r"client\.pem cannot be used: KEY_VALUES_MISMATCH"):
+        make_tls(endpoint)
