@@ -208,16 +208,19 @@ struct pass {
 	u64 first; /* offset of the gap */
 	int only_calls; /* look for starts only */
 	u32 index; /* what was written last */
+	int keeps_bx; /* the function writes no rbx */
 	struct oa_code_stats *stats;
 };
 
-static u32 rule_of(struct oa_rows *rows, const struct oa_flow_state *state)
+static u32 rule_of(struct oa_rows *rows, const struct oa_flow_state *state, int keeps_bx)
 {
+	/* DWARF's numbers of the registers, by the machine's. */
+	static const u8 numbers[16] = {0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15};
 	struct oa_rule rule = {
 		.cfa_kind = OA_CFA_REG,
 		.ra_kind = OA_REG_CFA,
 		.ra_offset = -8,
-		.bx_kind = OA_REG_UNDEFINED,
+		.bx_kind = keeps_bx ? OA_REG_SAME : OA_REG_UNDEFINED,
 	};
 
 	/* Where rbp points to where the caller's is kept, it is a frame pointer. */
@@ -228,6 +231,9 @@ static u32 rule_of(struct oa_rows *rows, const struct oa_flow_state *state)
 	} else if (state->sp != OA_FLOW_UNKNOWN) {
 		rule.cfa_reg = OA_X86_RSP;
 		rule.cfa_offset = state->sp;
+	} else if (state->copy_reg) {
+		rule.cfa_reg = numbers[(state->copy_reg - 1) & 15];
+		rule.cfa_offset = state->copy;
 	} else {
 		return OA_ROW_NONE;
 	}
@@ -264,11 +270,18 @@ static u32 index_of(struct pass *pass, const struct oa_flow_step *step, u64 offs
 	if (is_known && pass->code->frames && is_frame_code(pass->code, offset, &step->state))
 		return OA_ROW_FRAME_CODE;
 	if (is_known)
-		return rule_of(pass->rows, &step->state);
+		return rule_of(pass->rows, &step->state, pass->keeps_bx);
 	if (pass->code->frames && !flow->is_wrong)
 		return pass->index; /* padding, or a block that nothing leads to */
 	/* Handlers of exceptions, mostly: BPF looks at the code at the pc. */
 	return flow->has_frame ? OA_ROW_FRAME_CODE : OA_ROW_NONE;
+}
+
+static int writes_bx(const struct oa_insn *insn)
+{
+	enum { RBX = 3 };
+
+	return insn->writes >> RBX & 1 || (insn->kind == OA_INSN_POP && insn->reg == RBX);
 }
 
 /* Write the rows of the function in steps [base, end). */
@@ -281,6 +294,10 @@ static int emit(struct pass *pass, u32 end)
 
 	stats->functions++;
 	stats->wrong += flow->is_wrong != 0;
+	pass->keeps_bx = 1;
+	for (i = flow->base; i < end; i++)
+		if (writes_bx(&flow->steps[i].insn))
+			pass->keeps_bx = 0;
 	for (i = flow->base; i < end; i++) {
 		const struct oa_flow_step *step = &flow->steps[i];
 

@@ -24,7 +24,7 @@ enum {
 	TABLE_STEPS = 6, /* from the load of a table's entry to the jump */
 };
 
-static const struct oa_flow_state at_entry = {8, OA_FLOW_UNKNOWN, 0};
+static const struct oa_flow_state at_entry = {8, OA_FLOW_UNKNOWN, 0, 0, 0};
 
 static int is_entry(const struct oa_flow_state *state)
 {
@@ -176,8 +176,11 @@ static void reach(struct oa_flow *flow, u32 index, const struct oa_flow_state *s
 	} else if (oa_flow_is_same(&step->state, state)) {
 		if (!call)
 			step->flags &= ~(u32)OA_FLOW_WEAK;
+		if (oa_flow_join_copy(&step->state, state))
+			later(flow, index);
 	} else if (oa_flow_join(&joined, state)) {
-		if (oa_flow_is_same(&step->state, &joined))
+		if (oa_flow_is_same(&step->state, &joined) &&
+		    step->state.copy_reg == joined.copy_reg)
 			return;
 		step->state = joined;
 		later(flow, index);
@@ -352,6 +355,21 @@ static int ends(const struct oa_flow_step *step)
 	       step->flags & OA_FLOW_NO_RETURN;
 }
 
+/* Hand-made functions that leave the stack alone have several starts, one jumping into the other:
+ * tell that what begins at `index`, to which nothing leads, is one of them.
+ */
+static int is_other_start(const struct oa_flow *flow, u32 index)
+{
+	u32 i, before = call_before(flow, index);
+
+	if ((flow->addr + flow->steps[index].offset) % 16 || !ends(&flow->steps[before]))
+		return 0;
+	for (i = flow->base; i <= flow->last; i++)
+		if (flow->steps[i].flags & OA_FLOW_REACHED && !is_entry(&flow->steps[i].state))
+			return 0;
+	return !flow->is_wrong;
+}
+
 /* Give a state to what no path led to; returns the step where the next function begins. */
 static u32 fill(struct oa_flow *flow)
 {
@@ -372,6 +390,8 @@ static u32 fill(struct oa_flow *flow)
 			reach(flow, i, &flow->table, 0);
 		else if (i > flow->last)
 			return i;
+		else if (is_other_start(flow, i))
+			reach(flow, i, &at_entry, 0);
 		drain(flow);
 	}
 	return i;

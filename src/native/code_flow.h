@@ -15,6 +15,8 @@ struct oa_flow_state {
 	s32 sp; /* CFA - rsp, or UNKNOWN */
 	s32 bp; /* CFA - rbp, or UNKNOWN: it is no frame pointer here */
 	s32 saved; /* CFA - the slot with the caller's rbp; 0: it is in rbp; UNKNOWN: it is lost */
+	u32 copy_reg; /* number of another register that rsp was copied to, plus 1; 0: none */
+	s32 copy; /* CFA - that */
 };
 
 enum oa_flow_flag {
@@ -85,7 +87,9 @@ int oa_flow_open(struct oa_flow *flow, const u8 *code, u64 addr, u32 size);
 void oa_flow_free(struct oa_flow *flow);
 
 int oa_flow_is_same(const struct oa_flow_state *a, const struct oa_flow_state *b);
-/* Tell that rsp or rbp leads to the CFA. */
+/* Forget the copy of rsp if the other state has another: 1 if that changed anything. */
+int oa_flow_join_copy(struct oa_flow_state *state, const struct oa_flow_state *other);
+/* Tell that rsp, rbp or a copy of rsp leads to the CFA. */
 int oa_flow_finds_cfa(const struct oa_flow_state *state);
 /* What holds if either of two states may: 0 if that is not enough to find the CFA. */
 int oa_flow_join(struct oa_flow_state *state, const struct oa_flow_state *other);

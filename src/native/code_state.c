@@ -15,15 +15,35 @@ int oa_flow_is_same(const struct oa_flow_state *a, const struct oa_flow_state *b
 	return a->sp == b->sp && a->bp == b->bp && a->saved == b->saved;
 }
 
-int oa_flow_finds_cfa(const struct oa_flow_state *state)
+static int has_frame(const struct oa_flow_state *state)
 {
 	return state->sp != OA_FLOW_UNKNOWN || state->bp != OA_FLOW_UNKNOWN;
+}
+
+int oa_flow_finds_cfa(const struct oa_flow_state *state)
+{
+	return has_frame(state) || state->copy_reg;
+}
+
+static void drop_copy(struct oa_flow_state *state)
+{
+	state->copy_reg = 0;
+	state->copy = 0;
+}
+
+int oa_flow_join_copy(struct oa_flow_state *state, const struct oa_flow_state *other)
+{
+	if (!state->copy_reg || (state->copy_reg == other->copy_reg && state->copy == other->copy))
+		return 0;
+	drop_copy(state);
+	return 1;
 }
 
 int oa_flow_join(struct oa_flow_state *state, const struct oa_flow_state *other)
 {
 	if (state->saved != other->saved)
 		return 0;
+	oa_flow_join_copy(state, other);
 	if (!oa_flow_finds_cfa(other)) /* nothing is known of that path, so nothing contradicts */
 		return 1;
 	if (!oa_flow_finds_cfa(state)) {
@@ -110,7 +130,7 @@ static void pop_bp(struct oa_flow_state *state)
 {
 	if (!state->saved || state->saved == OA_FLOW_UNKNOWN)
 		state->saved = OA_FLOW_UNKNOWN;
-	else if (state->sp == state->saved || !oa_flow_finds_cfa(state))
+	else if (state->sp == state->saved || !has_frame(state))
 		state->saved = 0;
 	state->bp = OA_FLOW_UNKNOWN;
 }
@@ -127,6 +147,9 @@ void oa_flow_apply(struct oa_flow *flow, u32 index, struct oa_flow_state *state)
 	const struct oa_insn *insn = &flow->steps[index].insn;
 	s32 slot;
 
+	if (state->copy_reg && (insn->writes >> (state->copy_reg - 1) & 1 ||
+				(insn->kind == OA_INSN_POP && insn->reg + 1u == state->copy_reg)))
+		drop_copy(state);
 	switch (insn->kind) {
 	case OA_INSN_PUSH:
 		move_sp(state, -8);
@@ -176,6 +199,15 @@ void oa_flow_apply(struct oa_flow *flow, u32 index, struct oa_flow_state *state)
 		slot = slot_at(state, insn->reg, insn->value);
 		if (slot && !state->saved)
 			state->saved = slot;
+		return;
+	case OA_INSN_SP_TO_REG: /* hand-made code does so before it aligns the stack */
+		if (state->sp != OA_FLOW_UNKNOWN) {
+			state->copy_reg = insn->reg + 1u;
+			state->copy = state->sp;
+		}
+		return;
+	case OA_INSN_REG_TO_SP:
+		state->sp = state->copy_reg == insn->reg + 1u ? state->copy : OA_FLOW_UNKNOWN;
 		return;
 	case OA_INSN_LOSE_SP:
 		state->sp = OA_FLOW_UNKNOWN;

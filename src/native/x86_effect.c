@@ -12,9 +12,12 @@ static void set(struct oa_insn *insn, u32 kind, u8 reg, s64 value)
 	insn->value = (s32)value;
 }
 
-/* The register that is written, if it is one of the two. */
+enum { RAX = 1 << 0, RCX = 1 << 1, RDX = 1 << 2, RSI = 1 << 6, RDI = 1 << 7 };
+
+/* A register that is written. */
 static void lose(struct oa_insn *insn, u8 reg)
 {
+	insn->writes |= 1u << (reg & 15);
 	if (reg == RSP)
 		insn->kind = OA_INSN_LOSE_SP;
 	else if (reg == RBP && insn->kind != OA_INSN_LOSE_SP)
@@ -35,8 +38,10 @@ static int is_byte(const struct oa_decoder *d)
 
 static void general_writes(const struct oa_decoder *d, struct oa_insn *insn)
 {
-	if (is_byte(d) && !d->rex && !d->vector)
+	if (is_byte(d) && !d->rex && !d->vector) { /* al to bl, then ah to bh */
+		insn->writes |= 1u << (d->reg & 3) | 1u << (d->rm & 3);
 		return;
+	}
 	if (d->flags & W)
 		lose(insn, d->reg);
 	if (d->flags & R && d->mod == 3)
@@ -79,6 +84,9 @@ static void stack_arithmetic(const struct oa_decoder *d, struct oa_insn *insn)
 			set(insn, OA_INSN_BP_TO_SP, RSP, 0);
 		else if (to == from)
 			insn->kind = OA_INSN_OTHER;
+		else if (to == RSP || from == RSP)
+			set(insn, to == RSP ? OA_INSN_REG_TO_SP : OA_INSN_SP_TO_REG,
+			    to == RSP ? from : to, 0);
 	} else if (d->reg == RBP && (d->base == RSP || d->base == RBP)) {
 		set(insn, d->op == 0x89 ? OA_INSN_STORE_BP : OA_INSN_LOAD_BP, d->base, d->disp);
 	}
@@ -166,6 +174,29 @@ static int flow_effect(const struct oa_decoder *d, struct oa_insn *insn)
 	return 0;
 }
 
+/* Registers that an opcode of one byte writes without naming them. */
+static u32 hidden_writes(const struct oa_decoder *d)
+{
+	switch (d->op) {
+	case 0x98:
+	case 0x99:
+	case 0xe4 ... 0xe7:
+	case 0xec ... 0xef:
+	case 0xf6:
+	case 0xf7:
+		return RAX | RDX;
+	case 0x91 ... 0x97:
+		return RAX;
+	case 0x6c ... 0x6f:
+	case 0xa4 ... 0xa7:
+	case 0xaa ... 0xaf:
+		return RAX | RCX | RSI | RDI;
+	case 0xe0 ... 0xe2:
+		return RCX;
+	}
+	return 0;
+}
+
 /* Opcodes of one byte that the tables leave open. */
 static void one_byte_effect(const struct oa_decoder *d, struct oa_insn *insn)
 {
@@ -193,6 +224,8 @@ static void one_byte_effect(const struct oa_decoder *d, struct oa_insn *insn)
 	case 0xb0 ... 0xbf:
 		if (d->op >= 0xb8 || d->rex)
 			lose(insn, low);
+		else
+			insn->writes |= 1u << (low & 3);
 		return;
 	case 0xc7:
 		if (d->sub == 7 && d->mod == 3 && d->rm == 0) /* xbegin */
@@ -248,6 +281,13 @@ static void two_byte_effect(const struct oa_decoder *d, struct oa_insn *insn)
 void oa_x86_effect(const struct oa_decoder *d, struct oa_insn *insn)
 {
 	insn->kind = OA_INSN_OTHER;
+	if (!d->map && !d->vector)
+		insn->writes = hidden_writes(d);
+	else if (d->map == 1 && !d->vector && d->op <= 0x37) /* syscall, rdtsc and the like */
+		insn->writes = d->op == 0x01 || d->op == 0x05 || d->op >= 0x30 ? 0xffff : 0;
+	else if (d->map == 1 && !d->vector &&
+		 (d->op == 0xa2 || (d->op & 0xfe) == 0xb0 || d->op == 0xc7))
+		insn->writes = 0xffff; /* cpuid, cmpxchg */
 	if (!(d->flags & S) || d->vector)
 		general_writes(d, insn);
 	else if (!d->map)

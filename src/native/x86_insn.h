@@ -7,7 +7,7 @@
 #endif
 
 /* One x86-64 instruction: how long it is, and what it does to rsp, rbp and the
- * flow of control. What it does to other registers and to memory is not told.
+ * flow of control. Of other registers it is told which are written, not of memory.
  */
 enum oa_insn_kind {
 	OA_INSN_BAD, /* no instruction, or cut off */
@@ -29,6 +29,8 @@ enum oa_insn_kind {
 	OA_INSN_BRANCH, /* there, or on */
 	OA_INSN_RETURN,
 	OA_INSN_STOP, /* it does not go on: ud2, int3, hlt */
+	OA_INSN_SP_TO_REG, /* `reg`, neither rsp nor rbp, = rsp */
+	OA_INSN_REG_TO_SP, /* rsp = `reg` */
 	OA_INSN_ADDRESS, /* lea of the next instruction's address + value */
 };
 
@@ -43,6 +45,7 @@ struct oa_insn {
 	u8 reg; /* number as the machine code has it: rsp 4, rbp 5 */
 	u8 is_padding; /* what fills gaps: nop in its forms, int3 */
 	s32 value;
+	u32 writes; /* general registers that it may write: bits by number */
 };
 
 /* Decode the instruction at `code`, of which `left` bytes may be read. Any bytes are safe. */

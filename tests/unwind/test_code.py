@@ -67,7 +67,9 @@ def rows_of(hex_code, symbols=b"", machine=EM_X86_64):
         ("4881c408010000", lib.OA_INSN_ADD_SP, 7, 4, 0x108),
         ("488d642418", lib.OA_INSN_ADD_SP, 5, 4, 0x18),
         ("4883e4e0", lib.OA_INSN_LOSE_SP, 4, 0, 0),
-        ("4c89e4", lib.OA_INSN_LOSE_SP, 3, 0, 0),
+        ("488b2424", lib.OA_INSN_LOSE_SP, 4, 0, 0),
+        ("4c89e4", lib.OA_INSN_REG_TO_SP, 3, 12, 0),
+        ("4889e1", lib.OA_INSN_SP_TO_REG, 3, 1, 0),
         ("4889fd", lib.OA_INSN_LOSE_BP, 3, 0, 0),
         ("31ed", lib.OA_INSN_LOSE_BP, 2, 0, 0),
         ("bd01000000", lib.OA_INSN_LOSE_BP, 5, 0, 0),
@@ -180,6 +182,68 @@ def test_frame_of_a_simple_function():
     assert rows[1] == "CFA = rsp+16; rbp at CFA-16; return at CFA-8"
     assert rows[4] == rows[7] == "CFA = rbp+16; rbp at CFA-16; return at CFA-8"
     assert rows[9] == rows[0]  # the return
+
+
+@pytest.mark.parametrize(
+    ("code", "writes"),
+    [
+        ("4889f9", {1}),  # mov %rdi,%rcx
+        ("b101", {1}),  # mov $1,%cl
+        ("b501", {1}),  # mov $1,%ch
+        ("88c5", {0, 1}),  # mov %al,%ch: to be safe, both
+        ("49f7e0", {0, 2}),  # mul %r8
+        ("f3a4", {0, 1, 6, 7}),  # rep movsb; to be safe, rax too
+        ("4887d9", {1, 3}),  # xchg %rbx,%rcx
+        ("4889e1", {1}),
+        ("4839c8", set()),  # cmp
+        ("c5fd6fca", set()),  # vmovdqa %ymm2,%ymm1
+        ("0fa2", set(range(16))),  # cpuid; to be safe, all
+    ],
+)
+def test_registers_that_an_instruction_writes(code, writes):
+    found = decode(code).writes
+
+    assert {n for n in range(16) if found >> n & 1} == writes
+
+
+# mov %rsp,%rcx; and $-32,%rsp; sub $96,%rsp; nop
+ALIGN = "4889e1 4883e4e0 4883ec60 90"
+
+
+def test_hand_made_code_keeps_the_stack_pointer_in_a_register_while_it_aligns():
+    rows, stats = rows_of(ALIGN + "4889cc c3")
+
+    assert rows[3] == "CFA = rsp+8; rbp same; return at CFA-8"
+    assert rows[7] == rows[11] == rows[12] == "CFA = rcx+8; rbp same; return at CFA-8"
+    assert rows[15] == rows[3]
+    assert (stats.functions, stats.wrong) == (1, 0)
+
+
+def test_a_copy_of_the_stack_pointer_that_was_overwritten_is_not_used():
+    rows, _ = rows_of(ALIGN + "31c9 90 4889cc c3")
+
+    assert rows[11].startswith("CFA = rcx+8")
+    assert {rows[at] for at in (14, 15, 18)} == {"no information covers this address"}
+
+
+def test_a_copy_that_only_one_way_has_is_not_used():
+    """test %edi,%edi; je over the next; mov %rdi,%rcx; nop"""
+    rows, _ = rows_of(ALIGN + "85ff 7403 4889f9 90 4889cc c3")
+
+    assert rows[12].startswith("CFA = rcx+8")
+    assert rows[16].startswith("CFA = rcx+8")
+    assert rows[19] == "no information covers this address"
+
+
+@pytest.mark.parametrize(("before", "after", "known"), [("90", "90", True), ("55", "5d", False)])
+def test_another_start_of_a_function_that_leaves_the_stack_alone(before, after, known):
+    """A block that nothing leads to, on a boundary, which jumps into the function before it."""
+    first = before + "eb1d" + "90" * 13  # jmp to the end
+    second = "89f8" + "eb0c" + "90" * 12
+    rows, _ = rows_of(first + second + after + "c3")
+
+    assert (rows[16] == "CFA = rsp+8; rbp same; return at CFA-8") is known
+    assert rows[0] == "CFA = rsp+8; rbp same; return at CFA-8"
 
 
 def test_contradiction_gets_no_rows():
