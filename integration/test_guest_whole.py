@@ -153,7 +153,7 @@ def test_cpus_go_and_come_in_a_storm_of_processes(tmp_path, program):
             subprocess.check_call(["/bin/true"])
 
     with running((*NICE, steady, "600", "5"), (*NICE, steady, "600", "5")):
-        whole = Whole(tmp_path, 9)
+        whole = Whole(tmp_path, 120)
         try:
             storm(1)
             CPU1.write_text("0")
@@ -162,6 +162,8 @@ def test_cpus_go_and_come_in_a_storm_of_processes(tmp_path, program):
             CPU1.write_text("1")
         time.sleep(2)  # CPUs are looked for about once a second
         with running(("taskset", "2", *NICE, late, "600", "5")):
+            time.sleep(4)
+            whole.process.send_signal(signal.SIGINT)
             done = whole.end()
 
     assert sum(done.of("steady").values()) > 50
