@@ -48,6 +48,16 @@ static __always_inline long read_kernel(void *dst, u32 size, u64 addr)
 /* Keep the compiler from knowing what a register holds. */
 #define oa_opaque(x) asm volatile("" : "+r"(x))
 
+/* A function that takes and gives numbers, which the verifier looks at by itself. On arm64 programs
+ * with such functions may not make tail calls before 6.0 (d4609a5d8c70, "bpf, arm64: Keep tail call
+ * count across bpf2bpf calls"), and on the host there is no verifier.
+ */
+#if defined(OA_HOST) || defined(__TARGET_ARCH_arm64)
+#define OA_VERIFIED_ONCE static __always_inline
+#else
+#define OA_VERIFIED_ONCE __attribute__((noinline))
+#endif
+
 #if defined(__TARGET_ARCH_x86)
 enum { REG_SP = OA_X86_RSP, REG_FP = OA_X86_RBP, REG_BX = OA_X86_RBX };
 #elif defined(__TARGET_ARCH_arm64)

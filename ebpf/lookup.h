@@ -122,8 +122,9 @@ static __always_inline bool find_page(struct oa_state *s, u64 elf_addr)
 /* Search the rows of s->page: a rule's index or a command (enum oa_row). */
 static __always_inline u32 search_rows(struct oa_state *s, u32 low)
 {
-	u32 first = s->page.first, size = s->page.count, half, row;
 	void *chunk = bpf_map_lookup_elem(&rows, &s->page.chunk);
+	u32 first = s->page.first, size = s->page.count, half, row;
+	u64 below;
 
 	s->lookups++;
 	if (!chunk || !size)
@@ -134,12 +135,11 @@ static __always_inline u32 search_rows(struct oa_state *s, u32 low)
 			break;
 		half = size >> 1;
 		row = read_row(chunk, first + half);
-		if ((row & 0xffff) <= low) {
-			first += half;
-			size -= half;
-		} else {
-			size = half;
-		}
+		/* verifier: not a branch, which would be looked at in both ways in each turn. */
+		below = ((u64)(row & 0xffff) - low - 1) >> 63; /* 1: the row is not behind it */
+		oa_opaque(below);
+		first += half * below;
+		size = half + (size & below);
 	}
 	return read_row(chunk, first) >> 16;
 }

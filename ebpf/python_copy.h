@@ -65,12 +65,22 @@ static __always_inline bool copy_next(struct oa_python_state *p, struct oa_defer
 }
 
 #ifndef OA_HOST
-static long copy_python_step(u32 i, void *unused)
+static __always_inline u32 copy_python_turn(void)
 {
 	struct oa_state *s = current_state();
 	struct oa_deferred *d = current_deferred();
 
 	return !s || !d || !copy_next(&s->python, d);
+}
+
+static long copy_python_step(u32 i, void *unused)
+{
+	return copy_python_turn();
+}
+
+OA_VERIFIED_ONCE u32 copy_python_bounded(void)
+{
+	return copy_python_turn();
 }
 #endif
 
@@ -98,8 +108,13 @@ static __always_inline u64 copy_python(struct oa_state *s, struct oa_deferred *d
 #endif
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < OA_MAX_PYTHON_COPIES; i++) {
+#if defined(OA_HOST) || !defined(__TARGET_ARCH_x86)
 		if (!copy_next(p, d))
 			break;
+#else
+		if (copy_python_bounded())
+			break;
+#endif
 	}
 	d->python_bytes = p->end - begin;
 	return p->end;
