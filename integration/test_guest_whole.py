@@ -136,6 +136,12 @@ def test_containers_and_nested_pid_namespaces_are_seen(tmp_path):
         assert whole_share(done, name) > 0.9, done.said
 
 
+def cpu_s(pid):
+    """How long a process ran, in seconds."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_for(is_done):
     deadline = time.monotonic() + 60
     while not is_done():
@@ -158,11 +164,14 @@ def test_cpus_go_and_come_in_a_storm_of_processes(tmp_path, program):
             storm(1)
             CPU1.write_text("0")
             storm(2)
+            CPU1.write_text("1")
+            time.sleep(1)
+            CPU1.write_text("0")  # and back, before anybody looks
         finally:
             CPU1.write_text("1")
         time.sleep(2)  # CPUs are looked for about once a second
-        with running(("taskset", "2", *NICE, late, "600", "5")):
-            time.sleep(4)
+        with running(("taskset", "2", *NICE, late, "600", "5")) as (process,):
+            wait_for(lambda: cpu_s(process.pid) > 2)
             whole.process.send_signal(signal.SIGINT)
             done = whole.end()
 

@@ -95,6 +95,43 @@ def test_cpus_that_come_and_go_are_followed(machine):
     assert program.attached == []
 
 
+def test_cpu_that_went_and_came_between_two_looks_is_sampled_again(machine, monkeypatch):
+    opened = []
+
+    def open_sampling(rate, cpu, pid):
+        opened.append(cpu)
+        return machine.open_sampling(rate, cpu, pid)
+
+    monkeypatch.setattr(links, "open_sampling", open_sampling)
+    events = SamplingEvents(FakeProgram(), Rate(frequency_hz=99))
+    events.attach()
+    for now in (100, 200):
+        machine.times = {0: (now, now), 1: (now, now)}
+        events.refresh()
+    assert opened == [0, 1]
+
+    machine.times = {0: (300, 300), 1: (200, 200)}
+    events.refresh()
+    assert opened == [0, 1, 1]
+
+    machine.times = {0: (400, 400), 1: (20, 20)}
+    events.refresh()
+    assert opened == [0, 1, 1]
+
+
+def test_an_event_of_one_process_stands_still_while_that_sleeps(machine):
+    program = FakeProgram()
+    events = SamplingEvents(program, Rate(frequency_hz=99), pid=77)
+    events.attach()
+    machine.times = {0: (100, 100), 1: (100, 100)}
+    program.attach_perf_event = None
+
+    events.refresh()
+    events.refresh()
+
+    assert events.cpus == [0, 1]
+
+
 def test_throttled_time_of_cpus_that_went_counts_too(machine):
     events = SamplingEvents(FakeProgram(), Rate(frequency_hz=100))
     events.attach()

@@ -51,7 +51,7 @@ class FakeSideband:
 
     def __init__(self):
         self.batches = []
-        self.has_more = False
+        self.has_more = self.came = False
 
     def watch(self, fd):
         pass
@@ -60,7 +60,7 @@ class FakeSideband:
         time.sleep(0.01)
 
     def refresh(self):
-        pass
+        return self.came
 
     def drain(self):
         return self.batches.pop(0) if self.batches else []
@@ -162,6 +162,19 @@ def test_a_reader_that_stands_still_does_not_keep_everything(world):
     world.thread._refresh()
 
     assert not world.machine.table.entries
+
+
+def test_where_a_cpu_came_processes_are_read_again(world):
+    """What happened on it before its events were listened to is not known."""
+    world.machine.maps[10] = [mapped(CODE)]
+    world.thread.post(report())
+    world.round()
+
+    world.thread._refresh()
+    assert world.machine.space(10)
+    world.sideband.came = True
+    world.thread._refresh()
+    assert not world.machine.space(10)
 
 
 def test_a_wake_up_that_was_asked_for_is_not_asked_for_again(world, monkeypatch):

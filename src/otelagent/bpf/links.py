@@ -149,6 +149,15 @@ def read_times(fd: int) -> tuple[int, int]:
     return times[0], times[1]
 
 
+def find_dead(before: dict[int, int], now: dict[int, int]) -> set[int]:
+    """CPUs whose event was enabled for no longer than at the last look (ns, by CPU).
+
+    A CPU that is switched off takes its events off the list, and they do not come back with
+    it (`perf_event_exit_cpu_context`, kernel/events/core.c; seen on 5.10 and 7.3).
+    """
+    return {cpu for cpu, enabled_ns in now.items() if enabled_ns and enabled_ns == before.get(cpu)}
+
+
 def open_tracepoint(number: int, name: str) -> int:
     """Open an event of a tracepoint, by its number in tracefs.
 
@@ -187,6 +196,7 @@ class SamplingEvents:
         self._links: dict[int, tuple[int, Link]] = {}
         self._is_enabled = True
         self._gone = 0, 0  # times of CPUs that went
+        self._seen: dict[int, int] = {}
 
     def attach(self) -> None:
         """Sample on every CPU that is online; on failure nothing stays attached."""
@@ -210,13 +220,21 @@ class SamplingEvents:
 
     def _refresh(self) -> None:
         online = set(online_cpus())
-        for cpu in self._links.keys() - online:
+        for cpu in (self._links.keys() - online) | self._left():
             fd, link = self._links.pop(cpu)
             counted, enabled = read_times(fd)
             self._gone = self._gone[0] + counted, self._gone[1] + enabled
             link.close()
         for cpu in sorted(online - self._links.keys()):
             self._add(cpu)
+
+    def _left(self) -> set[int]:
+        """CPUs whose events count no more: they went and came between two looks."""
+        if self._pid != -1 or not self._is_enabled:
+            return set()
+        before = self._seen
+        self._seen = {cpu: read_times(fd)[1] for cpu, (fd, _) in self._links.items()}
+        return find_dead(before, self._seen)
 
     def _add(self, cpu: int) -> None:
         try:

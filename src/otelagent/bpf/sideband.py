@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otelagent import metrics
 from otelagent._native import ffi, lib
-from otelagent.bpf.links import online_cpus, open_error
+from otelagent.bpf.links import find_dead, online_cpus, open_error, read_times
 from otelagent.bpf.reasons import describe
 from otelagent.errors import KernelError
 
@@ -102,7 +102,8 @@ class Sideband:
         self._events = ffi.new("struct oa_events *")
         self._pid = pid
         self._pages = pages
-        self._cpus: set[int] = set()
+        self._cpus: dict[int, int] = {}  # descriptor of each one's event
+        self._seen: dict[int, int] = {}
         self.malformed = 0
         """Records that are not what their type says."""
         self.has_more = False
@@ -120,19 +121,33 @@ class Sideband:
             self.close()
             raise
 
-    def refresh(self) -> None:
-        """Follow CPUs that came or went; call about once a second, after a drain."""
+    def refresh(self) -> bool:
+        """Follow CPUs that came or went; call about once a second, after a drain.
+
+        Returns:
+            Whether a CPU came: what happened there until now was not seen.
+        """
         online = set(online_cpus())
-        for cpu in self._cpus - online:
-            self._cpus.remove(cpu)
+        for cpu in (self._cpus.keys() - online) | self._left():
+            del self._cpus[cpu]
             lib.oa_sideband_remove_cpu(self._handle, cpu)
-        for cpu in sorted(online - self._cpus):
+        came = sorted(online - self._cpus.keys())
+        for cpu in came:
             fd = lib.oa_sideband_add_cpu(self._handle, cpu, self._pid, self._pages)
             if fd == -errno.ENODEV:
                 continue  # it went offline again
             if fd < 0:
                 raise open_error(fd, "dummy (process events)")
-            self._cpus.add(cpu)
+            self._cpus[cpu] = fd
+        return bool(came)
+
+    def _left(self) -> set[int]:
+        """CPUs that went and came between two looks: their events tell nothing any more."""
+        if self._pid != -1:
+            return set()
+        before = self._seen
+        self._seen = {cpu: read_times(fd)[1] for cpu, fd in self._cpus.items()}
+        return find_dead(before, self._seen)
 
     def watch(self, fd: int) -> None:
         """Let a descriptor that becomes readable end `wait`; at most one.

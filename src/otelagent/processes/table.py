@@ -128,7 +128,7 @@ class ProcessTable:
 
     def _apply(self, event: Event) -> None:
         if event.kind == EventKind.LOST:
-            self._doubt(event.time_ns)
+            self.doubt(event.time_ns)
             return
         entry = self.entries.get(event.pid)
         if event.kind == EventKind.FORK:
@@ -145,7 +145,7 @@ class ProcessTable:
         elif event.is_leader_exit:
             entry.exited_ns = event.time_ns
 
-    def _doubt(self, time_ns: int) -> None:
+    def doubt(self, time_ns: int) -> None:
         """Events were lost: what is known may be wrong, so let BPF report each process again."""
         for pid, entry in self.entries.items():
             entry.now.is_complete = False

@@ -201,7 +201,8 @@ class ProcessesThread(threading.Thread):
     def _refresh(self) -> None:
         """Follow CPUs that come and go, and forget what ended."""
         try:
-            self._sideband.refresh()
+            if self._sideband.refresh():
+                self._table.doubt(time.monotonic_ns())
         except KernelError as err:
             logger.warning("%s", fields("process events of a CPU are lost", error=err))
         # On a machine that leaves us little time the ring has samples of what ended long ago.
