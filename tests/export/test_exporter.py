@@ -237,3 +237,18 @@ def test_every_kind_of_misbehaviour_ends_in_exact_numbers():
     assert receiver.faults + back.faults == []
     assert sender.account.delivered == Amount(4, 12)
     assert_exact(sender)
+
+
+def test_profiles_that_a_receiver_refuses_are_counted_and_told_once(caplog):
+    partial = Answer(Verdict.DELIVERED, "too old, says this test", rejected=2)
+    sender = exporter(FakeClient(partial, partial))
+    sender.start()
+    sender.put(record())
+    sender.put(record())
+    sender.close(5)
+
+    assert (sender.account.delivered, sender.account.rejected) == (Amount(2, 6), 4)
+    assert [each.getMessage().partition(" receiver")[0] for each in caplog.records] == [
+        "profiles of a request were refused"
+    ]
+    assert "4 profiles refused by the receiver" in sender.summary()

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from otelagent import log
 from otelagent.errors import AgentError
 from otelagent.export.account import Account, Amount
 from otelagent.export.answer import Answer, Verdict
@@ -139,9 +140,8 @@ class Exporter(threading.Thread):
     def _tell(self, answer: Answer) -> None:
         """Say what is wrong once, however often it happens, and that it is over."""
         if answer.rejected:
-            what = f"{answer.rejected} profiles of a request were refused"
-            logger.warning("%s", fields(what, receiver=self._where, why=answer.what))
-            return
+            key, what = (self._where, answer.what), "profiles of a request were refused"
+            log.once(logger, key, what, receiver=self._where, why=answer.what)
         if answer.verdict == Verdict.DELIVERED:
             if self._said:
                 logger.warning("%s", fields("delivering again", receiver=self._where))

@@ -63,7 +63,10 @@ def read_store(path: Path, since_ns: int = 0, until_ns: int = FOREVER_NS) -> Pro
     Raises:
         FormatError: It is no directory of a store.
     """
-    names = sorted(each.name for each in path.iterdir() if each.name.endswith(ENDING))
+    try:
+        names = sorted(each.name for each in path.iterdir() if each.name.endswith(ENDING))
+    except OSError as err:
+        raise FormatError(f"{path}: {err.strerror or err}") from err
     if not names:
         raise FormatError(f"{path}: there are no files of a store ({ENDING}) in it")
     begins = [_begin_of(name) for name in names]
