@@ -1,6 +1,6 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Build what is not Python: `python build.py [generate] [bpf] [ffi] [arm64]`.
+"""Build what is not Python: `python build.py [generate] [bpf] [ffi] [arm64] [cross]`.
 
 The only file that knows compiler flags.
 
@@ -8,16 +8,21 @@ The only file that knows compiler flags.
 - `bpf`: `ebpf/*.bpf.c` → `src/otelagent/bpf/objects/<name>.<machine>.bpf.o`
 - `ffi`: `src/native/*.c` → `src/otelagent/_native.abi3.so`
 - `arm64` (only if it is named): compile the same sources for arm64 and keep nothing
+- `cross` (only if it is named): the package for arm64 into `build/aarch64/`, linked with the
+  libraries below `OTELAGENT_ARM64_ROOT`, a root directory of such a machine
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -44,6 +49,9 @@ C_FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibili
 # cffi's own generated code is not ours to mend.
 FFI_FLAGS = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-unused-function"]
 LIBRARIES = ["bpf", "elf", "z"]
+# What a machine that only runs programs has of them.
+SONAMES = ["libbpf.so.1", "libelf.so.1", "libz.so.1"]
+CROSS = "aarch64-linux-gnu"
 WIDTHS = "".join(
     f"typedef {'u' if sign == 'u' else ''}int{bits}_t {sign}{bits};\n"
     for sign in "us"
@@ -204,18 +212,57 @@ def ffi() -> None:
     run(sys.executable, ROOT / "setup.py", "-q", "build_ext", "--inplace", "--force")
 
 
-def arm64() -> None:
-    """Show what an arm64 compiler says of the C core; headers of libraries are this machine's."""
-    compiler = "aarch64-linux-gnu-gcc"
+def cross_compiler() -> list[str | Path]:
+    """Give the command that compiles for arm64; headers of libraries are this machine's."""
+    compiler = f"{CROSS}-gcc"
     if shutil.which(compiler) is None:
-        sys.exit(f"{compiler} is missing (packages gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)")
+        sys.exit(f"{compiler} is missing (packages gcc-{CROSS}, libc6-dev-arm64-cross)")
     includes = ["-I", NATIVE, "-I", EBPF, "-idirafter", "/usr/include"]
     flags = [*C_FLAGS, *FFI_FLAGS, f"-D__TARGET_ARCH_{BPF_ARCHES['aarch64']}"]
-    run(compiler, *flags, *includes, "-fsyntax-only", *native_sources())
+    return [compiler, *flags, *includes]
+
+
+def arm64() -> None:
+    """Show what an arm64 compiler says of the C core."""
+    run(*cross_compiler(), "-fsyntax-only", *native_sources())
+
+
+def cross() -> None:
+    """Make the package for arm64: a copy, with an extension of its own."""
+    root = os.environ.get("OTELAGENT_ARM64_ROOT", "")
+    libraries = Path(root) / "usr" / "lib" / CROSS
+    if not root or not libraries.is_dir():
+        sys.exit(f"OTELAGENT_ARM64_ROOT: {libraries} is not there")
+    package = BUILD / "aarch64" / "otelagent"
+    target = package.with_name("_native.abi3.so")
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("_native*", "__pycache__"))
+    metadata = package.parent / "otelagent-0.dist-info"
+    metadata.mkdir(exist_ok=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = f"Metadata-Version: 2.1\nName: otelagent\nVersion: {project['version']}\n"
+    (metadata / "METADATA").write_text(text)
+    inputs = [*native_sources(), *NATIVE.glob("*.h"), *EBPF.glob("*.h")]
+    if not is_newer(target, *inputs, *(EBPF / "host").glob("*.h")):
+        compile_cross(libraries, target)
+    shutil.copy(target, package)
+
+
+def compile_cross(libraries: Path, target: Path) -> None:
+    """Compile the extension for arm64."""
+    generated = target.with_name("_native.c")
+    with contextlib.redirect_stdout(None):
+        native_ffi().emit_c_code(str(generated))
+    # The limited API is the same on both machines.
+    headers = sysconfig.get_paths()
+    python = [f"-I{headers[name]}" for name in ("include", "platinclude")]
+    link = ["-shared", "-fPIC", "-L", libraries, *(f"-l:{name}" for name in SONAMES)]
+    sources = [generated, *native_sources()]
+    run(*cross_compiler(), "-DPy_LIMITED_API", *python, *sources, *link, "-o", target)
 
 
 VERBS = {"generate": generate, "bpf": bpf, "ffi": ffi}
-EXTRA = {"arm64": arm64}
+EXTRA = {"arm64": arm64, "cross": cross}
 
 if __name__ == "__main__":
     os.chdir(ROOT)

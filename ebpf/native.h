@@ -59,6 +59,24 @@ static __always_inline bool get_reg(struct oa_state *s, u32 reg, u64 *value)
 	return true;
 }
 
+#if defined(__TARGET_ARCH_arm64)
+/* Go's asmcgocall goes to the thread's own stack and keeps there which goroutine it came from, or
+ * none, and how far below the goroutine's first byte of stack (runtime.g.stack.hi) it was
+ * (runtime/asm_arm64.s; since it took arguments on the stack).
+ */
+static __always_inline bool find_go_caller(struct oa_state *s, u64 *value)
+{
+	u64 kept[2], high = 0;
+
+	if (!read_stack(s, *value, &kept[0]) || !read_stack(s, *value + 8, &kept[1]))
+		return false;
+	if (kept[0] && !read_stack(s, kept[0] + 8, &high))
+		return false;
+	*value = kept[0] ? high - kept[1] : kept[1];
+	return true;
+}
+#endif
+
 static __always_inline bool find_cfa(struct oa_state *s, const struct oa_rule *rule, u64 *cfa)
 {
 	u64 value, index;
@@ -83,6 +101,16 @@ static __always_inline bool find_cfa(struct oa_state *s, const struct oa_rule *r
 			return false;
 		value += (s64)rule->cfa_add;
 		break;
+#if defined(__TARGET_ARCH_arm64)
+	case OA_CFA_GO_CALL:
+		if (!find_go_caller(s, &value))
+			return false;
+		value += (s64)rule->cfa_add;
+		/* fall through */
+	case OA_CFA_OTHER_STACK:
+		s->regs.gp[REG_SP] = 0; /* no place is below it */
+		break;
+#endif
 	default:
 		stop(s, OA_FAULT_BAD_RULE);
 		return false;

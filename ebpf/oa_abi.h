@@ -220,6 +220,8 @@ enum oa_cfa_kind {
 	OA_CFA_PLT, /* reg + cfa_offset + ((pc & 15) >= cfa_add ? 8 : 0) */
 	OA_CFA_DEREF_INDEX, /* *(reg + cfa_reg2 * 8 + cfa_offset) + cfa_add: OpenSSL's saved stack
 			       pointers */
+	OA_CFA_OTHER_STACK, /* as OA_CFA_REG, and may be below: of another stack (arm64) */
+	OA_CFA_GO_CALL, /* what Go's asmcgocall kept at the stack pointer, + cfa_add (arm64) */
 };
 
 /* How a row finds a register of the caller. */

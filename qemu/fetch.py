@@ -20,6 +20,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otelagent" / "kernels"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -30,7 +34,7 @@ LISTS_ARE_GOOD_S = 24 * 3600
 DOWNLOAD_TIMEOUT_S = 180
 # The cloud flavour is small and has all that booting under qemu takes. From 6.19 on
 # `linux-image-*` is empty and `linux-binary-*` holds the kernel.
-NAME = re.compile(r"linux-(?:image|binary)-(\d[^ ]*-cloud-amd64)")
+NAME = re.compile(r"linux-(?:image|binary)-(\d[^ ]*-cloud-(?:amd64|arm64))")
 
 
 class NoKernel(Exception):  # noqa: N818 (named for the fate)
@@ -77,17 +81,20 @@ def read_mirrors() -> tuple[str, str | None]:
 
 
 class PrivateApt:
-    """An apt with sources, lists and cache of its own below a folder."""
+    """An apt of an architecture of Debian's, with sources, lists and cache of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, architecture: str = "amd64") -> None:
+        folder = CACHE.parent / ("apt" if architecture == "amd64" else f"apt-{architecture}")
         self._folder = folder
+        self._architecture = architecture
         self._options = [
             f"-oDir::Etc::sourcelist={folder / 'sources.list'}",
             f"-oDir::Etc::sourceparts={folder / 'parts'}",
             f"-oDir::State::lists={folder / 'lists'}",
             f"-oDir::Cache={folder / 'cache'}",
             "-oAPT::Sandbox::User=root",
-            "-oAPT::Architecture=amd64",
+            f"-oAPT::Architecture={architecture}",
+            f"-oAPT::Architectures={architecture}",
             "-oAcquire::Languages=none",
         ]
 
@@ -122,7 +129,7 @@ class PrivateApt:
         if kept.exists() and stamp.exists() and kept.stat().st_mtime >= stamp.stat().st_mtime:
             return set(kept.read_text().split())
         listed = run("apt-cache", *self._options, "pkgnames", "linux-").stdout.split()
-        found = {name for name in listed if name.endswith("-cloud-amd64")}
+        found = {name for name in listed if name.endswith(f"-cloud-{self._architecture}")}
         if stamp.exists():
             kept.write_text("\n".join(sorted(found)))
         return found
@@ -131,6 +138,19 @@ class PrivateApt:
         """List a package's versions, newest first."""
         rows = run("apt-cache", *self._options, "madison", package).stdout.splitlines()
         return list(dict.fromkeys(row.split("|")[1].strip() for row in rows if "|" in row))
+
+    def download_all(self, packages: Sequence[str], release: str) -> list[Path]:
+        """Download packages of a release, with all that they depend on, as for an empty machine."""
+        (self._folder / "empty").touch()
+        done = run(
+            *("apt-get", *self._options, f"-oDir::State::status={self._folder / 'empty'}"),
+            *(f"-oAPT::Default-Release={release}", "-q", "-y", "--no-install-recommends"),
+            *("--download-only", "install", *packages),
+            timeout=DOWNLOAD_TIMEOUT_S,
+        )
+        if done.returncode:
+            raise NoKernel(f"packages for {self._architecture}: {done.stderr.strip()[-300:]}")
+        return sorted((self._folder / "cache" / "archives").glob("*.deb"))
 
     def unpack(self, package: str, version: str, target: Path) -> bool:
         """Download one package and unpack it; False if the mirror no longer has it."""
@@ -180,14 +200,14 @@ def fetch_release(apt: PrivateApt, release: str, names: set[str]) -> Kernel | No
     return read_kernel(target)
 
 
-def fetch(series: str) -> Kernel:
+def fetch(series: str, architecture: str = "amd64") -> Kernel:
     """Return the newest kernel of a series (`6.1`, `newest`), from the cache if it is there.
 
     Raises:
         NoKernel: The mirror offers none, or there is no mirror.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
-    apt = PrivateApt(CACHE.parent / "apt")
+    apt = PrivateApt(architecture)
     apt.update()
     names = apt.names()
     releases = {match[1] for name in names if (match := NAME.fullmatch(name))}

@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-BUSYBOX = Path("/bin/busybox")
 APPLETS = ("sh", "mount", "insmod", "mkdir", "cat", "cp", "switch_root")
 WANTED_MODULES = ("virtio_pci", "virtiofs")
 INIT = Path(__file__).with_name("init.sh")
@@ -86,17 +85,18 @@ def read_module(path: Path) -> bytes:
     return data
 
 
-def build(modules: Path | None, job: dict[str, bytes]) -> bytes:
+def build(modules: Path | None, job: dict[str, bytes], busybox: Path) -> bytes:
     """Make the initramfs.
 
     Args:
         modules: The kernel's `lib/modules/RELEASE`; None if it needs no module.
         job: Files for `init.sh`, by name.
+        busybox: A static one, of the kernel's kind of machine.
     """
     directory, program, plain = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFREG | 0o644
     names = ("bin", "dev", "proc", "sys", "root", "keep", "modules")
     files = dict.fromkeys(names, (directory, b""))
-    files["bin/busybox"] = (program, BUSYBOX.read_bytes())
+    files["bin/busybox"] = (program, busybox.read_bytes())
     for applet in APPLETS:
         files[f"bin/{applet}"] = (stat.S_IFLNK | 0o777, b"busybox")
     files["init"] = (program, INIT.read_bytes())

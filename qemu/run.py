@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import arm64
 import fetch
 import vm
 
@@ -21,6 +22,8 @@ def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kernel", default="newest", help="a series, `newest`, or an image's path")
+    parser.add_argument("--arm64", action="store_true", help="a guest of arm64, with its own root")
+    parser.add_argument("--signing", action="store_true", help="arm64: with pointer authentication")
     parser.add_argument("--modules", type=Path, help="lib/modules/RELEASE of an image")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--cpus", type=int, default=2)
@@ -40,10 +43,16 @@ def main() -> int:
         if image.is_file():
             kernel = fetch.Kernel(image.parent.name, image, arguments.modules)
         else:
-            kernel = fetch.fetch(arguments.kernel)
+            kernel = fetch.fetch(arguments.kernel, "arm64" if arguments.arm64 else "amd64")
+        root = arm64.find() if arguments.arm64 else Path("/")
     except fetch.NoKernel as error:
         sys.exit(f"qemu/run.py: {error}")
+    machine = vm.X86_64
+    if arguments.arm64:
+        machine = vm.ARM64_SIGNING if arguments.signing else vm.ARM64
     options = vm.Options(
+        machine=machine,
+        root=root,
         cpus=arguments.cpus,
         memory_mib=arguments.memory,
         timeout_s=arguments.timeout,

@@ -53,7 +53,7 @@ def build(name: str, target: Path) -> fetch.Kernel:
 
 def unpack_source(folder: Path) -> Path:
     """Fetch Debian's kernel source and unpack it."""
-    apt = fetch.PrivateApt(fetch.CACHE.parent / "apt")
+    apt = fetch.PrivateApt()
     apt.update()
     if not any(apt.unpack(SOURCE, version, folder / "deb") for version in apt.versions(SOURCE)):
         raise fetch.NoKernel(f"{SOURCE} cannot be downloaded")

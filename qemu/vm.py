@@ -5,6 +5,8 @@
 qemu emulates, also where there is a /dev/kvm: nested ones were seen to hang on
 instructions that they cannot do. virtiofs shares the root, so the guest
 sees this checkout and its `.venv` and needs no image. virtiofsd wants root.
+
+A guest of another kind (arm64) has a root of its own (`arm64.find`) and this checkout.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from fetch import Kernel
 
 ROOT = Path(__file__).resolve().parents[1]
+TREE = Path("/srv/otelagent")
+"""Where this checkout is in guests whose root is not the host's."""
 NO_STATUS = 97
 """Result when the guest said no status: a panic, a hang or a timeout."""
 STATUS_MARK = "vm: status="
@@ -37,12 +41,27 @@ SOCKET_TIMEOUT_S = 10
 # `panic=-1` with `-no-reboot` makes a panic end qemu. Where libraries lie at the same addresses
 # in every process, qemu need not translate their code anew: Python starts in a third of the time.
 KERNEL_ARGUMENTS = (
-    "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on norandmaps "
+    "panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on norandmaps "
     "init_on_alloc=0 audit=0 apparmor=0 otelagent.guest"
 )
-# A fifth level of page tables costs the emulation 4 %.
-CPU = "max,la57=off"
 VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/virtiofsd")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A kind of machine, as qemu knows it."""
+
+    qemu: str
+    board: str
+    cpu: str
+    console: str
+
+
+# A fifth level of page tables costs the emulation 4 %.
+X86_64 = Machine("qemu-system-x86_64", "q35", "max,la57=off", "ttyS0")
+# It has no pointer authentication; `max` has, and takes twice the time.
+ARM64 = Machine("qemu-system-aarch64", "virt", "cortex-a72", "ttyAMA0")
+ARM64_SIGNING = Machine("qemu-system-aarch64", "virt", "max,pauth-impdef=on", "ttyAMA0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +69,13 @@ class Options:
     """What the guest gets.
 
     Attributes:
+        root: What its root directory is; the host's own as a rule.
         out: A folder of the host, writable at /tmp/out in the guest.
         cache: One that is writable as /var/cache; several guests may share it.
     """
 
+    machine: Machine = X86_64
+    root: Path = Path("/")
     cpus: int = 2
     memory_mib: int = 1024
     timeout_s: float = 180
@@ -62,12 +84,12 @@ class Options:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def guest_script(command: list[str], environment: dict[str, str]) -> bytes:
+def guest_script(command: list[str], environment: dict[str, str], tree: Path = ROOT) -> bytes:
     """Write the script that runs the command, says its status and powers off."""
     exports = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root"}
     exports |= {"PYTHONDONTWRITEBYTECODE": "1", **environment}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]
-    lines.append(f"cd {shlex.quote(str(ROOT))}")
+    lines.append(f"cd {shlex.quote(str(tree))}")
     lines.append(f"{shlex.join(command)} </dev/null; status=$?")
     lines.append(f'echo "{STATUS_MARK}$status"')
     return "\n".join([*lines, "/run/busybox poweroff -f", ""]).encode()
@@ -109,12 +131,14 @@ def qemu_command(kernel: Kernel, initramfs: Path, options: Options) -> list[str]
     # One thread for all processors: those that run side by side patch code under one another,
     # and a kernel that switches a static key then dies of a breakpoint that is no longer there.
     memory = f"memory-backend-memfd,id=mem,size={options.memory_mib}M,share=on"
+    machine = options.machine
+    arguments = f"console={machine.console} {KERNEL_ARGUMENTS}"
     return [
-        "qemu-system-x86_64",
-        *("-M", "q35", "-accel", "tcg,thread=single", "-cpu", CPU, "-smp", str(options.cpus)),
+        *(machine.qemu, "-M", machine.board, "-cpu", machine.cpu),
+        *("-accel", "tcg,thread=single", "-smp", str(options.cpus)),
         *("-m", str(options.memory_mib), "-object", memory, "-machine", "memory-backend=mem"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"),
-        *("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", KERNEL_ARGUMENTS),
+        *("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", arguments),
     ]
 
 
@@ -156,21 +180,24 @@ def run(
     """Boot, run the command in this checkout, and return its status, or `NO_STATUS`."""
     # What ends us must end qemu and virtiofsd too: leave through the `finally`s.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    tree = ROOT if options.root == Path("/") else TREE
     # tag: folder of the host, place in the guest, what virtiofsd may cache
     shares = {
+        "tree": (None if tree == ROOT else ROOT, str(tree).lstrip("/"), "always"),
         "out": (options.out, "tmp/out", "none"),
         "cache": (options.cache, "var/cache", "auto"),
     }
     wanted = {tag: share for tag, share in shares.items() if share[0]}
     places = " ".join(f"{tag}:{place}" for tag, (_, place, _) in wanted.items())
-    job = f"FOLDER={shlex.quote(str(ROOT))}\nSHARES={shlex.quote(places)}\n"
-    files = {"job": job.encode(), "guest.sh": guest_script(command, options.environment)}
+    job = f"FOLDER={shlex.quote(str(tree))}\nSHARES={shlex.quote(places)}\n"
+    files = {"job": job.encode(), "guest.sh": guest_script(command, options.environment, tree)}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="otelagent-vm-")))
         initramfs = folder / "initramfs"
-        initramfs.write_bytes(initrd.build(kernel.modules, files))
+        busybox = options.root / "bin/busybox"
+        initramfs.write_bytes(initrd.build(kernel.modules, files, busybox))
         qemu = qemu_command(kernel, initramfs, options)
-        qemu += stack.enter_context(share(folder, "hostroot", Path("/"), "always"))
+        qemu += stack.enter_context(share(folder, "hostroot", options.root, "always"))
         for tag, (source, _, cache) in wanted.items():
             source.mkdir(parents=True, exist_ok=True)
             qemu += stack.enter_context(share(folder, tag, source.resolve(), cache))

@@ -69,6 +69,7 @@ struct oa_host {
 	u32 read_count; /* may exceed the capacity: those were not noted */
 	s32 pid;
 	u32 reach; /* enum oa_host_reach */
+	u32 is_other; /* the stacks are of the other kind of machine */
 	u32 interpreters;
 	u32 has_python; /* the deferred stack has its Python frames */
 	u64 thread_pointer; /* of the thread that is unwound; 0: not known */
@@ -82,6 +83,9 @@ struct oa_host {
 /* The host that is unwinding in this thread. */
 extern __thread struct oa_host *oa_host_current;
 
+/* oa_host_unwind for the other kind of machine, for use by it alone. */
+s32 oa_host_unwind_other(struct oa_host *host, const u8 *record, u32 bytes, void *out,
+			 u32 capacity);
 void oa_host_free_maps(struct oa_host *host);
 const struct oa_mapping *oa_host_find_mapping(struct oa_host *host, u32 space, u64 addr);
 

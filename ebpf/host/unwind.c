@@ -2,18 +2,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 #define OA_HOST
 
-/* The unwinders themselves, unchanged, and what begins and ends a sample here. */
+/* Hosts, and the unwinders for this kind of machine. */
 
-#include "host.h"
+#include "walk.h"
 #include "../copy.h"
-#include "../native.h"
-#include "../python_copy.h"
+#include "cfi.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-
-enum { HEAD_BYTES = offsetof(struct oa_deferred, stack) };
 
 __thread struct oa_host *oa_host_current;
 
@@ -38,6 +33,15 @@ void oa_host_free(struct oa_host *host)
 void oa_host_configure(struct oa_host *host, const struct oa_config *settings)
 {
 	host->settings = *settings;
+}
+
+void oa_host_use_machine(struct oa_host *host, u32 machine)
+{
+#if defined(__TARGET_ARCH_x86)
+	host->is_other = machine == OA_MACHINE_AARCH64;
+#else
+	host->is_other = machine == OA_MACHINE_X86_64;
+#endif
 }
 
 void oa_host_use_interpreters(struct oa_host *host, s32 on)
@@ -132,148 +136,6 @@ u64 oa_host_find_interpreter(struct oa_host *host, u64 segments)
 	return found ? p->proc.interpreters : 0;
 }
 
-/* Begin with the interpreter that BPF found, if it is the one that the address space has. */
-static bool begin_python(struct oa_state *s, const struct oa_deferred *d)
-{
-	struct oa_python_state *p = &s->python;
-	const struct oa_python_proc *proc;
-	u32 space = s->space;
-
-	if (!d->python.minor)
-		return false;
-	proc = bpf_map_lookup_elem(&python_procs, &space);
-	if (proc && memcmp(proc, &d->python, sizeof(*proc)) != 0)
-		return false;
-	py_forget(p);
-	p->proc = d->python;
-	memcpy(p->cursor, d->cursors, sizeof(p->cursor));
-	p->searched = OA_PY_WALK; /* there are no lists of threads to look into */
-	p->phase = PY_READY;
-	return true;
-}
-
-/* Set the state to where BPF was before the first step. */
-static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
-{
-	struct oa_state *s = &host->state;
-
-	s->trace = d->trace;
-	s->trace.sample.flags &= 1 << OA_SAMPLE_USER_BIT;
-	s->cpu.epoch++; /* the maps may have changed since the last stack */
-	refresh(s);
-	begin_walk(s);
-	hash_generation(s);
-	s->trace.kernel_frames = d->trace.kernel_frames;
-	memcpy(s->words, d->kernel, sizeof(d->kernel));
-	hash_kernel_frames(s);
-	s->regs = d->regs;
-	host->stack.addr = d->stack_addr;
-	host->stack.bytes = d->stack_bytes;
-	host->other.addr = d->other_addr;
-	host->other.bytes = d->other_bytes;
-	host->cut = 0;
-	host->has_python = begin_python(s, d);
-	host->python.bytes = host->has_python ? d->python_bytes : 0;
-}
-
-/* As dispatch.h: Python's unwinder also walks the native frames between. Without it (the
- * memory of an interpreter that BPF did not know of is another by now) what is missing is said.
- */
-static void walk(struct oa_host *host, struct oa_state *s)
-{
-	bool has_python = host->interpreters || host->has_python;
-	bool python = false, missed = false;
-	u32 steps = host->limits.steps ? host->limits.steps : LOOP_STEPS;
-
-	settle(s);
-	while (!s->done && s->steps < steps) {
-		if (s->mapping.unwinder == OA_UNWINDER_STOP && !python)
-			break;
-		if (s->mapping.unwinder == OA_UNWINDER_PYTHON) {
-			python |= has_python;
-			missed |= !has_python;
-		}
-		s->steps++;
-		if (python)
-			python_step(s);
-		else
-			native_step(s);
-	}
-	if (s->steps >= steps)
-		stop(s, OA_FAULT_MAX_STEPS);
-	if (missed && !s->trace.fault)
-		s->trace.fault = OA_FAULT_PY_NOT_ATTACHED;
-}
-
-/* The copy is full, and what stopped the walk lies behind it. */
-static void blame_copy(struct oa_host *host, struct oa_state *s)
-{
-	u32 fault = s->trace.fault;
-	u64 copies = host->python.bytes / py_copy_bytes(&s->python.proc);
-	u64 bytes = host->stack.bytes + host->other.bytes + host->python.bytes;
-	/* As much as copy.h makes it if there is another stack. */
-	u32 most = host->other.bytes ? OA_MAX_STACK_BYTES / 2 : OA_MAX_STACK_BYTES;
-
-	if (fault == OA_FAULT_PY_READ && (copies + OA_PY_STATES >= OA_MAX_PYTHON_COPIES ||
-					  bytes > OA_COPY_BYTES - sizeof(struct oa_python_copy)))
-		s->trace.fault = OA_FAULT_DEFERRED_CUT;
-	if (!host->cut || host->stack.bytes + host->other.bytes <= most - OA_STACK_PAGE_BYTES)
-		return;
-	if (fault == OA_FAULT_READ_STACK || fault == OA_FAULT_NO_ROW ||
-	    fault == OA_FAULT_UNSUPPORTED)
-		s->trace.fault = OA_FAULT_DEFERRED_CUT;
-}
-
-static bool is_deferred(const struct oa_deferred *head, u32 bytes)
-{
-	u64 stacks = (u64)head->stack_bytes + head->other_bytes;
-
-	return head->trace.sample.kind == OA_RECORD_DEFERRED &&
-	       head->trace.kernel_frames <= OA_MAX_KERNEL_FRAMES && stacks <= OA_MAX_STACK_BYTES &&
-	       stacks + head->python_bytes <= bytes - HEAD_BYTES;
-}
-
-static bool find_space(struct oa_state *s, const struct oa_generation *g)
-{
-	const struct oa_process *process = bpf_map_lookup_elem(&processes, &g->pid);
-
-	if (!process || process->generation.start_ns != g->start_ns ||
-	    process->generation.exec_id != g->exec_id)
-		return false;
-	s->space = process->space;
-	return true;
-}
-
-static s32 unwind_current(struct oa_host *host, const u8 *record, u32 bytes, void *out,
-			  u32 capacity)
-{
-	struct oa_state *s = &host->state;
-	struct oa_deferred head;
-	u32 size;
-
-	/* A record in a batch need not be aligned; its stack is read where it is. */
-	memcpy(&head, record, HEAD_BYTES);
-	if (!is_deferred(&head, bytes))
-		return -EINVAL;
-	if (!find_space(s, &head.trace.generation))
-		return 0;
-	host->stack.memory = record + HEAD_BYTES;
-	host->other.memory = record + HEAD_BYTES + head.stack_bytes;
-	host->python.memory = record + HEAD_BYTES + head.stack_bytes + head.other_bytes;
-	begin_deferred(host, &head);
-	walk(host, s);
-	host->spent.steps = s->steps;
-	blame_copy(host, s);
-	seal(s);
-	s->trace.sample.kind = OA_RECORD_TRACE;
-	size = sizeof(s->trace) + s->trace.kernel_frames * 8 + s->trace.user_frames * 16;
-	if (size > capacity)
-		return -ENOSPC;
-	memcpy(out, &s->trace, sizeof(s->trace));
-	memcpy((u8 *)out + sizeof(s->trace), s->words, size - sizeof(s->trace));
-	return (s32)size;
-}
-
 s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *out, u32 capacity)
 {
 	s32 size;
@@ -282,7 +144,8 @@ s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *
 		return -EINVAL;
 	oa_host_current = host;
 	memset(&host->spent, 0, sizeof(host->spent));
-	size = unwind_current(host, deferred, bytes, out, capacity);
+	size = (host->is_other ? oa_host_unwind_other : unwind_record)(host, deferred, bytes, out,
+								       capacity);
 	oa_host_current = NULL;
 	host->stack = (struct oa_host_piece){0};
 	host->other = (struct oa_host_piece){0};

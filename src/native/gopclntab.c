@@ -23,7 +23,7 @@ enum { MAGIC_1_16 = 0xfffffffa, MAGIC_1_18 = 0xfffffff0, MAGIC_1_20 = 0xfffffff1
 /* internal/abi/symtab.go; since Go 1.17, the last one since 1.18 */
 enum { FLAG_TOP_FRAME = 1, FLAG_SP_WRITE = 2, FLAG_ASM = 4 };
 
-enum kind { NORMAL, SWITCHING, STOP, SIGNAL };
+enum kind { NORMAL, SWITCHING, CALLS_C, FROM_C, STOP, SIGNAL };
 
 static void open_view(const struct oa_go *go, struct oa_view *view, u64 piece)
 {
@@ -90,7 +90,7 @@ static const struct {
 	{"morestack", 10, STOP},
 	{"gogo", 5, STOP},
 	{"systemstack", 12, SWITCHING},
-	{"asmcgocall", 11, SWITCHING},
+	{"asmcgocall", 11, CALLS_C},
 	{"sigreturn", 9, SIGNAL},
 	{"sigtramp", 9, NORMAL}, /* the kernel calls it: its caller is the signal frame */
 };
@@ -98,10 +98,14 @@ static const struct {
 /* What a name says of a function; NORMAL: it is not special. */
 static enum kind look_name(struct oa_go *go, u32 at, u32 *flags)
 {
-	static const char prefix[] = "runtime.";
+	static const char prefix[] = "runtime.", from_c[] = "crosscall2";
 	u64 left;
 	const u8 *name = oa_look(&go->names, go->names_at + at, NAME_BYTES, &left);
 	u32 i;
+
+	if (name && left > sizeof(from_c) && !memcmp(name, from_c, sizeof(from_c)) &&
+	    go->table->machine == OA_MACHINE_AARCH64)
+		return FROM_C;
 
 	if (!name || left <= sizeof(prefix) || memcmp(name, prefix, sizeof(prefix) - 1))
 		return NORMAL;
@@ -151,9 +155,17 @@ static int add_function(struct oa_go *go, u64 entry, u64 size, u64 at, struct oa
 		return oa_rows_add(go->rows, entry - 1, size + 1, 0, OA_ROW_SIGNAL);
 	if (!pcsp || pcsp >= go->table->size - go->pctab_at)
 		return 0;
+	if (kind == CALLS_C) {
+		stats->calls_c = entry;
+		stats->calls_c_size = size;
+		kind = SWITCHING;
+	}
 	stats->unwound++;
 	stats->switching += kind == SWITCHING;
-	return oa_go_add(go, entry, size, pcsp, kind == SWITCHING);
+	return oa_go_add(go, entry, size, pcsp,
+			 kind == SWITCHING ? OA_GO_SWITCHING
+			 : kind == FROM_C  ? OA_GO_FROM_C
+					   : OA_GO_PLAIN);
 }
 
 static int add_functions(struct oa_go *go, struct oa_go_stats *stats)

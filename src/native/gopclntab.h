@@ -28,6 +28,8 @@ struct oa_go_stats {
 	u64 switching; /* functions that switch stacks: followed by the frame pointer */
 	u64 bad; /* entries that cannot be read */
 	u64 text; /* start of the code that was used */
+	u64 calls_c; /* where runtime.asmcgocall begins; 0: it was not found */
+	u64 calls_c_size;
 	u32 magic;
 	u32 pad;
 };

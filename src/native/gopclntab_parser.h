@@ -75,9 +75,14 @@ static inline u64 oa_go_u64(const u8 *at)
 
 /* Make room for the rows of `count` functions. Returns 0 or -ENOMEM. */
 int oa_go_reserve(struct oa_go *go);
-/* Add the rows of a function with depths at `pcsp`; `switching`: it changes to another stack.
- * Returns 0, -EIO or -ENOMEM.
- */
-int oa_go_add(struct oa_go *go, u64 entry, u64 size, u32 pcsp, int switching);
+/* How a function is walked. */
+enum oa_go_how {
+	OA_GO_PLAIN,
+	OA_GO_SWITCHING, /* it changes to another stack */
+	OA_GO_FROM_C, /* arm64: C calls it, and it keeps x29 and x30 as C does */
+};
+
+/* Add the rows of a function with depths at `pcsp`. Returns 0, -EIO or -ENOMEM. */
+int oa_go_add(struct oa_go *go, u64 entry, u64 size, u32 pcsp, enum oa_go_how how);
 #endif
 #endif

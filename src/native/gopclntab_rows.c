@@ -180,6 +180,44 @@ static int put_depths(struct oa_go *go, struct depths *depths)
 	return err;
 }
 
+/* What holds where the frame pointer is the function's own. arm64's points below the frame,
+ * and so does not tell how large that is.
+ */
+static u32 frame_rule(struct oa_go *go, s64 depth)
+{
+	struct oa_rule rule = {
+		.cfa_kind = OA_CFA_OTHER_STACK,
+		.cfa_reg = OA_ARM_FP,
+		.fp_kind = OA_REG_CFA,
+		.ra_kind = OA_REG_CFA,
+	};
+
+	if (go->table->machine == OA_MACHINE_X86_64)
+		return OA_ROW_FRAME_POINTER;
+	rule.cfa_offset = (s32)depth + 8;
+	rule.ra_offset = -(s32)depth;
+	rule.fp_offset = -(s32)depth - 8;
+	return oa_rows_rule(go->rows, &rule);
+}
+
+/* C calls crosscall2, which keeps x29 and x30 as C does: in the two slots below the CFA. */
+static int put_from_c(struct oa_go *go, struct depths *d)
+{
+	struct oa_rule rule = {.cfa_reg = OA_ARM_SP, .fp_kind = OA_REG_CFA, .fp_offset = -16};
+	int err = 0;
+
+	rule.ra_kind = OA_REG_CFA;
+	rule.ra_offset = -8;
+	while (!err && next_depth(go, d)) {
+		rule.cfa_offset = (s32)d->depth;
+		err = oa_rows_put(go->rows, d->from,
+				  d->depth > 0 && d->depth <= MAX_DELTA
+					  ? oa_rows_rule(go->rows, &rule)
+					  : rule_of(go, d->depth));
+	}
+	return err;
+}
+
 /* Put the first rows with a depth, up to where the frame pointer is the function's own. */
 static int put_prologue(struct oa_go *go, u64 at, s64 depth)
 {
@@ -189,7 +227,8 @@ static int put_prologue(struct oa_go *go, u64 at, s64 depth)
 	if (go->table->machine != OA_MACHINE_X86_64) {
 		if (oa_rows_put(go->rows, at, rule_of(go, depth)))
 			return -ENOMEM;
-		return oa_rows_put(go->rows, at + 8, OA_ROW_FRAME_POINTER);
+		/* stur x29, [sp, #-8]; sub x29, sp, #8 */
+		return oa_rows_put(go->rows, at + 8, frame_rule(go, depth));
 	}
 	if (depth == 8) { /* push %rbp; mov %rsp, %rbp */
 		if (oa_rows_put(go->rows, at, rule_of(go, depth)))
@@ -231,7 +270,7 @@ static int put_frame_pointer(struct oa_go *go, struct depths *d)
 		if (d->depth <= 0 || d->depth > MAX_DELTA)
 			err = oa_rows_put(go->rows, d->from, rule_of(go, d->depth));
 		else if (framed)
-			err = oa_rows_put(go->rows, d->from, OA_ROW_FRAME_POINTER);
+			err = oa_rows_put(go->rows, d->from, frame_rule(go, d->depth));
 		else
 			err = put_prologue(go, d->from, d->depth);
 		framed |= d->depth > 0;
@@ -245,7 +284,7 @@ static void spend(struct oa_go *go, u64 bytes)
 }
 
 /* Read depths of the open fragment. 1: so many bytes were not enough. */
-static int add_depths(struct oa_go *go, u64 size, u32 pcsp, int switching, u64 bytes)
+static int add_depths(struct oa_go *go, u64 size, u32 pcsp, enum oa_go_how how, u64 bytes)
 {
 	u64 at = go->pctab_at + pcsp, left = 0;
 	const u8 *begin = oa_go_look(&go->depths, at, bytes, &left);
@@ -257,7 +296,9 @@ static int add_depths(struct oa_go *go, u64 size, u32 pcsp, int switching, u64 b
 	d.end = begin + left;
 	if (!go->budget)
 		return 0;
-	err = switching ? put_frame_pointer(go, &d) : put_depths(go, &d);
+	err = how == OA_GO_PLAIN    ? put_depths(go, &d)
+	      : how == OA_GO_FROM_C ? put_from_c(go, &d)
+				    : put_frame_pointer(go, &d);
 	if (!err && d.cut && left < go->table->size - at && bytes < MOST_BYTES)
 		return 1;
 	spend(go, (u64)(d.at - begin));
@@ -276,7 +317,7 @@ static inline struct oa_go_shared *find_shared(const struct oa_go *go, u32 pcsp)
 }
 
 /* Add a fragment and read its depths. */
-static int add_new(struct oa_go *go, u64 entry, u64 size, u32 pcsp, int switching)
+static int add_new(struct oa_go *go, u64 entry, u64 size, u32 pcsp, enum oa_go_how how)
 {
 	u32 fragment = go->rows->fragment_count;
 	u64 bytes;
@@ -286,7 +327,7 @@ static int add_new(struct oa_go *go, u64 entry, u64 size, u32 pcsp, int switchin
 		status = oa_rows_begin(go->rows, entry, size, go->table->rank);
 		if (status <= 0)
 			return status;
-		status = add_depths(go, size, pcsp, switching, bytes);
+		status = add_depths(go, size, pcsp, how, bytes);
 		if (status <= 0)
 			return status;
 		oa_rows_take_back(go->rows, fragment);
@@ -294,21 +335,21 @@ static int add_new(struct oa_go *go, u64 entry, u64 size, u32 pcsp, int switchin
 }
 
 /* Add a fragment. A fifth of all functions repeat the depths of one before. */
-int oa_go_add(struct oa_go *go, u64 entry, u64 size, u32 pcsp, int switching)
+int oa_go_add(struct oa_go *go, u64 entry, u64 size, u32 pcsp, enum oa_go_how how)
 {
 	struct oa_go_shared *shared = find_shared(go, pcsp);
 	u32 fragment = go->rows->fragment_count;
 	int err;
 
-	if (switching)
-		return add_new(go, entry, size, pcsp, 1);
+	if (how != OA_GO_PLAIN)
+		return add_new(go, entry, size, pcsp, how);
 	if (shared->pcsp == pcsp && go->rows->fragments[shared->fragment].size == size) {
 		if (!go->budget)
 			return 0;
 		spend(go, go->rows->fragments[shared->fragment].count);
 		return oa_rows_repeat(go->rows, entry, size, shared->fragment);
 	}
-	err = add_new(go, entry, size, pcsp, 0);
+	err = add_new(go, entry, size, pcsp, OA_GO_PLAIN);
 	/* none, clipped or split: not the rows of these depths and this size */
 	if (go->rows->fragment_count == fragment + 1 && go->rows->fragments[fragment].size == size)
 		*shared = (struct oa_go_shared){pcsp, fragment};

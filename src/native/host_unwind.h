@@ -47,6 +47,9 @@ void oa_host_free(struct oa_host *host);
 /* Only what unwinders look at counts: max_user_frames, pac_mask, … */
 void oa_host_configure(struct oa_host *host, const struct oa_config *config);
 
+/* Of which kind of machine the stacks are (enum oa_cfi_machine); of this one if it is not told. */
+void oa_host_use_machine(struct oa_host *host, u32 machine);
+
 /* Use a kernel map by its file descriptor, which stays the caller's. */
 s32 oa_host_use_fd(struct oa_host *host, u32 map, s32 fd, u32 key_bytes, u32 value_bytes);
 /* Use an array's memory, 8-byte aligned: `rules`, or with `chunk` one array of `rows`. */

@@ -28,15 +28,15 @@ GDB = ("gdb", "-nx", "-batch", "-ex", "set debuginfod enabled off", "-ex", "set 
 WHOLE = ("-ex", "set backtrace past-main on", "-ex", "set backtrace past-entry on")
 
 
-def gdb_version() -> str:
-    return subprocess.check_output(["gdb", "--version"], text=True).splitlines()[0]
+def gdb_version(name: str = "gdb") -> str:
+    return subprocess.check_output([name, "--version"], text=True).splitlines()[0]
 
 
-def run_gdb(*arguments: str, program: tuple[str, ...] = ()) -> dict[int, list]:
+def run_gdb(*arguments: str, program: tuple[str, ...] = (), name: str = "gdb") -> dict[int, list]:
     """Run gdb with arguments, then the script that writes stacks."""
     with tempfile.NamedTemporaryFile() as out:
         env = os.environ | {"OA_GDB_OUT": out.name}
-        command = [*GDB, *WHOLE, *arguments, "-ex", f"source {GDB_SCRIPT}", *program]
+        command = [name, *GDB[1:], *WHOLE, *arguments, "-ex", f"source {GDB_SCRIPT}", *program]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         text = Path(out.name).read_text()
         if not text:

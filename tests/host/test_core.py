@@ -178,5 +178,5 @@ def test_zeros_without_end_take_no_room(write):
 
 
 def test_cores_of_other_machines_are_refused(write):
-    with pytest.raises(FormatError, match=r"core: a core of machine 243 cannot be unwound on"):
+    with pytest.raises(FormatError, match=r"core: a core of machine 243 cannot be unwound, but of"):
         CoreImage.open(write(Core(machine=243)))

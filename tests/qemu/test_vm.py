@@ -4,6 +4,7 @@
 
 import sys
 
+import fetch
 import pytest
 import vm
 
@@ -40,3 +41,18 @@ def test_command_is_quoted_for_the_guests_shell():
 
     assert "echo 'a b; $HOME' </dev/null; status=$?" in script
     assert "export X='1 2'" in script
+
+
+def test_a_guest_of_another_kind_has_its_own_emulator_and_console(tmp_path):
+    kernel = fetch.Kernel("7.3", tmp_path / "vmlinuz", None)
+    options = vm.Options(machine=vm.ARM64, root=tmp_path)
+    command = vm.qemu_command(kernel, tmp_path / "initramfs", options)
+
+    assert command[:5] == ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"]
+    assert any("console=ttyAMA0" in word for word in command)
+
+
+def test_the_checkout_of_a_guest_with_another_root_lies_elsewhere():
+    script = vm.guest_script(["true"], {}, vm.TREE).decode()
+
+    assert f"cd {vm.TREE}" in script

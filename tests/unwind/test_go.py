@@ -117,6 +117,43 @@ def test_arm64_keeps_the_link_register_at_the_stack_pointer():
     assert (body.cfa_offset, body.ra_offset, body.fp_offset) == (64, -64, -72)
 
 
+def test_arm64_switches_stacks_by_a_frame_pointer_below_the_frame():
+    """The frame's size comes from the table; direction does not count."""
+    depths = ((0, 4), (48, 56), (0, 4))
+    functions = [GoFunction("runtime.cgocallback", 0x1000, depths, func_id=9, flags=2)]
+    table = extract(make_elf(build_pclntab(functions, quantum=4), machine=183))
+
+    before, own = rule_at(table, 0x1004), rule_at(table, 0x1004 + 8)
+    assert (before.cfa_kind, before.cfa_reg) == (abi.CfaKind.REG, abi.Reg.ARM_SP)
+    assert (own.cfa_kind, own.cfa_reg, own.cfa_offset) == (
+        *(abi.CfaKind.OTHER_STACK, abi.Reg.ARM_FP),
+        56,
+    )
+    assert (own.ra_offset, own.fp_offset) == (-48, -56)
+
+
+def test_arm64_calls_c_from_what_it_kept_on_the_other_stack():
+    """The code at 0x1000 has `blr x1` as its third instruction."""
+    depths = ((0, 4), (16, 56), (0, 4))
+    functions = [GoFunction("runtime.asmcgocall", 0x1000, depths, flags=2)]
+    elf = make_elf(build_pclntab(functions, quantum=4), machine=183)
+    data = bytearray(elf.source.read_at(0, elf.source.size))
+    data[0x1010:0x1014] = (0xD63F0020).to_bytes(4, "little")
+    table = extract(ElfFile(BytesSource(bytes(data))))
+
+    call, behind = rule_at(table, 0x1010), rule_at(table, 0x1014)
+    assert (call.cfa_kind, call.cfa_add, call.ra_offset) == (abi.CfaKind.GO_CALL, 16, -16)
+    assert behind.cfa_kind == abi.CfaKind.OTHER_STACK
+
+
+def test_arm64_is_called_by_c_with_its_registers_at_the_top_of_the_frame():
+    functions = [GoFunction("crosscall2", 0x1000, ((0, 4), (192, 56), (0, 4)), flags=4)]
+    table = extract(make_elf(build_pclntab(functions, quantum=4), machine=183))
+
+    rule = rule_at(table, 0x1020)
+    assert (rule.cfa_offset, rule.ra_offset, rule.fp_offset) == (192, -8, -16)
+
+
 @pytest.mark.parametrize("name", [".data.rel.ro.gopclntab", ""])
 def test_table_is_found_in_position_independent_and_stripped_files(name):
     table = extract(make_elf(build_pclntab(FUNCTIONS), name=name))

@@ -103,6 +103,34 @@ def test_a_cut_signal_frame_cannot_be_read():
     assert walk(rows={0x1000: Row.SIGNAL}, stack=stack).fault == Fault.READ_STACK
 
 
+OTHER = rule((CfaKind.OTHER_STACK, FP, 24), ra=(RegKind.CFA, 0, -16), fp=(RegKind.CFA, 0, -24))
+"""Go's systemstack: the frame pointer is 8 bytes below its frame."""
+
+
+def test_a_stack_below_is_gone_to_where_the_rule_says_so():
+    below = STACK - (1 << 20)
+    pair = {below: struct.pack("=QQ", 0, CALLER)}
+
+    result = walk(rows=LEAF | {0x1000: OTHER}, text=pair, regs={FP: below})
+
+    assert (result.addrs, result.fault) == ([0x1000, CALLER - BIAS], Fault.NONE)
+
+
+@pytest.mark.parametrize("has_switched", [True, False])
+def test_a_call_of_c_from_go_returns_to_the_goroutine(has_switched):
+    """What asmcgocall kept: the goroutine, or none, and its stack's depth, or the place itself."""
+    goroutine, high, place = STACK + 64, STACK + 4096, STACK + 128
+    kept = [goroutine, high - place] if has_switched else [0, place]
+    stack = [*kept, 0, 0, 0, 0, 0, 0, 0, high, 0, 0, 0, 0, 0, 0, CALLER, 0]
+    call = rule(
+        (CfaKind.GO_CALL, SP, 0), ra=(RegKind.CFA, 0, -16), fp=(RegKind.CFA, 0, -24), cfa_add=16
+    )
+
+    result = walk(rows=LEAF | {0x1000: call}, stack=stack)
+
+    assert (result.addrs, result.fault) == ([0x1000, CALLER - BIAS], Fault.NONE)
+
+
 @pytest.mark.parametrize(
     ("before", "ok"),
     [

@@ -97,6 +97,7 @@ class NotingImage:
         self._threads = threads
         self.pid = image.pid
         self.machine = image.machine
+        self.pac_mask = image.pac_mask
         self._reads: list[tuple[int, int]] = []
         self._maps: list[MappedRange] = []
         self._files: dict[tuple[str, int], NotingFile | str] = {}
@@ -167,6 +168,7 @@ class NotingImage:
             self._memory(),
             files,
             {},
+            self.pac_mask,
         )
 
     def _memory(self) -> list[Piece]:

@@ -64,7 +64,7 @@ def of_core(path: str, *, sysroot: Path | None = None, debug_dirs: Sequence[Path
         root = str(sysroot) if sysroot else ""
         namers = Namers(symbols=True, debuginfod="", debug_dirs=tuple(debug_dirs), sysroot=root)
         core = image.core
-        taken = take(image, namers, cache=RowCache(), pac_mask=core.pac_mask)
+        taken = take(image, namers, cache=RowCache())
         problems = [*dict.fromkeys(image.problems), *_problems(taken.problems)]
         command = core.arguments or core.name or "(not told)"
         return Report(core.pid, command, taken.stacks, core=path, problems=problems)

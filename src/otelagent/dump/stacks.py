@@ -24,7 +24,6 @@ from otelagent.abi.codec import RawTrace, decode_trace
 from otelagent.errors import AgentError, TargetError
 from otelagent.host.kept import raise_open_files
 from otelagent.host.live import LiveImage
-from otelagent.kernel.pointers import read_pac_mask
 from otelagent.model import Executable, FileId, Frame, FrameType, Function, Line, Trace
 from otelagent.namers import Namers, detect
 from otelagent.processes.executables import Executables
@@ -84,7 +83,6 @@ class ImageUnwinder:
         max_frames: User frames that are kept of a stack.
         cache: Rows on disk; None: they are extracted again.
         rows: Gives the rows of a file instead, in this process.
-        pac_mask: Bits of arm64's signatures in return addresses; None: this machine's.
 
     Attributes:
         problems: Files that have frames and could not be read: path → why.
@@ -99,7 +97,6 @@ class ImageUnwinder:
         max_frames: int = Limit.MAX_USER_FRAMES,
         cache: RowCache | None = None,
         rows: Callable[[Source, ElfFile], RowTable] | None = None,
-        pac_mask: int | None = None,
     ) -> None:
         self._image = image
         self._cache = cache
@@ -133,9 +130,12 @@ class ImageUnwinder:
         self._namers.by_key = self.executables.by_key
         python = PythonNamers(self._runtimes.namer)
         self._handler = TraceHandler(self._namers.file, KernelSymbols(), python, self._anonymous)
-        mask = read_pac_mask() if pac_mask is None else pac_mask
         self.unwinder = HostUnwinder(
-            tables, max_user_frames=max_frames, pac_mask=mask, interpreters=True
+            tables,
+            max_user_frames=max_frames,
+            pac_mask=image.pac_mask,
+            interpreters=True,
+            machine=image.machine,
         )
         self._record = ffi.new("struct oa_deferred *")
 
@@ -273,7 +273,6 @@ def take(
     namers: Namers | None = None,
     *,
     cache: RowCache | None = None,
-    pac_mask: int | None = None,
 ) -> Taken:
     """Take the stack of each thread of an image, named as live.
 
@@ -282,7 +281,7 @@ def take(
         NotPermitted: The process may not be held.
     """
     for _ in range(ATTEMPTS):
-        unwinder = ImageUnwinder(image, namers, cache=cache, pac_mask=pac_mask)
+        unwinder = ImageUnwinder(image, namers, cache=cache)
         unwinder.prepare()
         with image.hold() as threads:
             raws = unwinder.walk(threads)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bisect
 import os
-import platform
 import signal as signals
 from contextlib import contextmanager
 from itertools import islice
@@ -56,7 +55,7 @@ class CoreImage:
         debug_dirs: Where else files are looked for, by build id and by name.
 
     Raises:
-        FormatError: It is no core file, or of another kind of machine.
+        FormatError: It is no core file, or of a kind of machine that is not known.
     """
 
     def __init__(
@@ -67,11 +66,10 @@ class CoreImage:
         self._debug_dirs = tuple(debug_dirs)
         self.core: CoreFile = parse_core(source)
         self.machine = self.core.machine
-        ours = MACHINES.get(platform.machine())
-        if self.machine != ours:
-            names = {number: name for name, number in MACHINES.items()}
-            theirs = names.get(self.machine, f"machine {self.machine}")
-            raise FormatError(f"a core of {theirs} cannot be unwound on {platform.machine()}")
+        if self.machine not in MACHINES.values():
+            known = ", ".join(MACHINES)
+            raise FormatError(f"a core of machine {self.machine} cannot be unwound, but of {known}")
+        self.pac_mask = self.core.pac_mask or 0
         self.pid = self.core.pid or 1
         self.problems = self.core.problems
         self._files: dict[str, FileSource | str] = {}

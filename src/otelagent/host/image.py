@@ -76,10 +76,12 @@ class ProcessImage(Memory, Protocol):
     Attributes:
         pid: Its number.
         machine: EM_* of its code.
+        pac_mask: Bits of arm64's signatures in its return addresses.
     """
 
     pid: int
     machine: int
+    pac_mask: int
 
     def read_maps(self) -> list[MappedRange]:
         """List the executable mappings by address; the vDSO's path is `[vdso]`.

@@ -22,6 +22,7 @@ from otelagent.formats.registers import parse_registers
 from otelagent.host import files, procfs, tasks
 from otelagent.host.image import ThreadImage
 from otelagent.host.memory import ProcessMemory
+from otelagent.host.pointers import read_pac_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,6 +58,7 @@ class LiveImage:
     def __init__(self, pid: int, *, blocking: bool = True) -> None:
         self.pid = pid
         self.machine = MACHINES.get(platform.machine(), 0)
+        self.pac_mask = read_pac_mask()
         self.held_ns = 0
         self._blocking = blocking
         if procfs.is_kernel_thread(pid):

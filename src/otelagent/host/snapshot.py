@@ -95,6 +95,7 @@ class Snapshot(msgspec.Struct, array_like=True):
     memory: list[Piece]
     files: list[FilePart]
     notes: dict[str, bytes]
+    pac_mask: int = 0
 
 
 def pack(snapshot: Snapshot) -> bytes:
@@ -177,6 +178,7 @@ class SnapshotImage:
         self.snapshot = snapshot
         self.pid = snapshot.pid
         self.machine = snapshot.machine
+        self.pac_mask = snapshot.pac_mask
         self.strays: list[str] = []
         self._starts = [addr for addr, _ in snapshot.memory]
         self._files = {(each.path, each.inode): each for each in snapshot.files}

@@ -17,9 +17,9 @@ from otelagent.abi._generated import Limit, TargetMode, Unwinder
 from otelagent.bpf.maps import ProgArray
 from otelagent.bpf.object import BpfObject, object_path, possible_cpus
 from otelagent.errors import AttachFailed
+from otelagent.host.pointers import read_pac_mask
 from otelagent.kernel.nofault import require_safe_reads
 from otelagent.kernel.offsets import find_offsets
-from otelagent.kernel.pointers import read_pac_mask
 from otelagent.log import fields
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otelagent._native import lib
 from otelagent.abi.codec import decode_origin
 from otelagent.bpf.maps import HashMap, LpmTrie
-from otelagent.kernel.pointers import read_pac_mask
+from otelagent.host.pointers import read_pac_mask
 from otelagent.unwind.host import HostUnwinder, Tables
 
 if TYPE_CHECKING:

@@ -1,21 +1,24 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rows for code that nothing describes, from its instructions (x86-64 only).
+"""Rows for code that nothing describes, from its instructions.
 
 The C core follows every path through a function and keeps count of the stack
 and of the frame pointer; a function whose paths contradict one another gets no
-rows. So what there is can be trusted like call frame information.
+rows. So what there is can be trusted like call frame information. There is much less such
+code for arm64, and `code_arm64` does the same for it.
 """
 
 from __future__ import annotations
 
 import mmap
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otelagent._native import ffi, lib
 from otelagent.abi._generated import Row
-from otelagent.formats.elf import EM_X86_64
+from otelagent.formats.elf import EM_AARCH64, EM_X86_64, SHF_EXECINSTR
+from otelagent.unwind import code_arm64
 from otelagent.unwind.rows import PAGE_ENTRY_BYTES, RowBuilder, RowTable, check_memory
 
 if TYPE_CHECKING:
@@ -94,16 +97,32 @@ class Undescribed:
 
 def find_undescribed(elf: ElfFile, table: RowTable) -> list[Undescribed]:
     """List code that `table`, what all other sources gave, says nothing about; empty if little."""
-    if elf.machine != EM_X86_64:
-        return []
     found = [
         Undescribed(segment, gaps)
         for segment in elf.executable_loads()
         if (gaps := find_gaps(table, segment.vaddr, segment.vaddr + _looked_at(segment)))
     ]
+    if elf.machine == EM_AARCH64:
+        found = [only for each in found if (only := _only_code(elf, each)).gaps]
     whole = sum(each.segment.filesz for each in found)
     enough = max(MIN_GAP_BYTES, whole * MIN_GAP_SHARE)
     return found if sum(each.size for each in found) >= enough else []
+
+
+def _only_code(elf: ElfFile, found: Undescribed) -> Undescribed:
+    """Leave out what sections show to be none: the vDSO's headers are in the same segment."""
+    code = [
+        (s.addr, s.addr + s.size)
+        for s in elf.sections
+        if s.flags & SHF_EXECINSTR and not s.addr & 3
+    ]
+    gaps = [
+        (max(start, first), min(end, last))
+        for start, end in found.gaps
+        for first, last in code
+        if start < last and first < end
+    ]
+    return Undescribed(found.segment, gaps if code else found.gaps)
 
 
 def _looked_at(segment: Segment) -> int:
@@ -116,6 +135,8 @@ def add_code(builder: RowBuilder, elf: ElfFile, found: list[Undescribed]) -> str
     Raises:
         BadElf: A symbol table cannot be read.
     """
+    if elf.machine == EM_AARCH64:
+        return _add_arm64(builder, elf, found)
     stats = ffi.new("struct oa_code_stats *")
     for each in found:
         if each.is_large:
@@ -124,6 +145,20 @@ def add_code(builder: RowBuilder, elf: ElfFile, found: list[Undescribed]) -> str
         _derive(builder, (each.gaps[0][0], code), each.gaps, symbols, stats)
     line = f"code: {stats.functions - stats.wrong} functions by their instructions"
     return f"{line}; {stats.wrong} not understood" if stats.wrong else line
+
+
+def _add_arm64(builder: RowBuilder, elf: ElfFile, found: list[Undescribed]) -> str:
+    whole = sum(each.size for each in found)
+    if whole > code_arm64.MAX_CODE_BYTES:
+        return f"code: {whole} bytes without information are too many to look at"
+    covered = 0
+    for each in found:
+        for start, end in each.gaps:
+            symbols = struct.iter_unpack("<IBBHQQ", read_symbols(elf, [(start, end)]))
+            starts = [value for _, _, _, _, value, _ in symbols if not value & 3]
+            code = each.read(elf, start, end)
+            covered += code_arm64.add_rows(builder, start, code, starts, RANK_CODE)
+    return f"code: {covered} of {whole} bytes by their instructions"
 
 
 def _derive(

@@ -50,6 +50,10 @@ def _cfa(rule: Any, names: tuple[str, ...]) -> str:  # noqa: ANN401 (cdata)
             return f"*({base}+{index}){rule.cfa_add:+d}"
         case CfaKind.PLT:
             return f"{base}, and 8 more from byte {rule.cfa_add} of each 16 on"
+        case CfaKind.OTHER_STACK:
+            return f"{base}, on another stack"
+        case CfaKind.GO_CALL:
+            return f"the goroutine's stack pointer, kept at {base}, {rule.cfa_add:+d}"
     return base
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otelagent._native import ffi, lib
+from otelagent.abi._generated import CfaKind, Reg, RegKind
 from otelagent.errors import BadElf
-from otelagent.formats.elf import MAX_SECTION_BYTES, PF_W, SHF_COMPRESSED
+from otelagent.formats.elf import EM_AARCH64, MAX_SECTION_BYTES, PF_W, SHF_COMPRESSED
 from otelagent.unwind.rows import RowBuilder, check_memory
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ RANK_GO = 1
 MAGICS = {0xFFFFFFFA: "1.16", 0xFFFFFFF0: "1.18", 0xFFFFFFF1: "1.20"}
 SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 MAX_SEARCH_BYTES = 128 << 20
+MAX_SWITCH_BYTES = 4096
 _PIECE = 4 << 20
 _HEAD_BYTES = 32
+_BLR_X1 = b"\x20\x00\x3f\xd6"
+_SWITCH_FRAME = 16
+"""Bytes of the frame of `asmcgocall` on arm64: of its link register, aligned."""
 _MODULE_TEXT = 176
 """Offset of `text` in `runtime.moduledata`, Go 1.16 to 1.26 (runtime/symtab.go)."""
 _DT_RELA, _DT_RELASZ = 7, 8
@@ -116,11 +121,30 @@ def add_go(builder: RowBuilder, elf: ElfFile, table: GoTable) -> str:
     if status == -errno.EINVAL:
         raise BadElf(f"{table.found}: not a function table of Go 1.16 or newer")
     check_memory(status)
+    if elf.machine == EM_AARCH64 and stats.calls_c:
+        _add_calls_of_c(builder, elf, stats.calls_c, stats.calls_c_size)
     line = (
         f"{table.found}: {stats.functions} Go functions (format of Go {MAGICS[stats.magic]}), "
         f"{stats.stops} ends of stacks, {stats.switching} that switch stacks"
     )
     return line + (f"; {stats.bad} entries not readable" if stats.bad else "")
+
+
+def _add_calls_of_c(builder: RowBuilder, elf: ElfFile, addr: int, size: int) -> None:
+    """Describe where arm64's `asmcgocall` calls: its frame pointer is the thread's own there."""
+    code = elf.read_address(addr, min(size, MAX_SWITCH_BYTES))
+    rule = builder.rule(
+        cfa_kind=CfaKind.GO_CALL,
+        cfa_reg=Reg.ARM_SP,
+        cfa_add=_SWITCH_FRAME,
+        ra_kind=RegKind.CFA,
+        ra_offset=-_SWITCH_FRAME,
+        fp_kind=RegKind.CFA,
+        fp_offset=-_SWITCH_FRAME - 8,
+    )
+    for at in range(0, len(code) - 3, 4):
+        if code[at : at + 4] == _BLR_X1:
+            builder.add(addr + at, 4, 0, rule)
 
 
 def _text_start(elf: ElfFile, head: bytes, addr: int) -> int:

@@ -206,7 +206,7 @@ class HostTables(Tables):
 
 
 class HostUnwinder:
-    """Unwinds deferred stacks with given tables.
+    """Unwinds deferred stacks with given tables; of another `machine` (EM_*) than this one, too.
 
     Text of a live process is read only with `follow_text`: deferred stacks are
     old, and only what does not change may be looked at.
@@ -220,6 +220,7 @@ class HostUnwinder:
         pac_mask: int = 0,
         interpreters: bool = False,
         follow_text: bool = False,
+        machine: int = 0,
     ) -> None:
         self.tables = tables
         self._follow_text = follow_text
@@ -227,6 +228,7 @@ class HostUnwinder:
         config.max_user_frames = max_user_frames
         config.pac_mask = pac_mask
         lib.oa_host_configure(tables.handle, config)
+        lib.oa_host_use_machine(tables.handle, machine)
         lib.oa_host_use_interpreters(tables.handle, interpreters)
         self._out = ffi.new("char[]", lib.oa_host_trace_bytes())
 

@@ -61,7 +61,12 @@ def add_special(builder: RowBuilder, elf: ElfFile, *, covered: bool) -> list[str
 
 
 def _is_c_library(elf: ElfFile) -> bool:
-    """Tell musl, shared or linked in; glibc always has its own information."""
+    """Tell musl, shared or linked in; glibc always has its own information.
+
+    On arm64 the vDSO is like it: it has the trampoline that signal handlers return to.
+    """
+    if elf.machine == EM_AARCH64 and elf.soname.startswith("linux-vdso"):
+        return True
     has_interpreter = any(s.type == PT_INTERP for s in elf.segments)
     return bool(_C_LIBRARY.search(elf.soname)) or (bool(elf.entry) and not has_interpreter)
 

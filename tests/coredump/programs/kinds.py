@@ -18,7 +18,7 @@ import time
 
 started = []
 LIBC = ctypes.CDLL(None)
-GETTID = 186
+GETTID = 178 if os.uname().machine == "aarch64" else 186
 gate = threading.Event()
 
 

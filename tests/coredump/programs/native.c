@@ -213,6 +213,18 @@ static void vforked(void)
 	keep += child;
 }
 
+/* A call that is the last instruction of its function. */
+NOINLINE __attribute__((noreturn)) void never(int depth)
+{
+	descend(depth);
+	_exit(0);
+}
+
+NOINLINE __attribute__((noreturn)) static void noreturn(void)
+{
+	never(3 + keep);
+}
+
 static jmp_buf again;
 
 NOINLINE void jump(int depth)
@@ -302,7 +314,7 @@ static const struct {
 	{"mixed", mixed},     {"nested", nested},   {"alternate", alternate}, {"fault", fault},
 	{"clone", new_stack}, {"context", context}, {"vfork", vforked},	      {"setjmp", jumped},
 	{"memcpy", copies},   {"strlen", lengths},  {"vdso", clocks},	      {"threads", threads},
-	{"blocked", blocked}, {"deep", deep},
+	{"blocked", blocked}, {"deep", deep},	    {"noreturn", noreturn},
 };
 
 int main(int argc, char **argv)

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from otelagent.kernel.pointers import AT_HWCAP, HWCAP_PACA, pac_mask, read_pac_mask
+from otelagent.host.pointers import AT_HWCAP, HWCAP_PACA, pac_mask, read_pac_mask
 
 SIGNED = struct.pack("=6Q", 33, 0x1000, AT_HWCAP, HWCAP_PACA | 1, 0, 0)
 UNSIGNED = struct.pack("=4Q", AT_HWCAP, 1, 0, 0)

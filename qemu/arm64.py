@@ -1,0 +1,92 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A root directory of an arm64 machine, for guests: Debian's packages, unpacked, not installed.
+
+It has a Python, the libraries of the extension, and in /opt/site what otelagent depends on.
+No script of a package is run, so nothing needs an arm64 machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import fetch
+import vm
+
+RELEASE = "trixie"
+PACKAGES = (
+    *("base-files", "bash", "busybox-static", "coreutils", "dash", "gdb-minimal", "libbpf1"),
+    *(
+        "libelf1t64",
+        "libgcc-s1",
+        "libstdc++6",
+        "libzstd1",
+        "musl",
+        "python3",
+        "util-linux",
+        "zlib1g",
+    ),
+)
+PYTHON = "3.13"
+"""What the release has."""
+MODULES = (
+    *("cffi", "msgspec", "opentelemetry-proto", "pyelftools", "pytest", "rich", "typer<0.29"),
+    "zstandard",
+)
+PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_28_aarch64")
+SITE = Path("opt/site")
+PLACES = (str(vm.TREE).lstrip("/"),)
+PIP_TIMEOUT_S = 300
+
+
+def find() -> Path:
+    """Return the root, made if it is not in the cache.
+
+    Raises:
+        NoKernel: It cannot be had here.
+    """
+    what = zlib.crc32(repr((PACKAGES, MODULES, PLATFORMS, PLACES)).encode())
+    target = fetch.CACHE.parent / f"root-arm64-{RELEASE}-{what:08x}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    apt = fetch.PrivateApt("arm64")
+    apt.update()
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        root = Path(folder) / "root"
+        lay_out(root)
+        for package in apt.download_all(PACKAGES, RELEASE):
+            unpacked = fetch.run("dpkg", "-x", package, root)
+            if unpacked.returncode:
+                raise fetch.NoKernel(f"{package.name}: {unpacked.stderr.strip()[-300:]}")
+        for name in ("doc", "man", "locale"):
+            shutil.rmtree(root / "usr/share" / name, ignore_errors=True)
+        add_modules(root / SITE)
+        root.chmod(0o755)
+        if not target.exists():  # another run may have been faster
+            root.rename(target)
+    return target
+
+
+def lay_out(root: Path) -> None:
+    """Make what packages take for granted: /bin and the like are links."""
+    for name in ("bin", "lib", "sbin"):
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    for name in ("dev", "proc", "run", "sys", "tmp", "var/cache", "var/tmp", *PLACES):
+        (root / name).mkdir(parents=True, exist_ok=True)
+
+
+def add_modules(target: Path) -> None:
+    """Install Python's modules, as wheels for arm64."""
+    pip = (sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check")
+    where = (*("--root-user-action=ignore", "--target"), target, *("--only-binary", ":all:"))
+    platforms = [part for each in PLATFORMS for part in ("--platform", each)]
+    python = ("--python-version", PYTHON, "--implementation", "cp")
+    done = fetch.run(*pip, *where, *platforms, *python, *MODULES, timeout=PIP_TIMEOUT_S)
+    if done.returncode:
+        raise fetch.NoKernel(f"Python's modules for arm64: {done.stderr.strip()[-300:]}")
