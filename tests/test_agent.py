@@ -34,6 +34,7 @@ class FakeProfiler:
             traces={1: raw}, take=self._take, tally=Tally(), deferred=0, watch=lambda _: None
         )
         self.handler = SimpleNamespace(finish=lambda _raw: Trace(()), frame_count=0)
+        self.runtimes = SimpleNamespace(keep_namers=lambda _is_wanted: None)
         self.namers = SimpleNamespace(rest=lambda _turns: None)
         self.groups = {}
         self.lost = 0

@@ -25,7 +25,7 @@ from otelagent.traces.recent import Bounds, RecentTraces
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from otelagent.abi.codec import RawTrace
+    from otelagent.abi.codec import Generation, RawTrace
     from otelagent.chance import Random
     from otelagent.export.records import Record
     from otelagent.profiler import Profiler
@@ -172,9 +172,14 @@ class Agent:
         table = self._profiler.table
         wanted = {raw.generation for raw in traces.values()}
         self._about.keep(wanted)
-        for generation in list(table.images):
-            if generation not in wanted and generation.pid not in table.entries:
-                table.images.pop(generation, None)
+
+        def is_wanted(generation: Generation) -> bool:
+            # What has just begun may have no trace yet.
+            return generation in wanted or generation.pid in table.entries
+
+        self._profiler.runtimes.keep_namers(is_wanted)
+        for generation in [each for each in list(table.images) if not is_wanted(each)]:
+            table.images.pop(generation, None)
 
     def _wall_offset_ns(self) -> int:
         if self._clock() >= self._clock_at + CLOCK_SECONDS:

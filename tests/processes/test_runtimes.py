@@ -304,3 +304,13 @@ def test_guess_that_was_wrong_names_nothing_any_more(world, monkeypatch):
 def test_interpreter_that_is_not_where_it_should_be_names_nothing(world):
     """From 3.13 on it says itself where it keeps things; this process is none that does."""
     assert world.runtimes.early_namer(copies(minor=14)) is None
+
+
+def test_what_names_processes_that_nothing_needs_is_forgotten(world):
+    early = world.runtimes.early_namer(copies())
+
+    world.runtimes.keep_namers(lambda _generation: True)
+    assert world.runtimes.early_namer(copies()) is early
+
+    world.runtimes.keep_namers(lambda _generation: False)
+    assert world.runtimes.early_namer(copies()) is not early

@@ -81,7 +81,8 @@ class Runtimes:
 
     `open_memory` gives the memory of a process, by pid.
 
-    `namer` and `early_namer` may be called from any thread, the rest by the processes thread.
+    `namer`, `early_namer` and `keep_namers` may be called from any thread, the rest by the
+    processes thread.
     """
 
     def __init__(
@@ -216,6 +217,12 @@ class Runtimes:
                     return None
                 found = self._make_namer(copies.generation, layout, memory)
             return found
+
+    def keep_namers(self, is_wanted: Callable[[Generation], bool]) -> None:
+        """Forget what names the frames of all other processes; from any thread."""
+        with self._lock:
+            for each in [each for each in self._namers if not is_wanted(each)]:
+                del self._namers[each]
 
     def _make_namer(
         self, generation: Generation, layout: Layout, memory: Memory | None = None

@@ -47,7 +47,7 @@ class Bounds:
     traces: int = 8192
     words_bytes: int = 8 << 20
     age: int = 120
-    frames: int = 8192
+    frames: int = 4096
 
 
 class RecentTraces:
