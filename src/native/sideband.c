@@ -22,7 +22,9 @@ enum {
 	MAX_RECORD = 65536, /* perf_event_header.size is 16 bits wide */
 	SAMPLE_ID = 24, /* pid, tid; time; cpu, reserved: our sample_type */
 	NO_CPU = -1,
-	OTHERS_FACTOR = 4, /* waits for company grow so much while all that comes is of others */
+	OTHERS_MS = 200, /* waits for company grow to this while all that comes is of others; */
+	HASTE_MS = 5, /* those below this, */
+	HASTE_FACTOR = 4, /* by so much */
 	CROWD = 16, /* and none of it fills this part of a buffer */
 	MAX_PIDS = 4 << 20, /* PID_MAX_LIMIT, include/linux/threads.h */
 };
@@ -44,6 +46,7 @@ struct oa_sideband {
 	u32 count;
 	int has_ksymbol;
 	u8 *wanted; /* a bit per pid; NULL: all are */
+	s32 patience_ms; /* how long events waited last, if all of them were of others */
 	u32 malformed; /* not told yet */
 	int epoll; /* of the buffers' events, and of `wake_fd` */
 	int wake_fd;
@@ -443,9 +446,11 @@ s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_m
 {
 	struct pollfd wake = {.fd = sideband->wake_fd, .events = POLLIN};
 	s64 end = now_ms() + timeout_ms, left;
-	s32 wait_ms = company_ms;
+	s32 most_ms = company_ms < HASTE_MS ? company_ms * HASTE_FACTOR : OTHERS_MS;
+	s32 wait_ms = sideband->patience_ms > company_ms ? sideband->patience_ms : company_ms;
 	struct epoll_event event;
 
+	sideband->patience_ms = 0;
 	while ((left = end - now_ms()) >= 0) {
 		if (epoll_wait(sideband->epoll, &event, 1, (int)left) <= 0)
 			break;
@@ -453,10 +458,11 @@ s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_m
 			return 1;
 		if (is_crowded(sideband))
 			wait_ms = company_ms;
-		else if (wait_ms < company_ms * OTHERS_FACTOR)
-			wait_ms *= 2;
+		else
+			wait_ms = wait_ms * 2 < most_ms ? wait_ms * 2 : most_ms;
 		if (oa_sideband_skip(sideband))
 			return 1;
 	}
+	sideband->patience_ms = wait_ms;
 	return 0;
 }

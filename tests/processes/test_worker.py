@@ -15,6 +15,7 @@ from otelagent.abi.codec import Report
 from otelagent.bpf.sideband import EventKind
 from otelagent.processes.table import GRACE_NS
 from otelagent.processes.worker import (
+    COMPANY_MS,
     IDLE_COMPANY_MS,
     MAX_HOLD_NS,
     MAX_POSTED_REPORTS,
@@ -310,6 +311,16 @@ def test_kernel_symbols_are_passed_on(world):
     world.round(told)
 
     assert world.ksymbols == [told]
+
+
+def test_kernel_symbols_do_not_make_the_next_round_come_sooner(world):
+    """Others load BPF programs; only what is told of processes is followed by more of it."""
+    world.round(mmap_event(10, 41, CODE))
+    after_mapping = world.thread._company_ms()
+
+    world.round(event(EventKind.KSYMBOL, 0, 5, addr=0xFFFF, length=8))
+
+    assert (after_mapping, world.thread._company_ms()) == (COMPANY_MS, IDLE_COMPANY_MS)
 
 
 def test_ending_finishes_what_was_posted(world):

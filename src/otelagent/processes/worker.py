@@ -214,10 +214,12 @@ class ProcessesThread(threading.Thread):
         self._seen_ns = self._drained_ns()
         reports, deferred = self._reports.take(), self._deferred.take()
         events = self._sideband.drain()
-        self._is_lively = bool(events)
+        self._is_lively = False
         for event in events:
-            if event.kind == EventKind.KSYMBOL:
+            if event.kind == EventKind.KSYMBOL:  # others load BPF programs
                 self._on_ksymbol(event)
+            else:
+                self._is_lively = True
         self._table.apply(events)
         for report in reports:
             self._report(report)
