@@ -2,14 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """OTLP over gRPC against a server on the loopback that behaves, hangs and refuses."""
 
+import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
 
+from otelagent.export import exporter
+from otelagent.export.account import Amount
 from otelagent.export.answer import Verdict
+from otelagent.export.backlog import MemoryBacklog
 from otelagent.export.endpoint import Endpoint, parse_address
 from otelagent.export.grpc_client import METHOD, GrpcClient
 from otelagent.export.status_details import RETRY_INFO, retry_delay_s
@@ -36,11 +41,11 @@ def retry_info(seconds, nanos=0):
 class GrpcReceiver(grpc.GenericRpcHandler):
     """Takes profiles, unless `answers` has a function to do first."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.answers, self.requests, self.faults, self.metadata = [], [], [], []
         self.released = threading.Event()
         self.server = grpc.server(ThreadPoolExecutor(4), (self,))
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
         self.server.start()
 
     def service(self, details):
@@ -68,6 +73,13 @@ class GrpcReceiver(grpc.GenericRpcHandler):
     def hang(self, context):
         self.released.wait(DEADLINE_SECONDS)
         return b""
+
+
+def wait_until(is_done):
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not is_done():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -167,3 +179,30 @@ def test_details_without_retry_info_say_nothing(details):
 
 def test_a_delay_below_zero_is_none():
     assert retry_delay_s(retry_info(-5)) == 0.0
+
+
+def test_a_receiver_that_hangs_refuses_dies_and_comes_back_loses_nothing(monkeypatch):
+    monkeypatch.setattr(exporter, "FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(exporter, "MAX_WAIT_S", 0.1)
+    first = GrpcReceiver()
+    exhausted = first.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_info(0, 50_000_000))
+    first.answers += [first.hang, exhausted]
+    endpoint = Endpoint(parse_address(f"127.0.0.1:{first.port}", tls=False), timeout_s=0.3)
+    client = GrpcClient(endpoint, "otelagent/test")
+    sender = exporter.Exporter("r", client, MemoryBacklog(1 << 20), random.Random(1))
+    sender.start()
+    sender.put(record(pid=1))
+    wait_until(lambda: first.requests)
+    first.released.set()
+    first.server.stop(None).wait()
+    sender.put(record(pid=2))
+    wait_until(lambda: sender.account.retries >= 3)
+
+    second = GrpcReceiver(first.port)
+    wait_until(lambda: second.requests)
+    sender.close(5)
+    second.server.stop(None).wait()
+
+    assert [pids_of(one) for one in first.requests + second.requests] == [[1], [2]]
+    assert first.faults + second.faults == []
+    assert sender.account.unaccounted(sender.queued) == Amount()
