@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otelagent.coredump.replay import replay
-from otelagent.errors import BadElf
+from otelagent.errors import BadElf, TargetError
 from otelagent.formats.elf import ElfFile
 from otelagent.host.snapshot import SnapshotImage
 from otelagent.model import FrameType
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otelagent.dump.stacks import ThreadStack
     from otelagent.host.snapshot import Snapshot
 
@@ -32,16 +34,27 @@ def gdb_version(name: str = "gdb") -> str:
     return subprocess.check_output([name, "--version"], text=True).splitlines()[0]
 
 
-def run_gdb(*arguments: str, program: tuple[str, ...] = (), name: str = "gdb") -> dict[int, list]:
-    """Run gdb with arguments, then the script that writes stacks."""
+def run_gdb(
+    *arguments: str,
+    program: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
+    name: str = "gdb",
+) -> dict[int, list]:
+    """Run gdb with arguments, then the script that writes stacks (`env` is for the script)."""
     with tempfile.NamedTemporaryFile() as out:
-        env = os.environ | {"OA_GDB_OUT": out.name}
+        env = os.environ | (env or {}) | {"OA_GDB_OUT": out.name}
         command = [name, *GDB[1:], *WHOLE, *arguments, "-ex", f"source {GDB_SCRIPT}", *program]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         text = Path(out.name).read_text()
         if not text:
             raise RuntimeError(f"gdb failed: {done.stderr[-2000:]}")
         return {int(tid): frames for tid, frames in json.loads(text).items()}
+
+
+def made_code(pid: int) -> str:
+    """List where a process has code without a file, as the script wants it."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return " ".join(line[0] for line in lines if "x" in line[1] and len(line) == 5)
 
 
 def _bias(image: SnapshotImage, path: str) -> list[tuple[int, int, int]]:
@@ -53,6 +66,9 @@ def _bias(image: SnapshotImage, path: str) -> list[tuple[int, int, int]]:
         try:
             loads = ElfFile(image.open_mapped(mapped)).executable_loads()
         except BadElf:
+            continue
+        except TargetError:  # it is not there: addresses are offsets
+            found.append((mapped.start, mapped.end, mapped.start - mapped.offset))
             continue
         for s in loads:
             if s.offset & -4096 <= mapped.offset < s.offset + s.filesz:
@@ -142,6 +158,51 @@ def compare_python(snapshot: Snapshot, own: dict[int, list]) -> tuple[int, int, 
         agreed += sum(a == b for a, b in zip(ours, theirs, strict=False))
         if ours != theirs:
             differences.append(f"thread {stack.thread.tid}: {ours[:8]}, itself {theirs[:8]}")
+    return agreed, count, differences[:3]
+
+
+SWITCHES = {"runtime.asmcgocall", "crosscall2", "runtime.systemstack_switch"}
+"""Between the stacks of Go and C: Go's traceback leaves them out, or has one that nobody called."""
+
+
+def parse_traceback(text: str) -> dict[str, list[str]]:
+    """Read what Go writes with GOTRACEBACK=crash: thread of the runtime → its functions."""
+    found: dict[str, list[str]] = {}
+    names: list[str] = []
+    thread = "nil"
+    for line in text.splitlines():
+        if at := re.match(r"PC=\w+ m=(\d+)", line):
+            thread = at[1]
+        elif line.startswith("goroutine "):
+            own = re.search(r"\bm=(\w+)", line)  # before 1.22: of the thread that writes
+            thread, names = own[1] if own else thread, []
+            if thread != "nil":
+                found[thread] = names
+            thread = "nil"
+        elif (name := re.match(r"(\S+)\(.*\)$", line)) and name[1] not in SWITCHES:
+            names.append(name[1])
+        elif line.startswith("created by"):
+            names = []
+    return {thread: names for thread, names in found.items() if names}
+
+
+def compare_go(snapshot: Snapshot, text: str) -> tuple[int, int, list[str]]:
+    """Compare the Go functions with Go's own traceback, which says nothing of C."""
+    theirs = list(parse_traceback(text).values())
+    agreed, count, differences = 0, 0, []
+    for stack in replay(SnapshotImage(snapshot), snapshot.notes):
+        frames = [frame for frame in stack.trace.frames if frame.type is FrameType.GO]
+        names = [line.function.name for frame in frames for line in frame.lines]
+        ours = [name for name in names if name not in SWITCHES]
+        pairs = [zip(reversed(ours), reversed(each), strict=False) for each in theirs]
+        same = [sum(a == b for a, b in pair) for pair in pairs]
+        if not ours or not same:
+            continue
+        best = theirs[same.index(max(same))]
+        agreed += max(same)
+        count += max(len(ours), len(best))
+        if ours != best:
+            differences.append(f"thread {stack.thread.tid}: {ours[:5]}, Go {best[:5]}")
     return agreed, count, differences[:3]
 
 

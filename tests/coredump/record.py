@@ -89,7 +89,13 @@ def drive_live(recipe: Recipe, folder: Path) -> tuple[Snapshot, list[str]]:
     if not shutil.which(command[0]):
         raise Missing(command[0])
     env = os.environ | dict(recipe.env) | {"OA_OUT": str(folder)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, cwd=folder) as process:
+    errors = (folder / "errors").open("w")
+    with (
+        errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, env=env, cwd=folder
+        ) as process,
+    ):
         pid = process.pid
         try:
             for _ in range(recipe.lines):
@@ -118,18 +124,46 @@ def ask(recipe: Recipe, snapshot: Snapshot, pid: int, folder: Path) -> list[str]
     """Ask who knows for the stacks of a process that stands."""
     said = []
     if "gdb" in recipe.oracles:
-        agreed, count, differences = oracle.compare_pcs(snapshot, oracle.run_gdb("-p", str(pid)))
-        said.append(f"{oracle.gdb_version()}: {agreed} of {count} frames")
+        env = {"OA_GDB_MADE": oracle.made_code(pid)} if recipe.made else {}
+        stacks = oracle.run_gdb("-p", str(pid), env=env)
+        agreed, count, differences = oracle.compare_pcs(snapshot, stacks)
+        told = ", told that made code keeps frame pointers" if recipe.made else ""
+        said.append(f"{oracle.gdb_version()}{told}: {agreed} of {count} frames")
         said += differences
     if "self" in recipe.oracles:
-        own = json.loads((folder / "stacks.json").read_text())
-        own = {int(tid): frames for tid, frames in own.items()}
-        agreed, count, differences = oracle.compare_python(snapshot, own)
-        said.append(f"the program itself: {agreed} of {count} frames")
+        said += ask_itself(snapshot, folder)
+    if "go" in recipe.oracles:
+        agreed, count, differences = oracle.compare_go(snapshot, ask_go(pid, folder))
+        said.append(f"Go's own traceback: {agreed} of {count} functions")
         said += differences
     if "py-spy" in recipe.oracles:
         said.append(oracle.ask_py_spy(pid, snapshot))
     return said
+
+
+def ask_go(pid: int, folder: Path) -> str:
+    """Let a Go program end by a traceback of all threads, each written by itself."""
+    os.kill(pid, signal.SIGQUIT)
+    os.kill(pid, signal.SIGCONT)
+    _await(pid, "Z")
+    return (folder / "errors").read_text()
+
+
+def ask_itself(snapshot: Snapshot, folder: Path) -> list[str]:
+    """Compare with what a Python program wrote of its stacks."""
+    own = json.loads((folder / "stacks.json").read_text())
+    own = {int(tid): frames for tid, frames in own.items()}
+    agreed, count, differences = oracle.compare_python(snapshot, own)
+    return [f"the program itself: {agreed} of {count} frames", *differences]
+
+
+def drop_code(snapshot: Snapshot) -> None:
+    """Forget the pages of code."""
+    snapshot.memory = [
+        piece
+        for piece in snapshot.memory
+        if not any(each.start <= piece[0] < each.end for each in snapshot.maps)
+    ]
 
 
 def drive_gdb(recipe: Recipe, folder: Path) -> tuple[Snapshot, list[str]]:
@@ -141,12 +175,22 @@ def drive_gdb(recipe: Recipe, folder: Path) -> tuple[Snapshot, list[str]]:
         *recipe.gdb,
         f"gcore {folder}/core",
     ]
+    env = {**dict(recipe.env), "OA_OUT": str(folder)}
+    steps = [*(f"set environment {key} {value}" for key, value in env.items()), *steps]
     arguments = [part for step in steps for part in ("-ex", step)]
-    stacks = oracle.run_gdb(*arguments, program=("--args", *command))
-    with tempfile.TemporaryDirectory():
-        image = CoreImage.open(f"{folder}/core")
+    stacks = oracle.run_gdb(*arguments, program=("--args", *command), env=dict(recipe.gdb_env))
+    with tempfile.TemporaryDirectory() as sysroot:
+        for path in recipe.files:
+            target = Path(sysroot, path.lstrip("/"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+        image = CoreImage.open(f"{folder}/core", sysroot=Path(sysroot) if recipe.files else None)
         snapshot = record(image, is_live=False)
+        if not recipe.has_code:
+            drop_code(snapshot)
         image.close()
+    if "self" in recipe.oracles:
+        return snapshot, ask_itself(snapshot, folder)
     agreed, count, differences = oracle.compare_pcs(snapshot, stacks)
     return snapshot, [f"{oracle.gdb_version()}: {agreed} of {count} frames", *differences]
 

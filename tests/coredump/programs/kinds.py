@@ -7,28 +7,36 @@ Writes what it knows of its threads to `$OA_OUT/stacks.json` when all of them st
 """
 
 import asyncio
+import concurrent.futures
 import ctypes
 import functools
 import json
 import os
+import queue
 import re
+import select
 import sys
 import threading
 import time
 
 started = []
+native = {}
+below = {}  # thread id: the file where an interpreter that runs in it says its stack
+awaited = []
 LIBC = ctypes.CDLL(None)
 GETTID = 178 if os.uname().machine == "aarch64" else 186
+SIGTRAP = 5
 gate = threading.Event()
 
 
-def stand():
-    started.append(threading.get_ident())
+def note():
     native[threading.get_ident()] = LIBC.syscall(GETTID)
+    started.append(threading.get_ident())
+
+
+def stand():
+    note()
     gate.wait()
-
-
-native = {}
 
 
 def recursion(depth=12):
@@ -135,6 +143,159 @@ def extension():
     parkedext.call(functools.partial(recursion, 2))
 
 
+def many():
+    awaited.append(24)
+    for _ in range(24):
+        threading.Thread(target=recursion, args=(1,), daemon=True).start()
+    recursion(2)
+
+
+# Threads that wait for something, as most threads of most programs do.
+
+
+def idle_queue():
+    items = queue.Queue()
+    note()
+    items.get()
+
+
+def idle_sleep():
+    note()
+    time.sleep(1000)
+
+
+def idle_lock():
+    lock = threading.Lock()
+    lock.acquire()
+    note()
+    lock.acquire()
+
+
+def idle_select():
+    ends = os.pipe()
+    note()
+    select.select(ends[:1], [], [])
+
+
+def idle_pool():
+    def wait():
+        note()
+        concurrent.futures.Future().result()
+
+    concurrent.futures.ThreadPoolExecutor(1).submit(wait).result()
+
+
+# Interpreters in the interpreter.
+
+SUB = """
+import json, os, sys
+
+def say(frame):
+    stack = []
+    while frame:
+        stack.append([getattr(frame.f_code, "co_qualname", frame.f_code.co_name), frame.f_lineno])
+        frame = frame.f_back
+    with open({path!r} + ".new", "w") as out:
+        json.dump(stack, out)
+    os.rename({path!r} + ".new", {path!r})
+
+def within(depth):
+    if depth:
+        return within(depth - 1)
+    say(sys._getframe()), os.read({end}, 1)
+
+within(3)
+"""
+
+
+def new_interpreter():
+    """Give a function that runs a text in a new interpreter."""
+    if sys.version_info >= (3, 14):
+        from concurrent import interpreters
+
+        return interpreters.create().exec
+    if sys.version_info >= (3, 13):
+        import _interpreters
+
+        return functools.partial(_interpreters.exec, _interpreters.create())
+    import _xxsubinterpreters
+
+    return functools.partial(_xxsubinterpreters.run_string, _xxsubinterpreters.create())
+
+
+def run_interpreter(run, within=0):
+    path = os.path.join(os.environ["OA_OUT"], "sub-%d.json" % LIBC.syscall(GETTID))
+    below[LIBC.syscall(GETTID)] = (path, within)
+    note()
+    run(SUB.format(path=path, end=os.pipe()[0]))
+
+
+def subinterpreter():
+    run_interpreter(new_interpreter())
+
+
+def subinterpreter_below():
+    list(map(run_interpreter, [new_interpreter()]))
+
+
+def subinterpreter_nested():
+    """Run an older one in a newer one; the newest state of the thread is not the newest frame's."""
+    if sys.version_info >= (3, 13):
+        import _interpreters as module
+
+        within = "import _interpreters; _interpreters.exec({}, {!r})"
+    else:
+        import _xxsubinterpreters as module
+
+        within = "import _xxsubinterpreters as x; x.run_string({}, {!r})"
+    old, new = module.create(), module.create()
+    run = module.exec if sys.version_info >= (3, 13) else module.run_string
+    run_interpreter(lambda text: run(new, within.format(int(old), text)), within=1)
+
+
+moved = []
+
+
+def subinterpreter_moved():
+    """Run one that the main thread made."""
+    while not moved:
+        time.sleep(0.01)
+    run_interpreter(moved.pop())
+
+
+# gdb goes on from here to where the target's evaluation begins.
+
+
+def target(value):
+    return value
+
+
+def entering(depth=3):
+    if depth:
+        return entering(depth - 1)
+    native[threading.get_ident()] = LIBC.syscall(GETTID)
+    trap = getattr(LIBC, "raise")
+    write_stacks(), trap(SIGTRAP), list(map(target, [1]))
+
+
+# gdb goes on to where the main thread, which has ended, evaluates once more.
+
+
+def leaving():
+    native[threading.get_ident()] = LIBC.syscall(GETTID)
+    for _ in range(3):
+        threading.Thread(target=recursion, args=(2,)).start()
+    while len(started) < 3:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    write_stacks()
+    with open(os.path.join(os.environ["OA_OUT"], "stacks.json")) as own:
+        stacks = json.load(own)
+    stacks[str(native[threading.get_ident()])] = []
+    with open(os.path.join(os.environ["OA_OUT"], "stacks.json"), "w") as out:
+        json.dump(stacks, out)
+
+
 def own_stacks():
     found = {}
     for ident, frame in sys._current_frames().items():
@@ -147,22 +308,43 @@ def own_stacks():
             stack.append([getattr(code, "co_qualname", code.co_name), frame.f_lineno])
             frame = frame.f_back
         found[tid] = stack
+    for tid, (path, within) in below.items():
+        with open(path) as own:
+            found[tid] = json.load(own) + [["<module>", 1]] * within + found[tid]
     return found
+
+
+def write_stacks():
+    own = {
+        tid: [f for f in stack if f[0] != "write_stacks" and f[0] != "own_stacks"]
+        for tid, stack in own_stacks().items()
+    }
+    with open(os.path.join(os.environ["OA_OUT"], "stacks.json"), "w") as out:
+        json.dump(own, out)
 
 
 def main():
     sys.setrecursionlimit(100000)
     threading.stack_size(64 << 20)
     kinds = sys.argv[1:]
+    if kinds == ["entering"]:
+        entering()
+    if kinds == ["leaving"]:
+        return leaving()
+    awaited.append(len(kinds))
     for name in kinds:
         threading.Thread(target=globals()[name], daemon=True).start()
-    while len(started) < len(kinds):
+    if "subinterpreter_moved" in kinds:
+        moved.append(new_interpreter())
+    while len(started) < sum(awaited) or not all(
+        os.path.exists(path) for path, _ in below.values()
+    ):
         time.sleep(0.01)
     time.sleep(0.2)
-    with open(os.path.join(os.environ["OA_OUT"], "stacks.json"), "w") as out:
-        json.dump(own_stacks(), out)
+    write_stacks()
     print("ready", flush=True)
     time.sleep(1000)
 
 
 main()
+sys.argv[1:] == ["leaving"] and getattr(LIBC, "raise")(SIGTRAP)

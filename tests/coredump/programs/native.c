@@ -307,6 +307,24 @@ static void deep(void)
 	keep += descend(1500);
 }
 
+/* Calls of what is no function: a crash. */
+
+NOINLINE int call_at(uintptr_t addr)
+{
+	((void (*)(void))(addr + (uintptr_t)keep))();
+	return keep;
+}
+
+static void null(void)
+{
+	keep += call_at(0);
+}
+
+static void astray(void)
+{
+	keep += call_at(0x1000);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -315,6 +333,7 @@ static const struct {
 	{"clone", new_stack}, {"context", context}, {"vfork", vforked},	      {"setjmp", jumped},
 	{"memcpy", copies},   {"strlen", lengths},  {"vdso", clocks},	      {"threads", threads},
 	{"blocked", blocked}, {"deep", deep},	    {"noreturn", noreturn},
+	{"null", null},	      {"astray", astray},
 };
 
 int main(int argc, char **argv)

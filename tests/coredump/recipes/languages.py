@@ -15,6 +15,12 @@ KINDS = {
     "async": ("generators", "coroutines"),
     "ctypes": ("ctypes_callback", "recursion"),
     "deep": ("deep",),
+    "idle": ("idle_queue", "idle_sleep", "idle_lock", "idle_select", "idle_pool"),
+    "many": ("many",),
+    "sub": ("subinterpreter", "subinterpreter_below"),
+    "nested": ("subinterpreter_nested",),
+    "perf": ("recursion", "generators", "classes"),
+    "moved": ("subinterpreter_moved",),
 }
 LIMITED = {
     "3.9-debian": ("calls", "async"),
@@ -24,22 +30,66 @@ LIMITED = {
 """Other builds of versions that there is a whole set of."""
 
 
+LEFT_OUT_39 = (
+    "Up to 3.10 registers that callers of the eval loop saved tell which interpreter's frames lie"
+    " where, if several have some on a thread (docs/accuracy.md). Of <module> of the inner one"
+    " none does in this build, and it is left out."
+)
+
+
 def _python(python: Python, kind: str) -> Recipe:
     name = f"py-{python.name}-{kind}"
     oracles = ("self", "py-spy") if int(python.version[2:]) <= 13 else ("self",)
+    options = ("-X", "perf") if kind == "perf" else ()
     return Recipe(
-        *(name, "kinds.py", (*python.command, "{src}/kinds.py", *KINDS[kind])),
+        *(name, "kinds.py", (*python.command, *options, "{src}/kinds.py", *KINDS[kind])),
         env=python.env,
         versions={"python": (*python.command, "--version")},
         version_env=python.env,
         oracles=oracles,
+        note=LEFT_OUT_39 if kind == "sub" and python.version == "3.9" else "",
     )
+
+
+def _has(python: Python, kind: str) -> bool:
+    """Tell whether a version has a kind, and whether it would tell more than another one's.
+
+    Before 3.13 an interpreter that runs in another thread than the one that made it keeps
+    that one's state: its frames are sought in the wrong thread. Before 3.11 nothing tells
+    whose frames are newer, if an older interpreter runs in a newer one (docs/accuracy.md).
+    """
+    minor = int(python.version[2:])
+    if kind == "many":
+        return minor in {8, 11, 13, 15}
+    return minor >= {"sub": 8, "nested": 11, "perf": 12, "moved": 13}.get(kind, 0)
 
 
 PYTHONS = [
     _python(python, kind)
     for python in find_pythons()
     for kind in LIMITED.get(python.name, tuple(KINDS))
+    if _has(python, kind)
+]
+
+
+def _entering(python: Python, kind: str, *steps: str) -> Recipe:
+    """Make a case of an instant in the eval loop's prologue; gdb goes there."""
+    name = "entry" if kind == "entering" else "last"
+    return Recipe(
+        f"at-py-{python.name}-{name}" + "".join(step.split()[1] for step in steps),
+        "kinds.py",
+        (*python.command, "{src}/kinds.py", kind),
+        versions={"python": (*python.command, "--version")},
+        gdb=("run", "break *_PyEval_EvalFrameDefault", "signal 0", *steps),
+        oracles=("self",),
+    )
+
+
+ENTRIES = [
+    _entering(python, *what)
+    for python in find_pythons()
+    if python.origin == "pyenv"
+    for what in (("entering",), ("entering", "stepi 9"), ("leaving",))
 ]
 
 COMPILE = ("cc", "-shared", "-fPIC", "-O1", "-o", "{out}/parkedext.so")
@@ -66,10 +116,11 @@ EXTENSIONS = [
 ]
 
 GO_TOOLS = {"1.19": "/usr/lib/go-1.19/bin/go", "now": shutil.which("go") or "go"}
-GO_ENV = (("GODEBUG", "asyncpreemptoff=1"),)
+GO_ENV = (("GODEBUG", "asyncpreemptoff=1"), ("GOTRACEBACK", "crash"))
+GO_ORACLES = ("gdb", "go")
 
 
-def _go(tool: str, kind: str, *flags: str, cgo: bool = False, threads: int = 1) -> Recipe:
+def _go(tool: str, kind: str, *flags: str, cgo: bool = False, **more) -> Recipe:
     folder = "gocgo" if cgo else "gochain"
     go = GO_TOOLS[tool]
     build = (go, "build", "-C", "{src}/" + folder, *flags, "-o", "{out}/program", ".")
@@ -87,13 +138,42 @@ def _go(tool: str, kind: str, *flags: str, cgo: bool = False, threads: int = 1) 
         env=GO_ENV,
         versions={"compiler": (go, "version")},
         drive="stop",
+        oracles=GO_ORACLES,
+        **more,
     )
 
 
+CGO = (
+    "gdb goes by the rules of runtime.asmcgocall and runtime.cgocallback, which do not say that"
+    " they switch to another stack, so it takes what lies there for a caller. Go's own traceback"
+    " goes from cgocallback to the cgocall beneath it, as we do; what C has between is ours alone,"
+    " and gdb agrees with it up to the switch."
+)
+STRIPPED = (
+    "-s leaves out .debug_frame, so gdb guesses from the code; the tables by which Go itself"
+    " finds callers and names are there, and its own traceback agrees."
+)
+LEFT_OUT = (
+    "asmcgocall of Go 1.20 and older has no frame, and what is found is its caller's caller:"
+    " runtime.cgocall is missing (docs/gopclntab.md)."
+)
+SIGNAL = (
+    "gdb does not know Go's own trampoline for a signal frame and goes on wrongly from there; the"
+    " frames beneath are those of the chain that the program makes."
+)
 GO = [
     *(_go(tool, kind) for tool in GO_TOOLS for kind in ("chain", "sort", "panic", "inline")),
-    _go("now", "cgo", cgo=True),
-    _go("now", "chain", "-ldflags=-s"),
+    _go("1.19", "cgo", cgo=True, note=f"{CGO} {LEFT_OUT}"),
+    _go("now", "cgo", cgo=True, note=CGO),
+    *(
+        _go(
+            tool,
+            "signal",
+            gdb=("handle all nostop noprint pass", "break runtime.sighandler", "run"),
+        )
+        for tool in GO_TOOLS
+    ),
+    _go("now", "chain", "-ldflags=-s", note=STRIPPED),
     _go("now", "sort", "-buildmode=pie"),
 ]
-LANGUAGES = [*PYTHONS, *EXTENSIONS, *GO]
+LANGUAGES = [*PYTHONS, *ENTRIES, *EXTENSIONS, *GO]

@@ -17,9 +17,9 @@ def c_case(name: str, kind: str, compiler: str, *flags: str, **more) -> Recipe:
     return Recipe(name, "native.c", (PROGRAM, kind), build, versions=versions, **more)
 
 
-def _at(name: str, kind: str, *steps: str, flags: tuple[str, ...] = ("-O2",)) -> Recipe:
+def _at(name: str, kind: str, *steps: str, flags: tuple[str, ...] = ("-O2",), **more) -> Recipe:
     """Make a case of an instant that gdb goes to."""
-    return c_case(f"at-{name}", kind, "gcc", *flags, gdb=steps)
+    return c_case(f"at-{name}", kind, "gcc", *flags, gdb=steps, **more)
 
 
 LEVELS = [
@@ -107,7 +107,16 @@ KINDS = [
     c_case("c-strlen", "strlen", "gcc", "-O1", "-fno-builtin", drive="stop"),
     c_case("c-vdso", "vdso", "gcc", "-O2", drive="stop"),
 ]
+CRASH = "It called what is no code. The caller's address at the stack pointer is not followed."
+LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+MISSING = {
+    "flags": ("-O1", "-fno-omit-frame-pointer"),
+    "files": (LIBC,),
+    "note": "The machine that looks at the core has the C library and not the program.",
+}
 INSTANTS = [
+    _at("missing", "mixed", "break pause", "run", **MISSING),
+    _at("missing-code", "mixed", "break pause", "run", **MISSING, has_code=False),
     *(
         _at(
             f"{where.replace('_', '-')}-{steps}",
@@ -151,6 +160,8 @@ INSTANTS = [
     ),
     _at("longjmp", "setjmp", "break main", "run", "break __longjmp", "continue", "stepi 5"),
     _at("start", "mixed", "starti"),
+    _at("null", "null", "run", note=CRASH),
+    _at("astray", "astray", "run", note=CRASH),
     _at("entry", "mixed", "break _start", "run"),
     _at(
         "restorer",
@@ -225,17 +236,79 @@ LANGUAGES = [
 ]
 
 
+JIT = "gdb has no rules for memory without a file, and guesses; the code keeps frame pointers."
+
+
 def _jit(name: str, *arguments: str) -> Recipe:
     return Recipe(
         *(name, "jit.c", ("{out}/jit", *arguments)),
         (("gcc", "-O1", "-o", "{out}/jit", "{src}/jit.c"),),
         versions={"compiler": ("gcc", "--version")},
+        made=True,
+        note=JIT,
     )
 
 
-def _openssl(name: str, *arguments: str) -> Recipe:
+def _unusual(name: str, program: str, kind: str, lines: int = 0, **more) -> Recipe:
+    """Make a case of assembly (`programs/forms.S`, `frames.S`) with a thread for each function."""
+    source = f"{{src}}/{program}"
+    return Recipe(
+        *(name, f"{program}.c and {program}.S", (f"{{out}}/{program}", kind)),
+        (("gcc", "-O1", "-pthread", "-o", f"{{out}}/{program}", f"{source}.c", f"{source}.S"),),
+        versions={"compiler": ("gcc", "--version")},
+        lines=lines,
+        **more,
+    )
+
+
+ODD = (
+    "Frame pointers lead on, but to callers that cannot be believed: no call ends before the"
+    " address, or the frame pointer is where none can be. Whole stacks are not wanted here."
+)
+MADE = 0x20000000
+"""Where forms.c has its code."""
+
+
+def _at_made(name: str, offset: int, slot: str) -> Recipe:
+    """Make a case of an instant in code without a file; `slot`: where the caller's address is."""
+    gdb = ("break run", "run", f"break *{MADE + offset:#x}", "continue")
+    env = [("OA_GDB_MADE", f"{MADE:x}-{MADE + 0x10000:x}")]
+    env += [("OA_GDB_SLOT", slot)] if slot else []
+    return _unusual(f"at-made-{name}", "forms", "returns", gdb=gdb, gdb_env=tuple(env))
+
+
+EXITS = Recipe(
+    *("c-exit", "exits.c", ("{out}/exits",)),
+    (("gcc", "-O1", "-o", "{out}/exits", "{src}/exits.c"),),
+    versions={"compiler": ("gcc", "--version")},
+)
+UNUSUAL = [
+    EXITS,
+    _at_made("push", 0x20, "0"),
+    _at_made("pushed", 0x21, "1"),
+    _at_made("framed", 0x24, ""),
+    _at_made("ret", 0x14E, "0"),
+    _unusual("made-calls", "forms", "calls", 1, made=True),
+    _unusual("made-odd", "forms", "odd", 28, made=True, note=ODD),
+    _unusual("frames-interrupted", "frames", "spins", 19),
+    _unusual(
+        "frames-calling",
+        "frames",
+        "calls",
+        5,
+        note=(
+            "Of a caller's registers only rbx is followed: over_lost has lost it, and over_r12 has"
+            " its frame in another, so these two end with a fault that says so."
+        ),
+    ),
+    _unusual("frames-lying", "frames", "lies", 2, note="What it tells of its frames is false."),
+]
+
+
+def _openssl(name: str, *arguments: str, without: str = "") -> Recipe:
     return Recipe(
         *(name, "openssl", ("openssl", "speed", "-seconds", "30", *arguments)),
+        env=(("OPENSSL_ia32cap", without),) if without else (),
         versions={"openssl": ("openssl", "version")},
         drive="stop",
         lines=0,
@@ -250,5 +323,9 @@ OTHERS = [
     _openssl("asm-aes", "-bytes", "65536", "-evp", "aes-256-gcm"),
     _openssl("asm-rsa", "rsa2048"),
     _openssl("asm-chacha", "-bytes", "65536", "-evp", "chacha20-poly1305"),
+    # Without SHA-NI, and without anything newer than SSE2.
+    _openssl("asm-sha256-avx2", "-bytes", "65536", "sha256", without=":~0x20000000"),
+    _openssl("asm-sha1-avx2", "-bytes", "65536", "sha1", without=":~0x20000000"),
+    _openssl("asm-rsa-plain", "rsa2048", without="~0x1000000000000000:0"),
 ]
-NATIVE = [*LEVELS, *BUILDS, *KINDS, *INSTANTS, *LANGUAGES, *OTHERS]
+NATIVE = [*LEVELS, *BUILDS, *KINDS, *INSTANTS, *LANGUAGES, *UNUSUAL, *OTHERS]

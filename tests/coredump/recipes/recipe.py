@@ -21,8 +21,12 @@ class Recipe:
         drive: `park`: it waits after it said `ready`; `stop`: it runs on, and is stopped.
         lines: How often it says `ready`.
         gdb: Commands that bring it to the place instead; a core is recorded.
-        oracles: Who is asked: `gdb`, `self` (`stacks.json`), `py-spy`.
+        gdb_env: What `gdb_stacks.py` is told then.
+        files: Of these alone the core's program has files; empty: of all.
+        has_code: gdb's cores have the pages of code, other than the kernel's.
+        oracles: Who is asked: `gdb`, `self` (`stacks.json`), `go` (its traceback), `py-spy`.
         child: Its child is recorded.
+        made: It makes code at run time, which keeps frame pointers: gdb is told so.
         like: A case that has the same functions: asked where nobody else can tell.
         note: Why not all agree.
     """
@@ -38,7 +42,11 @@ class Recipe:
     drive: str = "park"
     lines: int = 1
     gdb: tuple[str, ...] = ()
+    gdb_env: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+    has_code: bool = True
     oracles: tuple[str, ...] = ("gdb",)
     child: bool = False
+    made: bool = False
     like: str = ""
     note: str = ""

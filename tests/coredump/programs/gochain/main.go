@@ -2,17 +2,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Goroutines that each hold a thread and spin: recursion, sort, interface, defer in a panic,
-// closures that are inlined; `signal`: one that a signal is delivered to in C of the runtime.
+// closures that are inlined; `signal`: one that is sent a signal while it spins.
 package main
 
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sort"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -70,12 +72,25 @@ func large(depth int) uint64 {
 	return descend(depth) + space[depth+1]
 }
 
+func signalled() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGUSR1)
+	thread := syscall.Gettid()
+	go func() {
+		for atomic.LoadInt32(&spinning) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(200 * time.Millisecond) // no thread is just being made
+		syscall.Tgkill(syscall.Getpid(), thread, syscall.SIGUSR1)
+	}()
+	descend(3)
+}
+
 var kinds = map[string][]func(){
 	"chain":  {func() { descend(20) }},
 	"sort":   {throughSort, func() { throughInterface(square{4}) }},
 	"panic":  {throughDefer},
+	"signal": {signalled},
 	"inline": {throughMap, func() { large(2) }},
-	"idle":   {},
 }
 
 func main() {
