@@ -24,7 +24,7 @@ DEEP = """
 import random, time
 def descend(depth):
     return sum(i * i for i in range(3000)) if depth == 0 else descend(depth - 1)
-end = time.monotonic() + 20
+end = time.monotonic() + 60
 while time.monotonic() < end:
     descend(random.randrange(60))
 """
@@ -115,16 +115,54 @@ def test_traces_that_are_forgotten_lose_no_sample(busy):
     sink = Counting()
     plan = Plan(interval_s=0.1, bounds=Bounds(traces=10, age=2, frames=20))
     agent = Agent(profiler, [sink], plan, new_random(), known)
-    end = time.monotonic() + 1.5
-    while time.monotonic() < end:
+
+    def have_come_again():
         time.sleep(max(agent.due - time.monotonic(), 0))
         agent.work()
+        sent = profiler.losses().counters["TRACES"]
+        return sent > len(profiler.collector.traces) + 60
+
+    wait_until(have_come_again, "a trace that was forgotten")
     profiler.stop()
     agent.report()
-    counters = profiler.losses().counters
     known.close()
     profiler.close()
 
     tally = profiler.collector.tally
     assert (sink.samples, metrics.trace_forgotten.total) == (tally.samples, unknown)
-    assert counters["TRACES"] > len(profiler.collector.traces)
+
+
+class Lots:
+    """Draws what it was told."""
+
+    def __init__(self, *lots):
+        self.lots = list(lots)
+
+    def random(self):
+        return 0.5
+
+    def randrange(self, _stop):
+        return self.lots.pop(0)
+
+
+def test_no_cpu_is_interrupted_in_an_interval_that_the_lot_did_not_fall_on(busy):
+    profiler = Profiler(Options(frequency_hz=499, pids=(busy.pid,)))
+    profiler.start()
+    known = KnownTraces.of(profiler.bpf)
+    plan = Plan(interval_s=600, threshold=50, lot_interval_s=0)
+    agent = Agent(profiler, [Counting()], plan, Lots(99, 0), known)
+
+    def ticks():
+        return profiler.losses().counters["TICKS"]
+
+    agent.work()
+    before = ticks()
+    time.sleep(0.2)
+    during_off = ticks() - before
+    agent.work()
+    wait_until(lambda: ticks() > before, "a tick")
+    profiler.stop()
+    known.close()
+    profiler.close()
+
+    assert (during_off, agent.is_sampling) == (0, True)
