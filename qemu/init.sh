@@ -25,6 +25,7 @@ mkdir -p /root/dev/shm /root/dev/pts
 mount -t tmpfs tmpfs /root/dev/shm
 mount -t devpts devpts /root/dev/pts
 mount -t bpf bpf /root/sys/fs/bpf
+mount -t securityfs securityfs /root/sys/kernel/security 2>/dev/null # not in special kernels
 mount -t tracefs tracefs /root/sys/kernel/tracing
 mount -t cgroup2 cgroup2 /root/sys/fs/cgroup
 for share in $SHARES; do

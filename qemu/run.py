@@ -31,6 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=180, metavar="SECONDS")
     parser.add_argument("--out", type=Path, help="folder that is writable at /tmp/out in the guest")
     parser.add_argument("--cache", type=Path, help="folder to be the guest's /var/cache")
+    parser.add_argument("--append", default="", metavar="WORDS", help="for the kernel")
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     return parser.parse_args()
 
@@ -58,6 +59,7 @@ def main() -> int:
         timeout_s=arguments.timeout,
         out=arguments.out,
         cache=arguments.cache,
+        append=arguments.append,
         environment=dict(pair.split("=", 1) for pair in arguments.env),
     )
     return vm.run(kernel, arguments.command, options)

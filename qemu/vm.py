@@ -72,6 +72,7 @@ class Options:
         root: What its root directory is; the host's own as a rule.
         out: A folder of the host, writable at /tmp/out in the guest.
         cache: One that is writable as /var/cache; several guests may share it.
+        append: Words for the kernel's command line.
     """
 
     machine: Machine = X86_64
@@ -81,6 +82,7 @@ class Options:
     timeout_s: float = 180
     out: Path | None = None
     cache: Path | None = None
+    append: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -132,7 +134,7 @@ def qemu_command(kernel: Kernel, initramfs: Path, options: Options) -> list[str]
     # and a kernel that switches a static key then dies of a breakpoint that is no longer there.
     memory = f"memory-backend-memfd,id=mem,size={options.memory_mib}M,share=on"
     machine = options.machine
-    arguments = f"console={machine.console} {KERNEL_ARGUMENTS}"
+    arguments = f"console={machine.console} {KERNEL_ARGUMENTS} {options.append}".rstrip()
     return [
         *(machine.qemu, "-M", machine.board, "-cpu", machine.cpu),
         *("-accel", "tcg,thread=single", "-smp", str(options.cpus)),

@@ -53,7 +53,7 @@ def main() -> int:
         share = 100 * row.instructions / row.limit
         print(
             f"{row.program:24} {row.instructions:8} instructions, {share:5.1f} % of the limit, "
-            f"{row.microseconds / 1000:8.1f} ms, {row.stack_bytes:4} bytes of stack"
+            f"{row.microseconds / 1000:8.1f} ms, {row.stack_bytes or 'untold':>6} bytes of stack"
         )
     high = too_near(rows.values())
     if high:

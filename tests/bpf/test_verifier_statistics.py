@@ -21,3 +21,17 @@ def test_each_program_has_its_counts():
         Statistics("on_fork", 79, 1_000_000, 0, 0),
     ]
     assert parse_statistics("") == []
+
+
+def test_deepest_chain_of_calls_is_told_by_newer_kernels():
+    """Lines of a 7.3 kernel."""
+    log = """libbpf: prog 'unwind_python': -- BEGIN PROG LOAD LOG --
+verification time 698183 usec
+stack depth max 256
+subprog 0 (unwind_python) main insns_self 880 insns_total 880 stack 8
+subprog 1 (python_bounded_step) global insns_self 11078 insns_total 11078 stack 232
+processed 11958 insns (limit 1000000) max_states_per_insn 7 total_states 696
+-- END PROG LOAD LOG --
+"""
+
+    assert parse_statistics(log) == [Statistics("unwind_python", 11958, 1_000_000, 698183, 256)]

@@ -30,7 +30,8 @@ _LOAD_LOG = re.compile(
 )
 _PROCESSED = re.compile(r"^processed (\d+) insns \(limit (\d+)\)", re.MULTILINE)
 _TIME = re.compile(r"^verification time (\d+) usec", re.MULTILINE)
-_STACK = re.compile(r"^stack depth ([\d+]+)", re.MULTILINE)
+# "stack depth 8+208"; 7.3: "stack depth max 224", the deepest chain of calls.
+_STACK = re.compile(r"^stack depth (?:max )?([\d+]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,10 @@ class LoadLog:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What verifying one program took: instructions processed, of at most `limit`; µs; stack."""
+    """What verifying one program took: instructions processed, of at most `limit`; µs; stack.
+
+    `stack_bytes` is 0 where the kernel does not tell.
+    """
 
     program: str
     instructions: int
