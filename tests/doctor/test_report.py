@@ -85,7 +85,7 @@ def test_every_feature_that_is_probed_has_a_meaning():
     [
         ((), []),
         (("fentry", "cycles", "btf", "kprobe"), []),
-        (("bpf_loop",), [Weight.REDUCED]),
+        (("lpm_trie",), [Weight.FATAL]),
         (("cpu_clock", "raw_tracepoint"), [Weight.FATAL, Weight.REDUCED]),
     ],
 )
@@ -96,6 +96,33 @@ def test_what_a_missing_feature_costs(monkeypatch, missing, weights):
 
     assert [problem.weight for problem in found] == weights
     assert all(problem.hint and problem.lost for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("missing", "call"),
+    [
+        (("bpf", "ring_buffer", "lpm_trie", "raw_tracepoint", "bpf_loop"), "bpf"),
+        (("cpu_clock", "sideband"), "perf_event_open"),
+    ],
+)
+def test_a_call_that_a_filter_may_deny_is_told_once_and_not_as_a_lack(monkeypatch, missing, call):
+    monkeypatch.setattr(meaning, "has_feature", lambda name: name not in missing)
+    features = examine_features()
+
+    (problem,) = find_problems(features, "Seccomp:\t2\n")
+    assert problem.what == f"{call} fails, and a seccomp filter applies, which may deny it"
+    assert "seccomp=unconfined" in problem.hint
+
+    (problem,) = find_problems(features, "Seccomp:\t0\n")
+    assert problem.what.startswith(f"this kernel has no {missing[0]} ")
+
+
+def test_what_a_limit_refuses_is_not_told_as_a_lack_of_the_kernel(monkeypatch):
+    """Before Linux 5.11 a limit of locked memory refuses large maps, and not small ones."""
+    monkeypatch.setattr(meaning, "has_feature", lambda name: name != "ring_buffer")
+
+    assert find_problems(examine_features(), is_refused=True) == []
+    assert len(find_problems(examine_features())) == 1
 
 
 def test_the_screen_shows_everything_in_100_columns():

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from otelagent._native import ffi, lib
-from otelagent.bpf.reasons import describe, hint_for
+from otelagent.bpf.reasons import describe, hint_for, is_locked_down, read_lockdown
 from otelagent.errors import AttachFailed, LoadFailed, MissingFeature, NotPermitted
 
 _OBJECTS = Path(__file__).parent / "objects"
@@ -204,6 +204,11 @@ class BpfObject:
         if told.map_name and not told.program:
             what = f"map {told.map_name}"
         message = f"the kernel refused BPF {what}: {describe(error)}"
+        lockdown = read_lockdown()
+        if error == -errno.EINVAL and is_locked_down(lockdown):
+            # The verifier does not know helpers that read memory then (bpf_tracing_func_proto).
+            message = f"kernel lockdown forbids BPF to read memory ({what} was refused)"
+            raise LoadFailed(message, hint=hint_for(-errno.EPERM, lockdown))
         if error == -errno.EPERM:
             raise NotPermitted(message, hint=hint_for(error))
         raise LoadFailed("\n    ".join((message, *told.lines)), hint=hint_for(error))

@@ -46,9 +46,14 @@ def read_lockdown() -> str:
         return ""
 
 
+def read_status() -> str:
+    """Read what /proc says of this process."""
+    return _STATUS.read_text()
+
+
 def refusal_hint(call: str, status: str | None = None) -> str:
     """Say why `call` may be denied to one who has the capabilities for it; else nothing."""
-    text = _STATUS.read_text() if status is None else status
+    text = read_status() if status is None else status
     held = effective_capabilities(text)
     if not (held >> _SYS_ADMIN & 1 or (held >> _BPF & 1 and held >> _PERFMON & 1)):
         return ""

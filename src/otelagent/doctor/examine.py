@@ -36,9 +36,11 @@ def examine(btf_path: Path | None = None) -> Report:
     listed = _capabilities(capabilities.held(), problems)
     may_probe = not any(problem.weight is Weight.NOT_PERMITTED for problem in problems)
     features = meaning.examine_features() if may_probe else []
-    problems += meaning.find_problems(features)
     safety = _safety(problems) if may_probe else "not looked at"
     offsets = _offsets(btf_path, problems) if may_probe else None
+    loaded = _load(offsets, problems) if offsets else "not tried"
+    is_refused = any(problem.weight is Weight.NOT_PERMITTED for problem in problems)
+    problems += meaning.find_problems(features, is_refused=is_refused)
     settings = limits.examine_limits()
     problems += limits.find_problems(settings)
     return Report(
@@ -48,7 +50,7 @@ def examine(btf_path: Path | None = None) -> Report:
         btf=offsets.source if offsets and "BTF" in offsets.source else "none",
         offsets=_rows(offsets) if offsets else [],
         sources=list(offsets.passed_over) if offsets else [],
-        load=_load(offsets, problems) if offsets else "not tried",
+        load=loaded,
         features=features,
         capabilities=listed,
         limits=settings,

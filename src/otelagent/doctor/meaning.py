@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass, fields
 
+from otelagent.bpf.reasons import read_status
 from otelagent.doctor.report import Feature, Problem, Weight
+from otelagent.formats.proc_status import has_seccomp_filter
 from otelagent.kernel.features import KernelFeatures, has_feature
 
 
@@ -25,6 +28,7 @@ class Meaning:
     hint: str = ""
 
 
+_IS_ARM = platform.machine() == "aarch64"
 _PERF = "CONFIG_PERF_EVENTS; a seccomp filter may deny perf_event_open"
 _LATER = "span programs of that kind cannot be attached"
 MEANINGS: dict[str, Meaning] = {
@@ -40,9 +44,9 @@ MEANINGS: dict[str, Meaning] = {
     "lpm_batch": Meaning("a batch is read", "loading a process takes longer"),
     "bpf_loop": Meaning(
         "a program is loaded",
-        "stacks that change between runtimes more than 30 times are cut",
-        Weight.REDUCED,
-        "Linux 5.17 (arm64 6.0) or newer",
+        f"stacks are walked by tail calls{', at most 480 frames' * _IS_ARM}",
+        Weight.REDUCED if _IS_ARM else None,
+        "Linux 6.0 or newer" if _IS_ARM else "",
     ),
     "cpu_clock": Meaning("an event is opened", "nothing works", Weight.FATAL, _PERF),
     "cycles": Meaning("an event is opened", "-e cycles is refused; cpu-clock is used"),
@@ -63,6 +67,13 @@ MEANINGS: dict[str, Meaning] = {
     "fentry": Meaning("one is attached", _LATER),
 }
 
+_CALLS = {"bpf": "bpf", "cpu_clock": "perf_event_open"}
+_NEEDS = {
+    **dict.fromkeys(("ring_buffer", "lpm_trie", "bpf_loop", "raw_tracepoint"), "bpf"),
+    "sideband": "cpu_clock",
+}
+"""What cannot be there without another feature, so that its absence tells nothing more."""
+
 
 def examine_features() -> list[Feature]:
     """Probe everything; some 0.3 s."""
@@ -75,12 +86,34 @@ def examine_features() -> list[Feature]:
     return found
 
 
-def find_problems(features: list[Feature]) -> list[Problem]:
-    """Tell which absences matter."""
+def find_problems(
+    features: list[Feature], status: str | None = None, *, is_refused: bool = False
+) -> list[Problem]:
+    """Tell which absences matter, each cause once.
+
+    What needs a feature that is absent is not told of. Under a seccomp filter the kernel may well
+    have what is refused.
+
+    Args:
+        features: As they were probed.
+        status: Ours of /proc, if not the real one.
+        is_refused: BPF was refused for want of a privilege or a limit, which is told elsewhere.
+    """
+    absent = {feature.name for feature in features if not feature.is_there}
+    is_filtered = has_seccomp_filter(read_status() if status is None else status)
     problems = []
     for feature in features:
         meaning = MEANINGS[feature.name]
-        if not feature.is_there and meaning.weight:
-            what = f"this kernel has no {feature.name} ({feature.how})"
-            problems.append(Problem(what, meaning.without, meaning.hint, meaning.weight))
+        needs = _NEEDS.get(feature.name)
+        if feature.is_there or not meaning.weight or needs in absent:
+            continue
+        if is_refused and needs == "bpf":
+            continue
+        call = _CALLS.get(feature.name) if is_filtered else None
+        what = f"this kernel has no {feature.name} ({feature.how})"
+        hint = meaning.hint
+        if call:
+            what = f"{call} fails, and a seccomp filter applies, which may deny it"
+            hint = "allow it (containers: --security-opt seccomp=unconfined)"
+        problems.append(Problem(what, meaning.without, hint, meaning.weight))
     return problems
