@@ -22,6 +22,7 @@ from otelagent.formats.elf import DT_STRTAB, PT_DYNAMIC, ElfFile
 from otelagent.host.files import FileSource, open_file
 from otelagent.host.kept import KeptFile
 from otelagent.log import fields
+from otelagent.processes.mentions import find_pythons, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -70,13 +71,14 @@ def _identify(executables: Executables, path: Path) -> Loaded | None:
 
 
 def foresee(command: Sequence[str]) -> Iterator[Path]:
-    """Iterate over files of code that `command` will map, the program first.
+    """Iterate over files of code that `command` and CPythons behind it will map, its own first.
 
     Args:
         command: A path, or what is looked for on PATH, and its arguments.
     """
-    program = _program_of(command)
+    program, scripts = _program_of(command)
     waiting = deque([program] if program else [])
+    waiting.extend(find_pythons(command, scripts))
     seen: set[str] = set()
     while waiting and len(seen) < MAX_FILES:
         path = waiting.popleft()
@@ -93,23 +95,23 @@ def foresee(command: Sequence[str]) -> Iterator[Path]:
         waiting.extend(linked)
 
 
-def _program_of(command: Sequence[str]) -> Path | None:
-    """Find the ELF file that runs: behind `#!` lines, and behind env(1) and the like."""
-    words = list(command)
+def _program_of(command: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Find the ELF file that runs: behind `#!` lines, and behind env(1) and the like.
+
+    With the texts of the scripts on the way to it.
+    """
+    words, texts = list(command), list[str]()
     for _ in range(MAX_SCRIPTS):
         words = _behind_wrappers(words)
         found = shutil.which(words[0]) if words else None
         if found is None:
-            return None
-        try:
-            with open_file(os.path.realpath(found)) as source:
-                head = source.read_at(0, 256)
-        except TargetError:
-            return None
-        if not head.startswith(b"#!"):
-            return Path(found)
-        words = os.fsdecode(head[2:].split(b"\n", 1)[0]).split()
-    return None
+            break
+        text = read_text(found)
+        if not text.startswith("#!"):
+            return Path(found), texts
+        texts.append(text)
+        words = text[2:].split("\n", 1)[0].split()
+    return None, texts
 
 
 def _behind_wrappers(words: list[str]) -> list[str]:
