@@ -38,8 +38,8 @@ class Function:
     """A function as the source names it.
 
     `name` is demangled, `system_name` as in the symbol table (empty if equal);
-    `start_line` is 0 when it is not known; of native code it is the line of the
-    first instruction, which is the opening brace or, optimized, a little after it.
+    `start_line` is where it is declared, 0 when that is not known: it is of Python
+    (`co_firstlineno`) and of Go 1.20 and newer; symcaches of DWARF do not tell it.
     """
 
     name: str

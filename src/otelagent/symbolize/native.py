@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 MAX_CACHED = 16_384
 MAX_PATH_CHARS = 4096
-PART_MARKS = (".cold", ".part.")
 
 _logger = logging.getLogger(__name__)
 
@@ -194,11 +193,6 @@ class NativeSymbols:
         return [elf, extra] if extra else [elf]
 
 
-def is_part(symbol: str) -> bool:
-    """Tell whether the compiler split this piece off a function: it begins amid the source."""
-    return any(mark in symbol for mark in PART_MARKS)
-
-
 def _with_lines(locations: list[Location], raw: bytes) -> Named:
     """Join what DWARF says with the symbol table's name of the physical function."""
     lines = []
@@ -207,10 +201,7 @@ def _with_lines(locations: list[Location], raw: bytes) -> Named:
         symbol = raw if is_physical else one.name.encode()
         text = symbol.decode("utf-8", "replace")
         name = demangle(symbol)
-        function = Function(
-            *(name, "" if name == text else text, one.file[:MAX_PATH_CHARS]),
-            start_line=0 if is_part(text) else one.start_line,
-        )
+        function = Function(name, "" if name == text else text, one.file[:MAX_PATH_CHARS])
         lines.append(Line(function, one.line))
     return Named(tuple(lines), FrameType.NATIVE)
 

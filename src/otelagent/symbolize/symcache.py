@@ -39,9 +39,6 @@ MAX_OUTPUT_BYTES = 1 << 30
 MAX_CHILD_BYTES = 4 << 30
 CHILD_SECONDS = 120
 MAX_INLINED = 128
-MAX_STARTS = 16_384
-NO_ENTRY = 0xFFFF_FFFF
-"""symbolic's address of a function that has none, being inlined."""
 FORMAT = "1"
 
 _logger = logging.getLogger(__name__)
@@ -51,14 +48,12 @@ _logger = logging.getLogger(__name__)
 class Location:
     """One function at an address: raw name, file and line (0 if not known).
 
-    `start_line` is the line of the function's first instruction, mostly that of
-    its opening brace; 0 for inlined functions.
+    Where the function is declared symcaches do not tell.
     """
 
     name: str
     file: str
     line: int
-    start_line: int = 0
 
 
 class LineTable:
@@ -67,18 +62,13 @@ class LineTable:
     def __init__(self, cache: Any, base: int) -> None:  # noqa: ANN401 (symbolic has no types)
         self._cache = cache
         self._base = base
-        self._starts: dict[int, tuple[str, int]] = {}
 
     def find(self, addr: int) -> list[Location]:
         """Find what an ELF address belongs to, innermost first; empty if nothing has a line."""
         if addr < self._base:
             return []
-        found = []
-        for row in self._rows(addr - self._base):
-            path = row.full_path or ""
-            start_path, start_line = self._start(row.sym_addr)
-            is_same_file = path == start_path
-            found.append(Location(row.symbol, path, row.line, start_line * is_same_file))
+        rows = self._rows(addr - self._base)
+        found = [Location(row.symbol, row.full_path or "", row.line) for row in rows]
         return found if any(one.file and one.line for one in found) else []
 
     def _rows(self, offset: int) -> list[Any]:
@@ -88,22 +78,6 @@ class LineTable:
             _logger.debug("symcache look-up failed error=%s", err)
             return []
         return rows[:MAX_INLINED]
-
-    def _start(self, entry: int) -> tuple[str, int]:
-        """Find file and line of a function's first instruction.
-
-        Where that was inlined, the function's own line is the one of the call,
-        which may be far from its start: then it is not known.
-        """
-        if entry == NO_ENTRY:
-            return "", 0
-        if entry not in self._starts:
-            rows = self._rows(entry)
-            if len(self._starts) >= MAX_STARTS:
-                self._starts.clear()
-            is_own = len(rows) == 1
-            self._starts[entry] = (rows[0].full_path or "", rows[0].line) if is_own else ("", 0)
-        return self._starts[entry]
 
 
 def has_debug_info(elf: ElfFile) -> bool:
