@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be said of an object without loading it."""
 
+import errno
+from types import SimpleNamespace
+
 import pytest
 
 from otelagent._native import ffi
+from otelagent.bpf import object as loader
 from otelagent.bpf.btf import Btf
 from otelagent.bpf.object import BpfObject, has_core_relocations, object_path
 from otelagent.errors import LoadFailed, MissingFeature
@@ -50,6 +54,25 @@ def test_a_map_can_be_sized_before_it_is_made(profiler):
 def test_a_program_that_is_not_loaded_has_no_descriptor(profiler):
     with pytest.raises(LoadFailed, match="on_cpu_tick is not loaded"):
         _ = profiler.program("on_cpu_tick").fd
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "hint"),
+    [
+        ("none integrity [confidentiality]", "kernel lockdown forbids", "lockdown=integrity"),
+        ("none [integrity] confidentiality", "the kernel refused", "doctor"),
+    ],
+)
+def test_what_lockdown_forbids_is_told(profiler, monkeypatch, state, words, hint):
+    """The verifier then says that it does not know the helper: EINVAL, not EPERM (7.3)."""
+    calls = {"oa_object_load": lambda _: -errno.EINVAL, "oa_object_log": loader.lib.oa_object_log}
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "lib", SimpleNamespace(**calls))
+        patch.setattr(loader, "read_lockdown", lambda: state)
+        with pytest.raises(LoadFailed, match=words) as refused:
+            profiler.load()
+
+    assert hint in refused.value.hint
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x7fELF" + bytes(100), b"text"])
