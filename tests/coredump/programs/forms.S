@@ -177,10 +177,16 @@ enter odd_27
 	lea	0x80000(%rbp), %rcx
 	mov	%rcx, (%rbp)
 	call	form_15
+/* A saved one, and no caller. */
+enter odd_28
+	lea	64(%rbp), %rcx
+	mov	%rcx, (%rbp)
+	movq	$0, 8(%rbp)
+	call	form_15
 code_end:
 
 odds:
-	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28
 	.quad	AT(odd_\n)
 	.endr
 odds_end:

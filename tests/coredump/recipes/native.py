@@ -289,7 +289,7 @@ UNUSUAL = [
     _at_made("framed", 0x24, ""),
     _at_made("ret", 0x14E, "0"),
     _unusual("made-calls", "forms", "calls", 1, made=True),
-    _unusual("made-odd", "forms", "odd", 28, made=True, note=ODD),
+    _unusual("made-odd", "forms", "odd", 29, made=True, note=ODD),
     _unusual("frames-interrupted", "frames", "spins", 19),
     _unusual(
         "frames-calling",
