@@ -35,12 +35,21 @@ TIMEOUT_SECONDS = 240
 PAGE = ROOT / "docs" / "mutants.md"
 UNITS = [str(path.relative_to(ROOT)) for path in ROOT.glob("tests/unwind/test_host*.py")]
 _MASKED = "the mask two lines above keeps it below; the comparison is for the verifier"
-_SLOT = "which slot keeps a row does not matter: the slot says of which address it is"
+_SLOT = "which slot keeps an answer does not matter: the slot says of which addresses it is"
 EQUIVALENT = {
     "u64 at = (addr * 0x9e3779b97f4a7c15ULL) >> 33 & (NEAR_ROWS - 1);": _SLOT,
     "u64 at = (addr * 0x9e3779b97f4a7c15ULL) << 32 & (NEAR_ROWS - 1);": _SLOT,
     "u64 at = (addr * 0x9e3779b97f4a7c15ULL) >> 32 & (NEAR_ROWS - 2);": _SLOT,
     "if (at >= NEAR_RULES) return true;": _MASKED,
+    "u64 at = (addr << OA_PAGE_BITS) & (NEAR_MAPPINGS - 1);": _SLOT,
+    "u64 at = (addr >> OA_PAGE_BITS) & (NEAR_MAPPINGS - 2);": _SLOT,
+    "u32 at = index & (NEAR_RULES - 2);": _SLOT,
+    "found = find_mapping(s, pair[1] - 2);": (
+        "a call has two bytes at least, and both lie in one mapping; what follows no call is refused"
+    ),
+    "p->at = p->end = 1;": (
+        "nothing can be read there, so the search ends by its limit, with what it has found"
+    ),
     "s->last.generation.start_ns = 1;": (
         "the host does not look at it; in BPF no process began 1 ns after boot"
     ),
@@ -250,8 +259,8 @@ def ordered_cases() -> list[Path]:
     return [each.parent for each in shuffled]
 
 
-def page(rows: list[tuple[str, str]]) -> str:
-    """Write the page: (mutant, what became of it)."""
+def page(rows: list[tuple[str, str]], commit: str) -> str:
+    """Write the page: (mutant, what became of it); `commit` is what lines are counted in."""
     same = [row for row in rows if row[1].startswith("equivalent")]
     missed = [row for row in rows if row[1] == MISSED]
     units = [row for row in rows if row[1].startswith("only")]
@@ -263,6 +272,7 @@ def page(rows: list[tuple[str, str]]) -> str:
         "Written by `make mutants`: single tokens of the unwinders in `ebpf/` that were changed,",
         "and the first case of `tests/coredump` that noticed. What compiles to the same code is",
         "not counted, nor is what changes nothing that can be seen; for that the reason is given.",
+        f"Lines are those of commit {commit}.",
         "",
         f"Of {len(rows)} mutants {len(same)} are equivalent. Of the other {counted} the cases",
         f"caught {by_cases} ({by_cases / max(counted, 1):.0%}), unit tests {len(units)} more;",
@@ -296,7 +306,9 @@ def main() -> None:
                 how = f"equivalent: {mutant.equivalent}"
             rows.append((mutant.name, how or workshop.run_units() or MISSED))
             print(f"{len(rows):3} {mutant.name}: {rows[-1][1]}", flush=True)
-    PAGE.write_text(page(rows))
+    head = ["git", "-C", ROOT, "log", "-1", "--format=%h"]
+    commit = subprocess.run(head, capture_output=True, text=True, check=False).stdout.strip()
+    PAGE.write_text(page(rows, commit or "(unknown)"))
 
 
 if __name__ == "__main__":
