@@ -45,7 +45,8 @@ EQUIVALENT = {
     "u64 at = (addr >> OA_PAGE_BITS) & (NEAR_MAPPINGS - 2);": _SLOT,
     "u32 at = index & (NEAR_RULES - 2);": _SLOT,
     "found = find_mapping(s, pair[1] - 2);": (
-        "a call has two bytes at least, and both lie in one mapping; what follows no call is refused"
+        "a call has two bytes at least, and both lie in one mapping;"
+        " what follows no call is refused"
     ),
     "p->at = p->end = 1;": (
         "nothing can be read there, so the search ends by its limit, with what it has found"
