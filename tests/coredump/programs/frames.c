@@ -18,9 +18,9 @@
 				apply(back_in_r9) apply(moved_rbp) apply(aside_rbp)
 #define CALLS(apply)                                                                               \
 	apply(saved) apply(over_saved) apply(over_kept) apply(over_lost) apply(over_r12)
-#define LIES(apply) apply(lies_below) apply(lies_here)
+#define LIES(apply)   apply(lies_below) apply(lies_here)
 #define DECLARE(name) extern void name(void);
-#define LIST(name) name,
+#define LIST(name)    name,
 
 SPINS(DECLARE)
 CALLS(DECLARE)
@@ -66,7 +66,7 @@ static void start(void (*function)(void), int is_interrupted)
 int main(int argc, char **argv)
 {
 	static void (*const spins[])(void) = {SPINS(LIST)}, (*const calls[])(void) = {CALLS(LIST)},
-				      (*const lies[])(void) = {LIES(LIST)};
+			    (*const lies[])(void) = {LIES(LIST)};
 	struct sigaction action = {.sa_handler = clears};
 	const char *kind = argc > 1 ? argv[1] : "";
 

@@ -332,8 +332,8 @@ static const struct {
 	{"mixed", mixed},     {"nested", nested},   {"alternate", alternate}, {"fault", fault},
 	{"clone", new_stack}, {"context", context}, {"vfork", vforked},	      {"setjmp", jumped},
 	{"memcpy", copies},   {"strlen", lengths},  {"vdso", clocks},	      {"threads", threads},
-	{"blocked", blocked}, {"deep", deep},	    {"noreturn", noreturn},
-	{"null", null},	      {"astray", astray},
+	{"blocked", blocked}, {"deep", deep},	    {"noreturn", noreturn},   {"null", null},
+	{"astray", astray},
 };
 
 int main(int argc, char **argv)
