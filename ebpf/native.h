@@ -325,7 +325,8 @@ static __always_inline bool follows_call(struct oa_state *s, u64 pc)
  * says that this code keeps one, and that it is not flagged as a guess.
  *
  * Guards: it rises within OA_FP_WINDOW_BYTES of the stack, and the return address
- * follows a call in a known executable mapping.
+ * follows a call in a known executable mapping. Where code is known to keep a frame
+ * pointer, that mapping may be one that is not loaded yet.
  */
 static __always_inline void step_guess(struct oa_state *s, enum oa_fault why, bool known)
 {
@@ -361,8 +362,13 @@ static __always_inline void step_guess(struct oa_state *s, enum oa_fault why, bo
 		}
 	}
 	found = find_mapping(s, pair[1] - 1);
-	if (!found || !follows_call(s, pair[1])) {
+	if (!follows_call(s, pair[1])) {
 		stop(s, why);
+		return;
+	}
+	if (!found) {
+		s->missing = known;
+		stop(s, known ? OA_FAULT_NO_MAPPING : why);
 		return;
 	}
 	/* What another file calls may keep anything in that register: main() is called so. */

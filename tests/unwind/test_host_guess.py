@@ -127,6 +127,26 @@ def test_a_return_address_outside_of_code_is_not_followed():
     assert (world.walk().fault, len(world.walk().frames)) == (Fault.NO_ROW, 1)
 
 
+@pytest.mark.parametrize(
+    ("row", "before", "fault"),
+    [
+        (Row.FRAME_CODE, b"\xff\xd0", Fault.NO_MAPPING),
+        (Row.FRAME_CODE, b"\x90\x90", Fault.NO_ROW),
+        (Row.NONE, b"\xff\xd0", Fault.NO_ROW),
+    ],
+)
+def test_code_that_keeps_a_frame_pointer_may_be_called_from_a_file_not_loaded_yet(
+    row, before, fault
+):
+    """It is unwound again once that is loaded: only NO_MAPPING defers a stack."""
+    world = frame_pointer_world(rows={0x1000: row})
+    elsewhere = TEXT + 0x200000
+    world.stack[1] = elsewhere
+    world.text[elsewhere - 7] = b"\x90" * 5 + before
+
+    assert world.walk().fault == fault
+
+
 @pytest.mark.parametrize(("stack", "frames"), [([0, 0], 1), ([0, 8], 1), ([0, CALLER], 2)])
 def test_a_zero_frame_pointer_marks_the_first_frame_and_that_is_a_guess_too(stack, frames):
     walk = frame_pointer_world(stack=stack).walk()
