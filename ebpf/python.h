@@ -24,9 +24,10 @@
  * (subinterpreters): the frames are taken back and the next state is tried.
  *
  * A PyFrameObject (3.6 to 3.10) does not say where its C frame is. But all callers of the
- * eval loop need theirs after the call, and gcc has it in one of the registers that the
- * loop saves first: if several states of a thread have frames, that one counts which is
- * among them. (Looked at: 2,600 C frames of 3.6 to 3.10, six builds, none without.)
+ * eval loop need theirs after the call, and gcc mostly has it in one of the registers that
+ * the loop saves first: if several states of a thread have frames, that one counts which is
+ * among them, and the newest if none is. (2,600 C frames of 3.6 to 3.10, six builds: none
+ * without; but 3.9 of pyenv has that of <module> on the stack.)
  */
 
 #include "python_threads.h"
@@ -191,29 +192,38 @@ static __always_inline void py_walk_object(struct oa_state *s)
 		*(const u32 *)(p->frame + (p->proc.frame_instr & 0x7c)));
 }
 
-/* Is the PyFrameObject at p->at the one that the C frame below p->high executes? */
-static __always_inline bool py_is_saved(struct oa_python_state *p)
+/* 1 if a value is not zero. verifier: not a branch, which would be looked at in both ways. */
+static __always_inline u64 py_is_set(u64 value)
 {
-	u64 saved[PY_SAVED];
-	bool found = false;
+	oa_opaque(value);
+	return (value | -value) >> 63;
+}
+
+/* Is the PyFrameObject that was pushed for the C frame below p->high another one's? Its caller
+ * kept a frame in a register: that of state `c`, or of another thread state. Some builds keep
+ * theirs on the stack: then nobody's is there, and state `c` is believed, but not while the loop
+ * may have left its frame already.
+ */
+static __always_inline bool py_is_anothers(struct oa_python_state *p, u64 c)
+{
+	u64 saved[PY_SAVED], kept = 0, running = 0;
 
 	if (read_user(saved, sizeof(saved), p->high - sizeof(saved) - sizeof(u64)))
 		return false;
 #pragma clang loop unroll(full)
-	for (u32 i = 0; i < PY_SAVED; i++)
-		found |= saved[i] == p->at;
-	return found;
-}
-
-/* Do several thread states of this thread have frames? */
-static __always_inline bool py_is_shared(struct oa_python_state *p)
-{
-	u32 running = 0;
+	for (u32 i = 0; i < OA_PY_STATES; i++) {
+		u64 found = 0, has = py_is_set(p->cursor[i]);
 
 #pragma clang loop unroll(full)
-	for (u32 i = 0; i < OA_PY_STATES; i++)
-		running += p->cursor[i] != 0;
-	return running > 1;
+		for (u32 k = 0; k < PY_SAVED; k++)
+			found |= 1 - py_is_set(saved[k] ^ p->cursor[i]);
+		kept |= (found & has) << i;
+		running += has;
+	}
+	oa_opaque(kept);
+	if (kept >> (c & (OA_PY_STATES - 1)) & 1)
+		return false;
+	return kept || (p->newest && running > 1);
 }
 
 /* The frames are pushed and the C frame is left: were they its own? */
@@ -225,7 +235,7 @@ static __always_inline void py_settle(struct oa_state *s)
 	p->phase = PY_READY;
 	if (c >= OA_PY_STATES)
 		return;
-	if (p->proc.kind == OA_PY_OBJECT && py_is_shared(p) && !py_is_saved(p))
+	if (p->proc.kind == OA_PY_OBJECT && py_is_anothers(p, c))
 		p->end = p->high;
 	if (p->end >= p->high) {
 		s->trace.user_frames = p->saved_frames;
@@ -333,6 +343,7 @@ static __always_inline void python_step(struct oa_state *s)
 	}
 	if (p->phase == PY_READY && s->mapping.unwinder == OA_UNWINDER_PYTHON) {
 		p->low = s->regs.gp[REG_SP];
+		p->newest = !s->regs.return_address;
 		p->high = 0;
 		p->candidate = 0;
 		py_open(s);

@@ -33,7 +33,8 @@ struct oa_python_state {
 	u8 candidate; /* whose frames are walked; OA_PY_STATES: nobody's */
 	u8 phase; /* enum py_phase */
 	u8 fault; /* of a stack that is else complete */
-	u8 pad[6];
+	u8 newest; /* the eval loop's C frame is the newest frame of all */
+	u8 pad[5];
 	u8 frame[128]; /* copy of a frame */
 	u8 code[32]; /* copy of a part of a code object */
 };

@@ -61,8 +61,10 @@ def test_frames_lie_where_their_interpreter_was_called(program, rounds):
     """Two threads, three interpreters that come again; states that are made anew after rounds."""
     binary, env = program
     with subprocess.Popen([binary, "2", str(rounds)], env=env) as child:
-        traces = profile(child.pid, until=200, frequency_hz=499)
-        child.kill()
+        try:
+            traces = profile(child.pid, until=200, frequency_hz=499)
+        finally:
+            child.kill()
 
     found = Counter()
     for trace, count in traces:

@@ -30,13 +30,6 @@ LIMITED = {
 """Other builds of versions that there is a whole set of."""
 
 
-LEFT_OUT_39 = (
-    "Up to 3.10 registers that callers of the eval loop saved tell which interpreter's frames lie"
-    " where, if several have some on a thread (docs/accuracy.md). Of <module> of the inner one"
-    " none does in this build, and it is left out."
-)
-
-
 def _python(python: Python, kind: str) -> Recipe:
     name = f"py-{python.name}-{kind}"
     oracles = ("self", "py-spy") if int(python.version[2:]) <= 13 else ("self",)
@@ -47,7 +40,6 @@ def _python(python: Python, kind: str) -> Recipe:
         versions={"python": (*python.command, "--version")},
         version_env=python.env,
         oracles=oracles,
-        note=LEFT_OUT_39 if kind == "sub" and python.version == "3.9" else "",
     )
 
 

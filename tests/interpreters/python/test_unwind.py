@@ -76,10 +76,21 @@ def test_state_made_since_the_map_was_written_is_found(minor):
 def test_loop_that_is_left_already_takes_no_frame_of_another_interpreter(minor):
     """It has gone back to its caller's frame, and is about to return."""
     stack = [Eval(("s1",), entered=False, state=1), C, Eval(("s0",), state=1), C, Eval(("m0",)), C]
+    world = PythonWorld(minor, stack, states=2)
+    world.is_newest = True
 
-    frames, fault = PythonWorld(minor, stack, states=2).walk()
+    assert world.walk() == ([C, "s0", C, "m0", C, C], Fault.NONE)
 
-    assert (frames, fault) == ([C, "s0", C, "m0", C, C], Fault.NONE)
+
+@pytest.mark.parametrize("minor", [minor for minor in LAYOUTS if minor <= 10])
+def test_frame_that_no_register_keeps_is_that_of_the_newest_state(minor):
+    """A <module> of 3.9 as pyenv builds it: its caller has the frame on the stack."""
+    stack = [Eval(("s1",), state=0), C, Eval(("<module>",), state=0, saved=False), C]
+    stack += [Eval(("m0",), state=1), C]
+
+    walk = PythonWorld(minor, stack, states=2).walk()
+
+    assert walk == (["s1", C, "<module>", C, "m0", C, C], Fault.NONE)
 
 
 @CHAINS

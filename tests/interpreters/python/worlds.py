@@ -32,11 +32,15 @@ C = "c"
 
 @dataclass(frozen=True)
 class Eval:
-    """A run of the eval loop; with `entered` false it has not linked its frames yet."""
+    """A run of the eval loop; with `entered` false it has not linked its frames yet.
+
+    `saved`: its caller kept the frame in a register, not on the stack.
+    """
 
     names: tuple[str, ...]
     entered: bool = True
     state: int = 0
+    saved: bool = True
 
 
 @dataclass
@@ -74,6 +78,8 @@ class PythonWorld:
         self.states = [self.heap.new() for _ in range(states)]
         self.known = list(self.states)
         self.is_attached = True
+        self.is_newest = False
+        """The first item is interrupted itself, and has not called what is sampled."""
         self._link_threads()
         heads = [self._link(state) for state in range(states)]
         for state, head in zip(self.states, heads, strict=True):
@@ -125,7 +131,7 @@ class PythonWorld:
                 older = marker
             for place, name in enumerate(reversed(item.names)):
                 older = self._frame(name, older, is_first=place == 0)
-            if at.kind == PythonKind.PY_OBJECT:
+            if at.kind == PythonKind.PY_OBJECT and item.saved:
                 self._stack_word(end - 48, older)  # a register that its caller needs again
             if at.kind == PythonKind.PY_CFRAME:
                 self._stack_word(sp + 8 + at.cframe_frame, older)
@@ -218,7 +224,8 @@ class PythonWorld:
         for (_, _, end), caller in zip(places, [*pcs[1:], OTHER + 0x10], strict=True):
             self._stack_word(end - 8, caller)
         words = list(struct.unpack(f"<{len(self.c_stack) // 8}Q", self.c_stack))
-        return World(stack=words, pc=pcs[0], return_address=True, valid_all=False).deferred()
+        newest = self.is_newest
+        return World(stack=words, pc=pcs[0], return_address=not newest, valid_all=newest).deferred()
 
     def _unwind(
         self, tables: HostTables, deferred: bytes, *, interpreters: bool
