@@ -76,5 +76,7 @@ def test_frames_lie_where_their_interpreter_was_called(program, rounds):
             found[f"ends in {names[-1]}"] += count
     leaves = found.pop("with leaf")
     assert found[""] >= 100
-    assert found[""] >= 0.97 * found.total(), found
+    # A state that was made anew is not known for a moment.
+    least = 0.97 if rounds == LASTING else 0.9
+    assert found[""] >= least * found.total(), found
     assert leaves >= 0.75 * found[""]  # nearly all of its time is spent there
