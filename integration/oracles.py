@@ -154,7 +154,8 @@ def _join(frames: list[list], ranges: Ranges) -> list[Place]:
         names.append(name)
         if is_inline:
             continue
-        file, address = ranges.place(pc - 1 if is_call else pc)
+        # Nor was a signal's trampoline: nothing called the handler.
+        file, address = ranges.place(pc - 1 if is_call and not is_signal else pc)
         places.append(Place(file, address, tuple(names)) if places else Place(file, 0, (name,)))
         names = []
         # What a signal interrupted was not calling.
