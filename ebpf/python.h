@@ -195,8 +195,10 @@ static __always_inline void py_walk_object(struct oa_state *s)
 /* 1 if a value is not zero. verifier: not a branch, which would be looked at in both ways. */
 static __always_inline u64 py_is_set(u64 value)
 {
-	oa_opaque(value);
-	return (value | -value) >> 63;
+	u64 negative = -value;
+
+	oa_opaque(negative); /* else clang sees a comparison in it */
+	return (value | negative) >> 63;
 }
 
 /* Is the PyFrameObject that was pushed for the C frame below p->high another one's? Its caller
