@@ -105,7 +105,6 @@ class Counting:
         return ""
 
 
-@pytest.mark.guest
 def test_traces_that_are_forgotten_lose_no_sample(busy):
     """With room for 10 traces, of which the program has 60, each goes and comes all the time."""
     unknown = metrics.trace_forgotten.total

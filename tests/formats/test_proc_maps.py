@@ -22,6 +22,15 @@ def test_only_executable_mappings_come_with_offset_and_unescaped_path():
     assert expected == list(parse_executable(TEXT))
 
 
+def test_backslash_in_a_file_s_name_need_not_begin_an_escape():
+    """Of all bytes of a name the kernel writes only the new line as \\012."""
+    line = rb"1000-2000 r-xp 00000000 08:01 77 /tmp/a\800\777\012b"
+
+    [mapped] = parse_executable(line)
+
+    assert mapped.path == "/tmp/a\\800\\777\nb"
+
+
 def test_own_maps_hold_a_libc_and_the_vdso():
     ranges = list(parse_executable(Path("/proc/self/maps").read_bytes()))
 

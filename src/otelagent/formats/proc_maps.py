@@ -15,7 +15,7 @@ _LINE = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) (..x.) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)$",
     re.MULTILINE,
 )
-_ESCAPE = re.compile(rb"\\(\d{3})")
+_ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
 _DELETED = b" (deleted)"
 
 
@@ -43,7 +43,7 @@ def parse_executable(data: bytes) -> Iterator[MappedRange]:
     """
     for match in _LINE.finditer(data):
         path = match[8].removesuffix(_DELETED)
-        path = _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8) & 255]), path)
+        path = _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), path)
         start, end, offset, major, minor = (int(match[group], 16) for group in (1, 2, 4, 5, 6))
         name = path.decode("utf-8", "surrogateescape")
         yield MappedRange(start, end, offset, major, minor, int(match[7]), name)
