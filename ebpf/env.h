@@ -40,6 +40,12 @@ static __always_inline long read_kernel(void *dst, u32 size, u64 addr)
 	return bpf_probe_read_kernel(dst, size, (const void *)addr);
 }
 
+/* Whether all code of the process is known, so that what lies elsewhere is none. */
+static __always_inline bool knows_all_code(void)
+{
+	return false;
+}
+
 #define oa_bswap32(x) bpf_htonl(x)
 #define oa_bswap64(x) bpf_cpu_to_be64(x)
 

@@ -401,6 +401,39 @@ static __always_inline void unwind_frame(struct oa_state *s, u32 index)
 				   s->mapping.flags & (1 << OA_MAPPING_FRAMES_BIT));
 }
 
+/* Code called what is no code, by a pointer that is null or wild: push that, and go to the caller.
+ * Nothing has run since the call, so its return address is where the call put it, and all
+ * registers are the caller's. Code that cannot be read (of a process that is gone) is believed.
+ */
+static __always_inline bool leave_nowhere(struct oa_state *s)
+{
+	u64 sp = s->regs.gp[REG_SP], caller;
+	bool keeps = false;
+	u8 code;
+
+	/* Only a thread that was interrupted there was there. */
+	if (!s->regs.valid_all || s->regs.return_address)
+		return false;
+#if defined(__TARGET_ARCH_x86)
+	if (read_user(&caller, sizeof(caller), sp))
+		return false;
+	sp += sizeof(caller);
+	keeps = true;
+#else
+	caller = strip_pac(s->regs.gp[OA_ARM_LR]);
+#endif
+	if (caller < 0x1000 || !find_mapping(s, caller - 1))
+		return false;
+	if (!follows_call(s, caller) && !read_user(&code, sizeof(code), caller - 1))
+		return false;
+	push(s, 0, frame_word(s->regs.pc, OA_FRAME_NOWHERE, 0));
+	to_caller(s, caller, sp, s->regs.gp[REG_FP]);
+	s->kept = keeps;
+	s->guess_next = 1;
+	s->guessed++;
+	return true;
+}
+
 /* After a step: check the new pc and find its mapping. */
 static __always_inline void settle(struct oa_state *s)
 {
@@ -408,14 +441,17 @@ static __always_inline void settle(struct oa_state *s)
 
 	if (s->done)
 		return;
-	if (pc < 0x1000)
-		stop(s, OA_FAULT_ZERO_PC);
-	else if (pc >> 63)
+	if (pc >> 63) {
 		stop(s, OA_FAULT_KERNEL_PC);
-	else if (!resolve(s)) {
-		s->missing = 1;
-		stop(s, OA_FAULT_NO_MAPPING);
+		return;
 	}
+	if (pc >= 0x1000 && resolve(s))
+		return;
+	/* In BPF code of which nothing is known may have been mapped just now. */
+	if ((pc < 0x1000 || knows_all_code()) && leave_nowhere(s) && resolve(s))
+		return;
+	s->missing = pc >= 0x1000;
+	stop(s, pc < 0x1000 ? OA_FAULT_ZERO_PC : OA_FAULT_NO_MAPPING);
 }
 
 static __always_inline void push_native(struct oa_state *s, u32 index)

@@ -66,6 +66,8 @@ enum oa_frame_kind {
 	OA_FRAME_NATIVE, /* file_or_object: FileID's first 64 bits; addr: ELF address */
 	OA_FRAME_PYTHON, /* see python.h: code object, its check and the instruction offset */
 	OA_FRAME_ANON, /* executable memory without a file: addr is the process's own address */
+	OA_FRAME_NOWHERE, /* no code: a null or wild pointer was called; addr is the process's own
+			   */
 };
 
 /* Flags of a frame, as bit numbers above the kind: bit 56 + n of `addr`. */

@@ -71,6 +71,7 @@ struct oa_host {
 	u32 reach; /* enum oa_host_reach */
 	u32 is_other; /* the stacks are of the other kind of machine */
 	u32 interpreters;
+	u32 all_code; /* is mapped: what lies elsewhere is none */
 	u32 has_python; /* the deferred stack has its Python frames */
 	u64 thread_pointer; /* of the thread that is unwound; 0: not known */
 	u32 cut; /* a read ended behind the copied stack */

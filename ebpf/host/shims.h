@@ -46,6 +46,7 @@ long oa_host_read(void *dst, u32 size, u64 addr);
 void oa_host_count(u32 which, u64 amount);
 /* Where the thread's own storage is (x86-64: fs_base, arm64: tpidr_el0); 0: not known. */
 u64 oa_host_thread_pointer(void);
+bool oa_host_knows_all_code(void);
 
 #define bpf_map_lookup_elem(map, key) oa_host_lookup((map), (key))
 #define config			      (*oa_host_config())
@@ -53,6 +54,11 @@ u64 oa_host_thread_pointer(void);
 static __always_inline long read_user(void *dst, u32 size, u64 addr)
 {
 	return oa_host_read(dst, size, addr);
+}
+
+static __always_inline bool knows_all_code(void)
+{
+	return oa_host_knows_all_code();
 }
 
 static __always_inline void count(u32 which, u64 amount)

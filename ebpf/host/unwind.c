@@ -49,6 +49,16 @@ void oa_host_use_interpreters(struct oa_host *host, s32 on)
 	host->interpreters = !!on;
 }
 
+void oa_host_know_all_code(struct oa_host *host, s32 on)
+{
+	host->all_code = !!on;
+}
+
+bool oa_host_knows_all_code(void)
+{
+	return oa_host_current->all_code;
+}
+
 void oa_host_limit(struct oa_host *host, const struct oa_host_limits *limits)
 {
 	host->limits = *limits;

@@ -85,6 +85,10 @@ void oa_host_note_reads(struct oa_host *host, struct oa_host_read *reads, u32 ca
 u32 oa_host_noted(const struct oa_host *host);
 /* 1: frames of interpreters are found too. 0 (the start): they stay frames of the interpreter. */
 void oa_host_use_interpreters(struct oa_host *host, s32 on);
+/* 1: all code is in `mappings`; what is called elsewhere was called by a null or wild pointer, and
+ * its caller is looked for. 0 (the start): it may yet come.
+ */
+void oa_host_know_all_code(struct oa_host *host, s32 on);
 
 /* Where the storage of the thread that is unwound next is: interpreters know it by that. 0 (the
  * start): by its thread id.

@@ -38,8 +38,10 @@ class PythonNamer(Protocol):
 class Finisher(Protocol):
     """Unwinds deferred stacks in user space."""
 
-    def unwind(self, deferred: bytes, space: int) -> bytes:
+    def unwind(self, deferred: bytes, space: int, *, is_last: bool = False) -> bytes:
         """Walk a deferred stack (`struct oa_deferred`) with the code of an address space.
+
+        With `is_last` no more code will come: what lies elsewhere is none.
 
         Returns:
             The trace record that BPF would have sent.

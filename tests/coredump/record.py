@@ -42,6 +42,8 @@ ROOT = Path(__file__).parent
 CASES = ROOT / "cases"
 PROGRAMS = ROOT / "programs"
 READY_SECONDS = 60
+FOLDER = "/case"
+"""Where a case's program is said to have been."""
 
 
 def _first_line(*command: str, env: tuple[tuple[str, str], ...] = ()) -> str:
@@ -195,6 +197,19 @@ def drive_gdb(recipe: Recipe, folder: Path) -> tuple[Snapshot, list[str]]:
     return snapshot, [f"{oracle.gdb_version()}: {agreed} of {count} frames", *differences]
 
 
+def rename_folder(snapshot: Snapshot, folder: Path) -> None:
+    """Let what was made in a folder have been in another: its name differs from time to time."""
+    old, new = str(folder), FOLDER
+    for part in (*snapshot.maps, *snapshot.files):
+        part.path = part.path.replace(old, new)
+    for part in snapshot.files:
+        part.problem = part.problem.replace(old, new)
+    snapshot.notes = {
+        path.replace(old, new): data.replace(old.encode(), new.encode()) if path == "maps" else data
+        for path, data in snapshot.notes.items()
+    }
+
+
 def make(recipe: Recipe) -> str:
     """Make one case; returns how it was agreed."""
     with tempfile.TemporaryDirectory(prefix="oa-case-") as name:
@@ -205,6 +220,7 @@ def make(recipe: Recipe) -> str:
             said["gdb"] = list(recipe.gdb)
         drive = drive_gdb if recipe.gdb else drive_live
         snapshot, agreed = drive(recipe, folder)
+        rename_folder(snapshot, folder)
     target = CASES / recipe.name
     target.mkdir(parents=True, exist_ok=True)
     data = pack(snapshot)

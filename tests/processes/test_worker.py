@@ -88,8 +88,9 @@ class World:
             drained_ns=lambda: self.drained_ns,
         )
 
-    def _unwind(self, deferred, space):
+    def _unwind(self, deferred, space, *, is_last):
         self.unwound.append(space)
+        self.was_last = is_last
         self.last_stack = deferred
         return finished(self.fault)
 
@@ -224,6 +225,21 @@ def test_deferred_stack_of_a_process_that_nobody_knows_is_finished_all_the_same(
 
     assert len(world.finished) == 1
     assert world.unwound == [0]
+
+
+def test_only_the_last_try_takes_what_is_unknown_for_no_code(world):
+    """Code that has just been mapped may not be known yet, and looks like a wild pointer."""
+    world.fault = Fault.NO_MAPPING
+    world.thread.post(deferred())
+    world.round(exec_event(10, 40), mmap_event(10, 41, CODE))
+    assert world.unwound
+    assert not world.was_last
+
+    for _ in range(PATIENCE_ROUNDS):
+        world.round()
+
+    assert world.was_last
+    assert len(world.finished) == 1
 
 
 def test_deferred_stack_that_meets_an_unknown_mapping_is_tried_again(world):

@@ -193,6 +193,15 @@ def test_code_of_a_jit_is_asked_for_until_it_has_a_name(world):
     assert len(world.asked) == count
 
 
+def test_what_is_no_code_has_its_address_and_says_so(world):
+    trace = world.handler.finish(raw(frame(0x1234, FrameKind.NOWHERE)))
+
+    (found,) = trace.frames
+    assert (found.type, found.address) == (FrameType.NATIVE, 0x1234)
+    assert found.executable.path == "[no code]"
+    assert "null or wild pointer" in found.reason
+
+
 def test_forgotten_traces_take_their_frames_along_and_are_made_anew(world):
     kept, gone = raw(frame(1), frame(2))._replace(hash=1), raw(frame(1), frame(3))._replace(hash=2)
     first = [world.handler.finish(each) for each in (kept, gone)]

@@ -68,6 +68,16 @@ def test_the_link_register_of_an_older_frame_is_not_known():
     assert (result.addrs, result.fault) == ([0x1000, 0x1010], Fault.LEAF_REGISTER)
 
 
+def test_a_call_of_null_is_left_by_the_link_register():
+    rows = {0x1000: Row.NONE, 0x5FFF: SAVED, 0x7000: Row.STOP}
+    stack = [0, TEXT + 0x6800, 0, 0]
+    blr = bytes.fromhex("00003fd6")
+
+    found = walk(rows=rows, stack=stack, pc=0, regs={LR: CALLER}, text={CALLER - 4: blr})
+
+    assert (found.addrs, found.fault) == ([0, CALLER - BIAS, 0x7800], Fault.NONE)
+
+
 def test_a_saved_link_register_is_read_and_its_signature_is_taken_off():
     signed = CALLER | 0x0055 << 48
     result = walk(rows=LEAF | {0x1000: SAVED}, stack=[1, signed, 0, 0])

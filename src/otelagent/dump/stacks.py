@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otelagent._native import ffi, lib
-from otelagent.abi._generated import Fault, Limit, RecordKind, SampleFlag
+from otelagent.abi._generated import Fault, FrameKind, Limit, RecordKind, SampleFlag
 from otelagent.abi.codec import RawTrace, decode_trace
 from otelagent.errors import AgentError, TargetError
 from otelagent.host.kept import raise_open_files
@@ -182,7 +182,7 @@ class ImageUnwinder:
         pointer = registers.thread_pointer or thread_pointer
         lib.oa_host_set_thread_pointer(self._tables.handle, pointer)
         view = ffi.buffer(self._record, HEAD_BYTES)
-        record = self.unwinder.unwind(view)
+        record = self.unwinder.unwind(view, all_code=True)
         assert record is not None  # noqa: S101 (its process is in the table)
         return decode_trace(record)
 
@@ -212,7 +212,7 @@ class ImageUnwinder:
 
     def is_outdated(self, raws: Sequence[RawTrace | None]) -> bool:
         """Tell whether a stack met code that was mapped after `prepare`."""
-        if not any(raw and raw.fault == Fault.NO_MAPPING for raw in raws):
+        if not any(raw and _met_unknown(raw) for raw in raws):
             return False
         return self._image.read_maps() != self._ranges
 
@@ -226,13 +226,8 @@ class ImageUnwinder:
                 missing = Executable(FileId(bytes(16)), each.path)
                 reason = self._missing.get(each.path, frame.reason)
                 self.problems[each.path] = reason
-                return replace(
-                    *(frame,),
-                    type=FrameType.NATIVE,
-                    address=offset,
-                    executable=missing,
-                    reason=reason,
-                )
+                native = FrameType.NATIVE
+                return Frame(native, offset, missing, guessed=frame.guessed, reason=reason)
         return frame
 
     def _read_maps(self, _pid: int) -> list[MappedRange]:
@@ -252,6 +247,13 @@ class ImageUnwinder:
 
     def _anonymous(self, generation: Generation, addr: int) -> Named | None:
         return self._namers.anonymous(generation, addr)
+
+
+def _met_unknown(raw: RawTrace) -> bool:
+    """Tell whether a stack met an address that is in no mapping."""
+    if raw.fault == Fault.NO_MAPPING:
+        return True
+    return any(word >> 48 & 0xFF == FrameKind.NOWHERE for _, word in raw.words())
 
 
 def _kernel_frame(text: str) -> Frame:

@@ -51,7 +51,7 @@ class DeferredFinisher:
             self._tables, max_user_frames=max_frames, pac_mask=read_pac_mask(), follow_text=True
         )
 
-    def unwind(self, deferred: bytes, space: int) -> bytes:
+    def unwind(self, deferred: bytes, space: int, *, is_last: bool = False) -> bytes:
         """Walk a deferred stack with the code of an address space; 0: of none."""
         for mapped in self._store.chunk_pointers[self._chunks :]:
             self._tables.add_chunk(self._chunks, mapped.pointer, mapped.bytes)
@@ -60,6 +60,7 @@ class DeferredFinisher:
         value = _PROCESS.pack(start_ns, exec_id, pid, space, 0)
         self._tables.update(lib.OA_HOST_PROCESSES, _U32.pack(pid), value)
         # A guess looks at the code before a return address, which stays while the stack does not.
-        finished = self._unwinder.unwind(deferred, pid=pid)
+        all_code = is_last and space != 0
+        finished = self._unwinder.unwind(deferred, pid=pid, all_code=all_code)
         assert finished is not None  # noqa: S101 (the process was just made known)
         return finished

@@ -266,7 +266,7 @@ class ProcessesThread(threading.Thread):
         if not is_last and not self._table.is_ready(generation, time_ns):
             return None
         space = self._table.space_at(generation, time_ns)
-        finished = self._finisher.unwind(wait.unpacked(), space)
+        finished = self._finisher.unwind(wait.unpacked(), space, is_last=is_last)
         if not is_last and decode_trace(finished).fault == Fault.NO_MAPPING:
             return None
         return finished

@@ -3,7 +3,8 @@
 """How a frame, a process and a thread are shown: the one place that decides.
 
 A frame without a name is `file+0xaddress`, the address being that of the ELF
-file (what `addr2line` takes), or `[anon]+0xaddress` in memory without a file.
+file (what `addr2line` takes), or `[anon]+0xaddress` in memory without a file; where a
+null or wild pointer was called it is `[no code]+0xaddress`.
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 BEGINS_UNNAMED = "no symbol begins where a signal trampoline does, or a stack ends"
 
+NO_CODE = Executable(FileId(bytes(16)), "[no code]")
+CALLED_NO_CODE = "a null or wild pointer was called"
+
 
 class NamesAddresses(Protocol):
     """Names addresses of one file."""
@@ -186,6 +189,8 @@ class TraceHandler:
     def _user_frame(self, trace: RawTrace, raw: RawFrame) -> Frame:
         if raw.kind == FrameKind.PYTHON:
             return self._python_frame(trace, raw)
+        if raw.kind == FrameKind.NOWHERE:
+            return _counted(Frame(FrameType.NATIVE, raw.address, NO_CODE, reason=CALLED_NO_CODE))
         if raw.kind == FrameKind.ANON:
             return _counted(self._anonymous_frame(trace.generation, raw))
         frame = self._native_frames.get((raw.file_or_object, raw.word))

@@ -243,12 +243,15 @@ class HostUnwinder:
         spent = lib.oa_host_spent(self.tables.handle)
         return spent.steps, spent.reads, spent.lookups
 
-    def unwind(self, deferred: bytes | memoryview, *, pid: int = 0) -> bytes | None:
+    def unwind(
+        self, deferred: bytes | memoryview, *, pid: int = 0, all_code: bool = False
+    ) -> bytes | None:
         """Turn a deferred record into the trace record that BPF would have sent.
 
         Args:
             deferred: `struct oa_deferred`, its stack cut at `stack_bytes`.
             pid: The process as this namespace sees it, for `follow_text`.
+            all_code: All that is mapped is in the tables: what lies elsewhere is no code.
 
         Returns:
             `struct oa_trace` and its words; `None` if the process is not known
@@ -260,6 +263,7 @@ class HostUnwinder:
         handle = self.tables.handle
         if self._follow_text:
             lib.oa_host_use_process(handle, pid, lib.OA_HOST_REACH_TEXT)
+        lib.oa_host_know_all_code(handle, all_code)
         view = ffi.from_buffer(deferred)
         size = lib.oa_host_unwind(handle, view, len(deferred), self._out, len(self._out))
         if size == -errno.EINVAL:

@@ -325,6 +325,12 @@ static void astray(void)
 	keep += call_at(0x1000);
 }
 
+static void crash(void)
+{
+	handle(SIGSEGV, on_fault, 0);
+	keep += call_at(0);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -333,7 +339,7 @@ static const struct {
 	{"clone", new_stack}, {"context", context}, {"vfork", vforked},	      {"setjmp", jumped},
 	{"memcpy", copies},   {"strlen", lengths},  {"vdso", clocks},	      {"threads", threads},
 	{"blocked", blocked}, {"deep", deep},	    {"noreturn", noreturn},   {"null", null},
-	{"astray", astray},
+	{"astray", astray},   {"crash", crash},
 };
 
 int main(int argc, char **argv)
