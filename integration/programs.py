@@ -3,11 +3,13 @@
 """The workloads as commands: compiled when asked for, into `build/workloads/`.
 
 `WORKLOADS` has them by name; `Workload.missing` names the tool that one would need.
+Guests take them from the host, whose root they have (`qemu/matrix.py`).
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -65,7 +67,21 @@ EXTENSION = (
     "-o",
     "{out}",
 )
+REFUSED = (
+    *("clang", "-target", "bpf", "-O2", "-g"),
+    *(
+        "-idirafter",
+        f"/usr/include/{platform.machine()}-linux-gnu",
+        "-c",
+        "{source}",
+        "-o",
+        "{out}",
+    ),
+)
 BINARIES = {
+    "recurse": _c("gcc", source="c/recurse.c"),
+    "recurse-static": _c("gcc", "-static", source="c/recurse.c"),
+    "refused.o": Binary("bpf/refused.c", REFUSED),
     "stacks": _c("gcc", "-pthread", "-ldl"),
     "stacks-g": _c("gcc", "-g", "-pthread"),
     "stacks-clang": _c("clang", "-pthread"),
@@ -118,6 +134,11 @@ def build(name: str) -> Path:
     if binary.strip:
         subprocess.run(["strip", str(out)], check=True)
     return out
+
+
+def copy_of(name: str, folder: Path, called: str = "") -> Path:
+    """Put a binary into a folder, under another name where one is given."""
+    return Path(shutil.copy(build(name), folder / (called or name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +231,7 @@ def workloads() -> list[Workload]:
 
 
 WORKLOADS = {workload.name: workload for workload in workloads()}
+
+if __name__ == "__main__":
+    for word in sys.argv[1:]:
+        build(word)

@@ -79,6 +79,28 @@ def read_recording(output: Path, said: str) -> Recording:
     return Recording(stacks, said)
 
 
+class Whole:
+    """`record --all` in the background, for some seconds at most."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.output = folder / "stacks.folded"
+        command = [str(OTELAGENT), "record", "--all", "-v", "-F", "99", "-d", str(seconds)]
+        self.process = subprocess.Popen(
+            [*command, "-o", str(self.output)], stderr=subprocess.PIPE, text=True
+        )
+        self.said = ""
+        while "otelagent: sampling the whole system" not in self.said:
+            line = self.process.stderr.readline()
+            assert line, self.said
+            self.said += line
+
+    def end(self) -> Recording:
+        """Wait for the end, and read what was seen."""
+        rest = self.process.communicate(timeout=240)[1]
+        assert self.process.returncode == 0, self.said + rest
+        return read_recording(self.output, self.said + rest)
+
+
 def build_c(folder: Path, name: str, *flags: str) -> Path:
     """Compile `workloads/c/NAME.c`, by default without frame pointers."""
     target = folder / name

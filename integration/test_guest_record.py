@@ -4,16 +4,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from integration.conftest import is_there
 from integration.deny import RAW_TRACEPOINT_OPEN
 from integration.lacking import MASK_BTF, NO_TRACEFS, RAW, TICKS, lacking
-from integration.recording import WORKLOADS, build_c, record
+from integration.programs import copy_of
+from integration.recording import WORKLOADS, Whole, record
 from otelagent.bpf.btf import btf_available
 from otelagent.kernel.features import has_feature
 
@@ -23,23 +30,27 @@ DEPTHS = (3, 12, 30)
 CHAINS = {("_start", "main", *["descend"] * depth, "middle", "leaf") for depth in DEPTHS}
 # The profiler and what it samples share one CPU of the host: let it be quick.
 NICE = ("nice", "-n", "19") if is_there("guest") else ()
+SHORT = ("0.25", *map(str, DEPTHS))
 FUNCTIONS = {"_start", "main", "descend", "middle", "leaf"}
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    return build_c(tmp_path_factory.mktemp("program"), "recurse")
+    return copy_of("recurse", tmp_path_factory.mktemp("program"))
 
 
-def record_c(folder, program, before=()):
-    """Record a program whose stacks are the same three every time."""
-    command = (str(program), "0.4", *map(str, DEPTHS))
+def record_c(folder, program, before=(), then=()):
+    """Record a program whose stacks are the same three every time, and another one after it."""
+    command = [str(program), *SHORT]
+    if then:
+        command = ["sh", "-c", f"{shlex.join(command)}; exec {shlex.join(then)}"]
     return record(folder, "-v", "-F", "199", "--", *NICE, *command, before=before)
 
 
 def usual_stacks(done):
     """Stacks that are no accident: a tenth of the samples, where three have a third each."""
-    return {stack for stack, count in done.stacks.items() if count > done.samples / 10}
+    stacks = done.of("recurse")
+    return {stack for stack, count in stacks.items() if count > sum(stacks.values()) / 10}
 
 
 def of_the_program(stacks):
@@ -65,14 +76,23 @@ def source(done):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory, program):
-    """What is recorded when nothing is withheld."""
-    return record_c(tmp_path_factory.mktemp("plain"), program)
+    """C, then Python, when nothing is withheld: each start of the profiler takes a guest 5 s."""
+    python = (sys.executable, str(WORKLOADS / "python" / "sorting.py"), "1")
+    return record_c(tmp_path_factory.mktemp("plain"), program, then=python)
 
 
 def test_stacks_of_a_c_program_are_whole(plain):
-    assert plain.user_stacks > 100
+    assert sum(plain.of("recurse").values()) > 100
     assert plain.complete_percent >= 98
-    assert chains(usual_stacks(plain)) <= CHAINS <= chains(plain.stacks)
+    assert chains(usual_stacks(plain)) <= CHAINS <= chains(plain.of("recurse"))
+
+
+def test_python_frames_stand_between_those_of_c(plain):
+    stacks = {s: n for s, n in plain.stacks.items() if s[0].startswith("python")}
+    done = dataclasses.replace(plain, stacks=stacks)
+
+    assert done.samples > 50
+    assert done.share("<module>", "outer", "list_sort", "key", "leaf") > 0.3
 
 
 def test_no_warning_is_given(plain):
@@ -105,30 +125,28 @@ def test_with_no_tracepoint_at_all_the_same_stacks_are_seen(tmp_path, program, p
     assert "children of targets are sampled some ms after their start" in done.said
 
 
-def test_python_frames_stand_between_those_of_c(tmp_path):
-    workload = WORKLOADS / "python" / "sorting.py"
-
-    done = record(tmp_path, "-F", "199", "--", *NICE, sys.executable, str(workload), "2")
-
-    assert done.user_stacks > 50
-    assert done.complete_percent >= 97, done.said
-    assert done.share("<module>", "outer", "list_sort", "key", "leaf") > 0.3
-
-
 @pytest.mark.needs("guest")
 def test_whole_system_sees_every_process(tmp_path, program):
-    other = program.with_name("other")
-    other.write_bytes(program.read_bytes())
-    other.chmod(0o755)
-    running = [subprocess.Popen([*NICE, path, "600", "5"]) for path in (program, other)]
+    """One that was there, and one that begins later, as a child of ours.
 
-    try:
-        done = record(tmp_path, "-v", "--all", "-F", "99", "-d", "3")
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
+    What uses a CPU while the profiler begins makes that twice as long: one thread of the
+    host emulates all CPUs in turn.
+    """
+    before = subprocess.Popen([*NICE, program, *SHORT])
+    while "/libc.so" not in Path(f"/proc/{before.pid}/maps").read_text():
+        time.sleep(0.01)
+    before.send_signal(signal.SIGSTOP)
+    later = copy_of("recurse", tmp_path, "later")
+
+    with before, contextlib.ExitStack() as stack:
+        stack.callback(before.kill)
+        whole = Whole(tmp_path, 60)
+        before.send_signal(signal.SIGCONT)
+        subprocess.check_call([*NICE, later, *SHORT])
+        before.wait()
+        whole.process.send_signal(signal.SIGINT)
+        done = whole.end()
 
     assert sum(done.of("recurse").values()) > 20
-    assert sum(done.of("other").values()) > 20
+    assert sum(done.of("later").values()) > 20
     assert done.complete_percent >= 95, done.said

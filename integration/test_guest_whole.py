@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from integration.recording import OTELAGENT, build_c, read_recording
+from integration.programs import copy_of
+from integration.recording import Whole
 from integration.test_cgroups import group
 
 pytestmark = [
@@ -43,37 +44,6 @@ time.sleep(60)
 """
 
 
-class Whole:
-    """`record --all` in the background."""
-
-    def __init__(self, folder, seconds, *options):
-        self.output = folder / "stacks.folded"
-        arguments = (
-            "--all",
-            "-v",
-            "-F",
-            "99",
-            "-d",
-            str(seconds),
-            "-o",
-            str(self.output),
-            *options,
-        )
-        self.process = subprocess.Popen(
-            [str(OTELAGENT), "record", *arguments], stderr=subprocess.PIPE, text=True
-        )
-        self.said = ""
-        while "otelagent: sampling the whole system" not in self.said:
-            line = self.process.stderr.readline()
-            assert line, self.said
-            self.said += line
-
-    def end(self):
-        rest = self.process.communicate(timeout=240)[1]
-        assert self.process.returncode == 0, self.said + rest
-        return read_recording(self.output, self.said + rest)
-
-
 @contextlib.contextmanager
 def running(*commands):
     processes = [subprocess.Popen([*map(str, command)]) for command in commands]
@@ -85,18 +55,6 @@ def running(*commands):
             process.wait()
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return build_c(tmp_path_factory.mktemp("program"), "recurse")
-
-
-def copy(program, name, folder=None):
-    target = (folder or program.parent) / name
-    target.write_bytes(program.read_bytes())
-    target.chmod(0o755)
-    return target
-
-
 def whole_share(done, process):
     """Share of a program's samples whose stack has all of its functions."""
     stacks = done.of(process)
@@ -106,11 +64,10 @@ def whole_share(done, process):
 
 def test_containers_and_nested_pid_namespaces_are_seen(tmp_path):
     """Programs in roots of their own, which only /proc/PID/root leads to; one is in two levels."""
-    program = build_c(tmp_path, "recurse", "-O2", "-fomit-frame-pointer", "-static")
     root = tmp_path / "root"
     root.mkdir()
     for name in ("outer", "inner"):
-        copy(program, name, root)
+        copy_of("recurse-static", root, name)
     space = ("unshare", "-m", "-p", "-f", "-u")
     hidden = (
         "sh",
@@ -150,8 +107,8 @@ def wait_for(is_done):
 
 
 @pytest.mark.skipif(not CPU1.exists(), reason="needs a second CPU that can be switched off")
-def test_cpus_go_and_come_in_a_storm_of_processes(tmp_path, program):
-    steady, late = copy(program, "steady"), copy(program, "late")
+def test_cpus_go_and_come_in_a_storm_of_processes(tmp_path):
+    steady, late = (copy_of("recurse", tmp_path, name) for name in ("steady", "late"))
 
     def storm(seconds):
         end = time.monotonic() + seconds
@@ -181,7 +138,8 @@ def test_cpus_go_and_come_in_a_storm_of_processes(tmp_path, program):
     assert sum(done.of("true").values()) > 5
 
 
-def test_a_profiler_that_stands_still_goes_on_where_memory_is_scarce(tmp_path, program):
+def test_a_profiler_that_stands_still_goes_on_where_memory_is_scarce(tmp_path):
+    program = copy_of("recurse", tmp_path)
     with running((*NICE, program, "600", "5")):
         whole = Whole(tmp_path, 8)
         hog = subprocess.Popen([sys.executable, "-S", "-c", HOG], stdout=subprocess.PIPE)

@@ -8,12 +8,12 @@ Only this process and its children are sampled.
 import collections
 import os
 import struct
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from integration.programs import build
 from otelagent._native import ffi
 from otelagent.abi._generated import RecordKind, TargetMode, Unwinder
 from otelagent.bpf.links import Rate, SamplingEvents, online_cpus, spin
@@ -35,18 +35,6 @@ from otelagent.kernel.features import has_feature
 from otelagent.kernel.offsets import find_offsets
 
 pytestmark = [pytest.mark.guest, pytest.mark.needs("bpf")]
-
-BAD_PROGRAM = """
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-char test_license[] SEC("license") = "Dual BSD/GPL";
-SEC("perf_event")
-int on_bad_tick(void *ctx)
-{
-	unsigned long task = bpf_get_current_task();
-	return *(volatile int *)task; /* not a pointer for the verifier */
-}
-"""
 
 
 @pytest.fixture
@@ -88,14 +76,8 @@ def profiler(offsets):
 
 
 @pytest.mark.needs("tool:clang")
-def test_a_refused_program_is_named_with_the_verifiers_reason(tmp_path):
-    source = tmp_path / "bad.c"
-    source.write_text(BAD_PROGRAM)
-    include = subprocess.check_output(["cc", "-print-multiarch"], text=True).strip()
-    flags = ["-target", "bpf", "-O2", "-g", "-idirafter", f"/usr/include/{include}"]
-    subprocess.check_call(["clang", *flags, "-c", source, "-o", tmp_path / "bad.o"])
-
-    with BpfObject.open(tmp_path / "bad.o") as owner, pytest.raises(LoadFailed) as caught:
+def test_a_refused_program_is_named_with_the_verifiers_reason():
+    with BpfObject.open(build("refused.o")) as owner, pytest.raises(LoadFailed) as caught:
         owner.load()
 
     message = str(caught.value)

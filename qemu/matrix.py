@@ -43,6 +43,8 @@ SUITE = vm.ROOT / "integration"
 _PYTEST = (".ci/pytest", "--color=no", "-o", "cache_dir=/tmp/pytest-cache", "-m")
 # Rows and symbols of files are found out by the first guests.
 CACHE = LOGS / "cache"
+# Programs of the tests, made on the host: compilers take seconds there.
+PROGRAMS = ("recurse", "recurse-static", "refused.o")
 VERIFIER = (".venv/bin/python", "tools/verifier.py")
 
 
@@ -102,19 +104,20 @@ def guest_tests(*, every: bool) -> list[str]:
 
 
 def prepare(files: list[str]) -> None:
-    """Compile what guests import: their root is read-only, and they are slow."""
+    """Compile what guests import and sample: their root is read-only, and they are slow."""
     python = [sys.executable, "-m"]
     environment = {key: value for key, value in os.environ.items() if "BYTECODE" not in key}
     commands = [["compileall", "-q", "src", "tools", "bench"]]
     if files:
         # pytest rewrites assertions, and keeps that in files of its own.
         commands.append(["pytest", "-q", "--collect-only", *files])
+        commands.append(["integration.programs", *PROGRAMS])
     for command in commands:
         run = subprocess.run(
             [*python, *command], cwd=vm.ROOT, env=environment, capture_output=True, check=False
         )
         if run.returncode:
-            sys.exit(f"qemu/matrix.py: {command[0]} failed:\n{run.stdout.decode()}")
+            sys.exit(f"qemu/matrix.py: {command[0]} failed:\n{(run.stdout + run.stderr).decode()}")
 
 
 def guest_command(kernel: fetch.Kernel, wanted: Wanted, command: tuple[str, ...]) -> list[str]:

@@ -75,8 +75,12 @@ def test_guests_collect_only_files_with_tests_for_them():
 
 def test_what_guests_import_is_compiled(tmp_path, monkeypatch):
     monkeypatch.setattr(matrix.vm, "ROOT", tmp_path)
-    for name in ("src", "tools", "bench"):
+    for name in ("src", "tools", "bench", "integration"):
         (tmp_path / name).mkdir()
+    programs = tmp_path / "integration" / "programs.py"
+    programs.write_text(
+        "import sys\nfrom pathlib import Path\nPath('made').write_text(sys.argv[1])\n"
+    )
     (tmp_path / "src" / "module.py").touch()
     test = tmp_path / "test_x.py"
     test.write_text("import pytest\n@pytest.mark.guest\ndef test_x():\n    pass\n")
@@ -87,6 +91,10 @@ def test_what_guests_import_is_compiled(tmp_path, monkeypatch):
     compiled = [path.name for path in tmp_path.rglob("*.pyc")]
     assert any(name.startswith("module.") for name in compiled)
     assert any(name.startswith("test_x.") and "pytest" in name for name in compiled)
+    assert (tmp_path / "made").read_text() == matrix.PROGRAMS[0]
+    programs.write_text("raise SystemExit('no compiler')")
+    with pytest.raises(SystemExit, match=r"integration\.programs failed:\nno compiler"):
+        matrix.prepare(["test_x.py"])
     test.write_text("import nowhere")
     with pytest.raises(SystemExit, match="pytest failed"):
         matrix.prepare(["test_x.py"])
