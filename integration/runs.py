@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import socket
 import struct
 import subprocess
 import sys
@@ -43,6 +44,12 @@ def wait_until(is_done, what="what was waited for"):
     while not is_done():
         assert time.monotonic() < deadline, f"{what} did not come"
         time.sleep(0.02)
+
+
+def free_port():
+    """A port of the loopback that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def workload(name, *arguments):

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
-from integration.runs import OTELAGENT, wait_until
+from integration.runs import OTELAGENT, Running, free_port, wait_until
 from otelagent import metrics
 from otelagent.agent import Agent, Plan
 from otelagent.bpf.known import KnownTraces
@@ -88,6 +89,42 @@ def test_what_is_sampled_arrives_and_the_end_comes_after_a_last_report(busy):
     }
     assert (attributes["service.name"], attributes["team"]) == ("shop", "x")
     assert attributes["process.command"] == sys.executable
+
+
+def read_metrics(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    rows = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, _, value in rows}
+
+
+def test_its_metrics_agree_with_what_it_sent(busy):
+    """By Prometheus, by OTLP, and in the last line."""
+    port = free_port()
+    with HttpReceiver() as receiver:
+        options = (
+            *("agent", "-p", busy.pid, f"-collection-agent={receiver.url}"),
+            *("-samples-per-second=99", "--reporter-interval=200ms", "--send-metrics"),
+            *(f"--metrics-listen={port}", "--monitor-interval=200ms"),
+        )
+        with Running(*options) as agent:
+            wait_until(lambda: receiver.requests and receiver.metrics, "profiles and metrics")
+            read = read_metrics(port)
+            agent.process.send_signal(signal.SIGTERM)
+            status = agent.end()
+
+    sent = sum(map(samples_of, receiver.requests))
+    metrics_by_name = {
+        metric.name: metric.sum.data_points or metric.gauge.data_points
+        for metric in receiver.metrics[-1].resource_metrics[0].scope_metrics[0].metrics
+    }
+    assert status == 0
+    assert f"({sent} samples) attempted = " in agent.said
+    assert metrics_by_name["otelagent.samples"][0].as_int == sent
+    assert 0 < read["otelagent_samples_total"] <= sent
+    assert read["otelagent_sampling_frequency"] == 99
+    assert read['otelagent_bpf_runs_total{program="on_cpu_tick"}'] > 0
+    assert 0 < read['otelagent_map_entries{map="mappings"}'] < 1 << 19
 
 
 class Counting:

@@ -67,6 +67,11 @@ s32 oa_perf_enable(s32 fd, s32 on)
 	return ioctl(fd, on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0) ? -errno : 0;
 }
 
+s32 oa_perf_set_period(s32 fd, u64 period_ns)
+{
+	return ioctl(fd, PERF_EVENT_IOC_PERIOD, &period_ns) ? -errno : 0;
+}
+
 static u64 now_ns(void)
 {
 	struct timespec now;

@@ -21,6 +21,8 @@ s32 oa_perf_open_sampling(s32 source, s32 cpu, s32 pid, u64 frequency_hz, u64 pe
 s32 oa_perf_open_tracepoint(u64 id);
 /* A tracefs that is mounted nowhere: its root directory, or -errno (Linux 5.2, CAP_SYS_ADMIN). */
 s32 oa_tracefs_mount(void);
+/* Let a running cpu-clock event tick each so many ns (PERF_EVENT_IOC_PERIOD). */
+s32 oa_perf_set_period(s32 fd, u64 period_ns);
 s32 oa_perf_enable(s32 fd, s32 on);
 /* What a sampling event counted (ns of the clock, or cycles), and for how many ns it was enabled.
  */

@@ -119,7 +119,8 @@ def notes(profiler: Profiler, losses: Losses) -> dict[str, int]:
         if name.startswith("LOST_")
     }
     found["lost.children"] = losses.counters.get("TARGETS_FULL", 0)
-    found |= {counter.name: counter.total for counter in metrics.ALL.values()}
+    losses_here = [each for each in metrics.ALL.values() if each not in metrics.NO_LOSSES]
+    found |= {counter.name: counter.total for counter in losses_here}
     return {name: count for name, count in found.items() if count}
 
 

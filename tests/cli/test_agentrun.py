@@ -4,7 +4,8 @@
 
 import pytest
 
-from otelagent.cli.agentrun import DEFAULT_STORE, make_plan, make_sinks
+from otelagent.cli.agentrun import make_plan
+from otelagent.cli.agentsinks import DEFAULT_STORE, make_sinks
 from otelagent.config.resolve import endpoint_of, resolve
 from tests.export.receivers import HttpReceiver, pids_of, record
 
@@ -16,7 +17,7 @@ def sinks_of(**options):
 
 
 def test_without_a_receiver_profiles_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("otelagent.cli.agentrun.DEFAULT_STORE", str(tmp_path / "lib"))
+    monkeypatch.setattr("otelagent.cli.agentsinks.DEFAULT_STORE", str(tmp_path / "lib"))
 
     [store], where = sinks_of()
     store.put(record())

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics_service
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
 
 from otelagent.export.records import Record
@@ -52,7 +53,7 @@ class HttpReceiver:
 
     def __init__(self, *answers, port=0, context=None):
         self.answers = list(answers)
-        self.requests, self.headers, self.faults = [], [], []
+        self.requests, self.headers, self.faults, self.metrics = [], [], [], []
         self.released = threading.Event()
         self._connections = set()
         outer = self
@@ -91,7 +92,9 @@ class HttpReceiver:
             answer(handler)
             return
         status, headers, reply = answer
-        if status == 200:
+        if status == 200 and handler.path == "/v1/metrics":
+            self.metrics.append(metrics_service.ExportMetricsServiceRequest.FromString(body))
+        elif status == 200:
             request = service.ExportProfilesServiceRequest.FromString(body)
             self.faults += check(request)
             if handler.path != "/v1development/profiles":

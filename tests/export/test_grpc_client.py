@@ -15,8 +15,8 @@ from otelagent.export import exporter
 from otelagent.export.account import Amount
 from otelagent.export.answer import Verdict
 from otelagent.export.backlog import MemoryBacklog
-from otelagent.export.endpoint import Endpoint, parse_address
-from otelagent.export.grpc_client import METHOD, GrpcClient
+from otelagent.export.endpoint import PROFILES, Endpoint, parse_address
+from otelagent.export.grpc_client import GrpcClient
 from otelagent.export.status_details import RETRY_INFO, retry_delay_s
 from tests.export.conformance import check
 from tests.export.receivers import DEADLINE_SECONDS, pids_of, record
@@ -50,7 +50,9 @@ class GrpcReceiver(grpc.GenericRpcHandler):
 
     def service(self, details):
         return (
-            grpc.unary_unary_rpc_method_handler(self.export) if details.method == METHOD else None
+            grpc.unary_unary_rpc_method_handler(self.export)
+            if details.method == PROFILES.method
+            else None
         )
 
     def export(self, data, context):

@@ -76,6 +76,12 @@ class KnownTraces:
                 if _HASH.unpack_from(buffer, near_at + slot)[0] == hash_:
                     _HASH.pack_into(buffer, near_at + slot, 0)
 
+    def fill(self) -> tuple[int, int]:
+        """Count the hashes in the table, and its room; from any thread."""
+        words = memoryview(self._sets.buffer).cast("B").cast("Q")
+        room = (self._mask + 1) * Limit.KNOWN_WAYS
+        return room - words[:room].tolist().count(0), room
+
     def close(self) -> None:
         """Give the memory back."""
         self._sets.close()

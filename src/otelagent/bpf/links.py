@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from otelagent.bpf.reasons import describe, refusal_hint
 from otelagent.errors import AttachFailed, KernelError, MissingFeature, NotPermitted
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from otelagent.bpf.object import Link, Program
 
 _logger = logging.getLogger(__name__)
@@ -187,10 +189,14 @@ class SamplingEvents:
         program: A loaded perf_event program.
         rate: How often.
         pid: -1 for every process, or one thread and the children it will have.
+        only: CPUs that are sampled; empty: all.
     """
 
-    def __init__(self, program: Program, rate: Rate, *, pid: int = -1) -> None:
+    def __init__(
+        self, program: Program, rate: Rate, *, pid: int = -1, only: Collection[int] = ()
+    ) -> None:
         self._program = program
+        self._only = set(only)
         self._rate = rate
         self._pid = pid
         self._links: dict[int, tuple[int, Link]] = {}
@@ -220,6 +226,8 @@ class SamplingEvents:
 
     def _refresh(self) -> None:
         online = set(online_cpus())
+        if self._only:
+            online &= self._only
         for cpu in (self._links.keys() - online) | self._left():
             fd, link = self._links.pop(cpu)
             counted, enabled = read_times(fd)
@@ -260,6 +268,31 @@ class SamplingEvents:
             if error:
                 raise AttachFailed(f"cannot switch a perf event: {describe(error)}")
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether CPUs are interrupted now."""
+        return self._is_enabled
+
+    @property
+    def frequency_hz(self) -> int:
+        """Ticks per second and CPU that were asked for last."""
+        return self._rate.frequency_hz
+
+    def set_frequency(self, frequency_hz: int) -> None:
+        """Tick so often from now on, also on CPUs that come later; of `cpu-clock` only.
+
+        A frequency of a running event of the CPU clock is a period: the kernel turned it into one
+        when it was opened (perf_swevent_init_hrtimer, kernel/events/core.c).
+
+        Raises:
+            AttachFailed: The kernel refuses.
+        """
+        self._rate = replace(self._rate, frequency_hz=frequency_hz)
+        for fd, _ in self._links.values():
+            error = lib.oa_perf_set_period(fd, 1_000_000_000 // frequency_hz)
+            if error:
+                raise AttachFailed(f"cannot change how often to sample: {describe(error)}")
+
     def disable(self) -> None:
         """Switch sampling off; the events stay. What cannot be switched ends with `close`."""
         try:
@@ -275,7 +308,8 @@ class SamplingEvents:
         """
         if self._rate.is_hardware:
             return 0, 0.0  # cycles do not tell time
-        times = [self._gone, *(read_times(fd) for fd, _ in self._links.values())]
+        # The main thread may open and close events meanwhile: a descriptor that is gone tells 0.
+        times = [self._gone, *(read_times(fd) for fd, _ in list(self._links.values()))]
         enabled_ns = sum(time[1] for time in times)
         missing_ns = max(enabled_ns - sum(time[0] for time in times), 0)
         period_ns = self._rate.period or 1_000_000_000 // self._rate.frequency_hz

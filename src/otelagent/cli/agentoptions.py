@@ -16,6 +16,7 @@ _METAVARS = {"Duration": "TIME", "Bytes": "SIZE", "int": "N", "float": "PART", "
 _TEXTS = {
     "collection-agent": "ADDRESS",
     "env-vars": "LIST",
+    "metrics-listen": "ADDRESS",
     "headers": "LIST",
     "resource-attributes": "LIST",
     "spool": "DIR",

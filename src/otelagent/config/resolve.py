@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from otelagent.config.environment import CONFIG_VARIABLE, read_environment
 from otelagent.config.file import Given, read_file
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEFAULT = "default"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Resolved:
     settings: Settings
     sources: dict[str, str]
 
-    def checked(self, key: str, check: Callable[[], object]) -> object:
+    def checked(self, key: str, check: Callable[[], T]) -> T:
         """Run a check of a setting's value; what it finds names who gave the value.
 
         Raises:
@@ -91,7 +92,7 @@ def attributes_of(resolved: Resolved) -> tuple[tuple[str, str], ...]:
     """
     text = resolved.settings.resource_attributes
     found = resolved.checked("resource-attributes", lambda: parse_pairs(text, "attribute"))
-    return tuple(dict(found).items())  # type: ignore[call-overload]
+    return tuple(dict(found).items())
 
 
 def endpoint_of(resolved: Resolved) -> Endpoint | None:
@@ -109,8 +110,8 @@ def endpoint_of(resolved: Resolved) -> Endpoint | None:
         lambda: parse_address(of.collection_agent, of.protocol, tls=not of.disable_tls),
     )
     return Endpoint(
-        address,  # type: ignore[arg-type]
-        headers,  # type: ignore[arg-type]
+        address,
+        headers,
         of.ca_certificate,
         of.client_certificate,
         of.client_key,

@@ -67,6 +67,16 @@ class Settings(
     ] = ""
     store_bytes: Annotated[Bytes, _text("What it may take.")] = Bytes(1 << 30)
     store_age: Annotated[Duration, _text("How long a profile is kept.")] = Duration(7 * 86400)
+    metrics_listen: Annotated[
+        str,
+        _text("Answer /metrics, /healthz, /readyz here: 127.0.0.1:PORT, or PORT alone."),
+    ] = ""
+    send_metrics: Annotated[
+        bool, _text("Send our own metrics by OTLP to the receiver of the profiles, too.")
+    ] = False
+    monitor_interval: Annotated[Duration, _text("How often our own metrics are sent.")] = Duration(
+        5
+    )
     samples_per_second: Annotated[
         int, Meta(ge=1, le=10_000, description="Samples per second and CPU.")
     ] = 20

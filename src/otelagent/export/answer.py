@@ -42,7 +42,10 @@ def words_of(text: str, limit: int = 200) -> str:
 
 
 def delivered(body: bytes) -> Answer:
-    """Read an `ExportProfilesServiceResponse`; what is none has still taken the request."""
+    """Read an `ExportProfilesServiceResponse`; what is none has still taken the request.
+
+    That to metrics has the same fields under other names.
+    """
     if not body:
         return Answer(Verdict.DELIVERED)
     from google.protobuf.message import DecodeError  # noqa: PLC0415

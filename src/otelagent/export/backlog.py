@@ -1,11 +1,12 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What waits to be sent, in memory: bounded in bytes, the oldest is overwritten."""
+"""What waits to be sent: bounded in bytes, the oldest is overwritten; here, in memory."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from otelagent.export.account import Amount
 
@@ -13,96 +14,112 @@ if TYPE_CHECKING:
     from otelagent.export.records import Record
 
 
-class Backlog(Protocol):
-    """A queue whose oldest item can be claimed while it is being sent; no locks of its own.
+class Sized(Protocol):
+    """What waits, or what stands for it."""
 
-    Attributes:
-        queued: What is in it, with what is claimed.
-    """
-
-    queued: Amount
-
-    def put(self, record: Record) -> list[tuple[int, str]]:
-        """Append a record; gives samples and reason of each one that had to go for it."""
+    @property
+    def samples(self) -> int:
+        """Samples in it."""
         ...
 
-    def claim(self) -> Record | None:
-        """Give the oldest record: it stays until `finish`, and is not overwritten."""
-        ...
-
-    def lost(self) -> list[tuple[int, str]]:
-        """Give samples and reason of each record that `claim` could not read."""
-        ...
-
-    def finish(self) -> None:
-        """Remove what was claimed."""
-        ...
-
-    def abandon(self) -> None:
-        """Let what was claimed wait on: it is the oldest again."""
-        ...
-
-    def close(self) -> list[tuple[int, str]]:
-        """End; gives samples and reason of each record that is lost by that."""
+    @property
+    def size(self) -> int:
+        """Bytes that it takes where it waits."""
         ...
 
 
+Item = TypeVar("Item", bound=Sized)
+Lost = list[tuple[int, str]]
+"""Samples and reason of each record that is lost."""
 FULL = "the queue was full"
 ENDED = "the agent ended first"
 
 
-class MemoryBacklog:
-    """A queue in memory of at most `most_bytes`."""
+class Backlog(ABC, Generic[Item]):
+    """A queue whose oldest item can be claimed while it is being sent; no locks of its own.
+
+    Attributes:
+        queued: What is in it, with what is claimed.
+        bytes: What that takes.
+    """
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._records: deque[Record] = deque()
-        self._bytes = 0
-        self._claimed: Record | None = None
+        self._waiting: deque[Item] = deque()
+        self._claimed: Item | None = None
+        self._lost: Lost = []
         self.queued = Amount()
+        self.bytes = 0
 
-    def put(self, record: Record) -> list[tuple[int, str]]:
-        """Append a record; the oldest ones go where there is no room."""
-        lost = []
-        while self._records and self._bytes + len(record.data) > self._most_bytes:
-            lost.append((self._remove(self._records.popleft()), FULL))
-        if self._bytes + len(record.data) > self._most_bytes:
-            return [*lost, (record.samples, FULL)]
-        self._records.append(record)
-        self._bytes += len(record.data)
-        self.queued.add(record.samples)
-        return lost
+    @abstractmethod
+    def put(self, record: Record) -> Lost:
+        """Append a record; gives what had to go for it."""
 
-    def _remove(self, record: Record) -> int:
-        self._bytes -= len(record.data)
-        self.queued.add(-record.samples, -1)
-        return record.samples
-
+    @abstractmethod
     def claim(self) -> Record | None:
-        """Give the oldest record."""
-        if self._claimed is None and self._records:
-            self._claimed = self._records.popleft()
-        return self._claimed
+        """Give the oldest record: it stays until `finish`, and is not overwritten."""
 
-    def lost(self) -> list[tuple[int, str]]:
-        """Give nothing: memory can be read."""
-        return []
+    @abstractmethod
+    def close(self) -> Lost:
+        """End; gives what is lost by that."""
+
+    def lost(self) -> Lost:
+        """Give what was lost since the last call, and was not told by `put`."""
+        lost, self._lost = self._lost, []
+        return lost
 
     def finish(self) -> None:
         """Remove what was claimed."""
         if self._claimed is not None:
-            self._remove(self._claimed)
+            self._leave(self._claimed)
             self._claimed = None
 
     def abandon(self) -> None:
-        """Let what was claimed wait on."""
+        """Let what was claimed wait on: it is the oldest again."""
         if self._claimed is not None:
-            self._records.appendleft(self._claimed)
+            self._waiting.appendleft(self._claimed)
             self._claimed = None
 
-    def close(self) -> list[tuple[int, str]]:
+    def _enter(self, item: Item) -> None:
+        self._waiting.append(item)
+        self.bytes += item.size
+        self.queued.add(item.samples)
+
+    def _leave(self, item: Item) -> None:
+        self.bytes -= item.size
+        self.queued.add(-item.samples, -1)
+
+    def _make_room(self, size: int) -> bool:
+        """Let the oldest go until there is room; False where there is none even so."""
+        while self._waiting and self.bytes + size > self._most_bytes:
+            oldest = self._waiting.popleft()
+            self._leave(oldest)
+            self._lost.append((oldest.samples, FULL))
+        return self.bytes + size <= self._most_bytes
+
+
+class MemoryBacklog(Backlog["Record"]):
+    """A queue in memory of at most `most_bytes`."""
+
+    def put(self, record: Record) -> Lost:
+        """Append a record; the oldest ones go where there is no room."""
+        if self._make_room(record.size):
+            self._enter(record)
+        else:
+            self._lost.append((record.samples, FULL))
+        return self.lost()
+
+    def claim(self) -> Record | None:
+        """Give the oldest record."""
+        if self._claimed is None and self._waiting:
+            self._claimed = self._waiting.popleft()
+        return self._claimed
+
+    def close(self) -> Lost:
         """Give up what is left: memory does not outlive us."""
         self.abandon()
-        lost = [(self._remove(record), ENDED) for record in self._records]
-        self._records.clear()
-        return lost
+        for record in self._waiting:
+            self._leave(record)
+            self._lost.append((record.samples, ENDED))
+        self._waiting.clear()
+        return self.lost()

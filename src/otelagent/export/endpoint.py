@@ -15,7 +15,29 @@ from otelagent.formats.pairs import parse_pairs
 if TYPE_CHECKING:
     import ssl
 
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What is sent, and where receivers take it."""
+
+    name: str
+    path: str
+    service: str
+
+    @property
+    def method(self) -> str:
+        """Its method of gRPC."""
+        return f"/opentelemetry.proto.collector.{self.service}/Export"
+
+    def beside(self, profiles_path: str) -> str:
+        """Give its path at a receiver that takes profiles at that one."""
+        before = profiles_path.removesuffix(PATH)
+        return (before if before != profiles_path else "") + self.path
+
+
 PATH = "/v1development/profiles"
+PROFILES = Signal("profiles", PATH, "profiles.v1development.ProfilesService")
+METRICS = Signal("metrics", "/v1/metrics", "metrics.v1.MetricsService")
 GRPC, HTTP = "grpc", "http/protobuf"
 PORTS = {GRPC: 4317, HTTP: 4318}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otelagent import log
 from otelagent.errors import AgentError
@@ -21,7 +21,7 @@ from otelagent.export.answer import Answer, Verdict
 from otelagent.log import fields
 
 if TYPE_CHECKING:
-    from otelagent.export.backlog import Backlog
+    from otelagent.export.backlog import Backlog, Lost
     from otelagent.export.records import Record
 
 logger = logging.getLogger(__name__)
@@ -62,10 +62,10 @@ class Exporter(threading.Thread):
     """Sends requests to one receiver; `put`, `close` and `summary` are called by others."""
 
     def __init__(
-        self, name: str, client: Client, backlog: Backlog, rng: random.Random | None = None
+        self, name: str, client: Client, backlog: Backlog[Any], rng: random.Random | None = None
     ) -> None:
         super().__init__(name="export", daemon=True)
-        self._where = name
+        self.where = name
         self._client = client
         self._backlog = backlog
         self._rng = rng or random.Random()  # noqa: S311 (no secret depends on it)
@@ -89,7 +89,7 @@ class Exporter(threading.Thread):
             self._book(self._backlog.put(record))
             self._lock.notify_all()
 
-    def _book(self, lost: list[tuple[int, str]]) -> None:
+    def _book(self, lost: Lost) -> None:
         for samples, reason in lost:
             self.account.drop(samples, reason)
 
@@ -140,11 +140,11 @@ class Exporter(threading.Thread):
     def _tell(self, answer: Answer) -> None:
         """Say what is wrong once, however often it happens, and that it is over."""
         if answer.rejected:
-            key, what = (self._where, answer.what), "profiles of a request were refused"
-            log.once(logger, key, what, receiver=self._where, why=answer.what)
+            key, what = (self.where, answer.what), "profiles of a request were refused"
+            log.once(logger, key, what, receiver=self.where, why=answer.what)
         if answer.verdict == Verdict.DELIVERED:
             if self._said:
-                logger.warning("%s", fields("delivering again", receiver=self._where))
+                logger.warning("%s", fields("delivering again", receiver=self.where))
             self._said = ""
             return
         if answer.what == self._said:
@@ -153,7 +153,7 @@ class Exporter(threading.Thread):
         what = "not delivered, trying again"
         if answer.verdict == Verdict.REFUSED:
             what = "refused, and dropped"
-        logger.warning("%s", fields(what, receiver=self._where, why=answer.what, hint=answer.hint))
+        logger.warning("%s", fields(what, receiver=self.where, why=answer.what, hint=answer.hint))
 
     def _rest(self, wait_s: float, *, asked: bool) -> None:
         until = time.monotonic() + wait_s
@@ -189,7 +189,12 @@ class Exporter(threading.Thread):
             queued = self._backlog.queued
             return Amount(queued.requests, queued.samples)
 
+    @property
+    def queued_bytes(self) -> int:
+        """What that takes."""
+        return self._backlog.bytes
+
     def summary(self) -> str:
         """Tell in one line what became of everything."""
         with self._lock:
-            return f"{self._where}: requests: {self.account.summary(self._backlog.queued)}"
+            return f"{self.where}: requests: {self.account.summary(self._backlog.queued)}"

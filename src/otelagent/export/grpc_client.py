@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from otelagent.errors import ConfigError
 from otelagent.export.answer import Answer, Verdict, delivered, words_of
-from otelagent.export.endpoint import Endpoint, make_tls
+from otelagent.export.endpoint import PROFILES, Endpoint, Signal, make_tls
 from otelagent.export.status_details import retry_delay_s
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-METHOD = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
 RETRYABLE = {
     "CANCELLED",
     "DEADLINE_EXCEEDED",
@@ -51,7 +50,8 @@ class GrpcClient:
         ConfigError: From the constructor: certificates cannot be used, or there is no gRPC.
     """
 
-    def __init__(self, endpoint: Endpoint, agent: str) -> None:
+    def __init__(self, endpoint: Endpoint, agent: str, signal: Signal = PROFILES) -> None:
+        self._signal = signal
         self._grpc = grpc = _load_grpc()
         self._endpoint = endpoint
         options = [
@@ -68,7 +68,7 @@ class GrpcClient:
         else:
             self._channel = grpc.insecure_channel(target, options)
         # No serializers: requests are bytes already.
-        self._export = self._channel.unary_unary(METHOD)
+        self._export = self._channel.unary_unary(signal.method)
         self._call: Any = None
 
     def _credentials(self) -> Any:  # noqa: ANN401 (grpc's own)
@@ -105,7 +105,7 @@ class GrpcClient:
             return Answer(Verdict.AGAIN, what, wait_s or 0.0, hint=self._hint(said))
         hint = ""
         if code == "UNIMPLEMENTED":
-            hint = "the receiver does not take profiles by gRPC"
+            hint = f"the receiver does not take {self._signal.name} by gRPC"
         elif code in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
             hint = "it wants other credentials: see --headers"
         return Answer(Verdict.REFUSED, what, hint=hint)

@@ -107,7 +107,8 @@ class HttpClient:
             return Answer(Verdict.AGAIN, what, wait_s)
         hint = ""
         if response.status == 404:
-            hint = f"the receiver has no {self._endpoint.address.path}: does it take profiles?"
+            path = self._endpoint.address.path
+            hint = f"the receiver has no {path}: does it take what is sent there?"
         elif response.status in {401, 403}:
             hint = "it wants other credentials: see --headers"
         return Answer(Verdict.REFUSED, what, hint=hint)

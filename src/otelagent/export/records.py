@@ -44,6 +44,11 @@ class Record:
     start_ns: int = 0
     end_ns: int = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory."""
+        return len(self.data)
+
 
 def pack_record(record: Record) -> bytes:
     """Make the bytes of a record."""

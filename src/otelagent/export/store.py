@@ -45,7 +45,7 @@ class Store:
         most_age_ns: int,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._where = path
+        self.where = path
         self._most_bytes = most_bytes
         self._most_age_ns = most_age_ns
         self._clock_ns = clock_ns
@@ -111,6 +111,17 @@ class Store:
         finally:
             os.close(fd)
 
+    @property
+    def queued(self) -> Amount:
+        """What waits: nothing, ever."""
+        return Amount()
+
+    @property
+    def queued_bytes(self) -> int:
+        """What is kept takes."""
+        with self._lock:
+            return sum(self._kept.values())
+
     def close(self, _seconds: float) -> None:
         """End; everything is in files already."""
         self._directory.close()
@@ -118,7 +129,7 @@ class Store:
     def summary(self) -> str:
         """Tell in one line what became of everything."""
         with self._lock:
-            return f"{self._where}: requests: {self.account.summary(Amount())}"
+            return f"{self.where}: requests: {self.account.summary(Amount())}"
 
 
 def _file_name(start_ns: int, others: dict[str, int]) -> str:

@@ -65,6 +65,8 @@ class RowStore:
         self._chunks: list[tuple[InnerArray, Mapped]] = []
         self._free: list[tuple[int, int, int]] = []
         self._graveyard: deque[tuple[int, list[tuple[int, int, int]]]] = deque()
+        self.page_count = 0
+        """Entries of the map `pages`."""
 
     @property
     def chunk_pointers(self) -> list[Mapped]:
@@ -83,8 +85,9 @@ class RowStore:
             values = self._place(file_id, table, numbers, stored)
             if values:
                 self._pages.update_many(stored.keys, values)
+            self.page_count += len(stored.keys) // _PAGE_KEY.size
         except AgentError as err:
-            self.unload(stored)
+            self._take_back(stored)
             if isinstance(err, KernelError):
                 raise TargetError(f"unwind rows cannot be stored: {err}") from err
             raise
@@ -110,6 +113,17 @@ class RowStore:
 
     def unload(self, stored: Stored) -> None:
         """Take a file's rows away; their room is used again after the grace period."""
+        self.page_count -= len(stored.keys) // _PAGE_KEY.size
+        self._take_back(stored)
+
+    def fills(self) -> dict[str, tuple[int, int]]:
+        """Tell how much of the pool and of the rules is taken, and how much there is."""
+        return {
+            "rows": (len(self._chunks), self._max_chunks),
+            "rules": (len(self._rule_numbers), int(Limit.MAX_RULES)),
+        }
+
+    def _take_back(self, stored: Stored) -> None:
         if stored.keys:
             self._pages.delete_many(stored.keys)
         self._graveyard.append((self._now_ns() + GRACE_NS, stored.runs))

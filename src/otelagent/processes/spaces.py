@@ -147,6 +147,8 @@ class Spaces:
         self._executables = executables
         self._interpreters = interpreters
         self._next = 1
+        self.entry_count = 0
+        """Entries of the map `mappings`."""
 
     def make(self) -> Space:
         """Make an empty space with a number that was never used."""
@@ -191,6 +193,7 @@ class Spaces:
             if mapping.loaded:
                 self._executables.release(mapping.loaded)
             return
+        self.entry_count += len(pairs)
         bisect.insort(space.mappings, mapping, key=lambda each: each.start)
         if not space.has_anonymous or space.keeps_frames or not mapping.loaded:
             return
@@ -206,7 +209,9 @@ class Spaces:
 
     def _remove(self, space: Space, mapping: Mapping) -> None:
         del space.mappings[space.index(mapping)]
-        self._trie.delete_many(b"".join(key for key, _ in mapping.entries(space.number)))
+        keys = [key for key, _ in mapping.entries(space.number)]
+        self._trie.delete_many(b"".join(keys))
+        self.entry_count -= len(keys)
         if space.users:
             self.on_taken()
         if mapping.loaded:

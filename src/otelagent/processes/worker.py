@@ -152,6 +152,13 @@ class ProcessesThread(threading.Thread):
         if not self._deferred.put(wait, len(wait.data)):
             metrics.deferred_dropped.add(reason=_TOO_MANY)
 
+    def depths(self) -> dict[str, int]:
+        """Count what waits for us; from any thread."""
+        return {
+            "reports": len(self._reports),
+            "deferred": len(self._deferred) + len(self._waiting),
+        }
+
     @property
     def _has_posted(self) -> bool:
         return bool(len(self._reports) or len(self._deferred))

@@ -262,6 +262,8 @@ def _is_within(symbols: NamesAddresses, addr: int, named: Named) -> bool:
 
 
 def _counted(frame: Frame) -> Frame:
-    if not frame.lines:
+    if frame.lines:
+        metrics.resolved.add(reason=frame.type)
+    else:
         metrics.unresolved.add(reason=frame.reason or "unknown")
     return frame
