@@ -1,5 +1,5 @@
 // Copyright The otelagent authors
-// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// SPDX-License-Identifier: Apache-2.0
 
 /* A program that every verifier refuses. */
 
