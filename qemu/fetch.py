@@ -92,6 +92,9 @@ class PrivateApt:
             f"-oDir::Etc::sourceparts={folder / 'parts'}",
             f"-oDir::State::lists={folder / 'lists'}",
             f"-oDir::Cache={folder / 'cache'}",
+            # Images for containers switch these off; without them each call reads all lists.
+            "-oDir::Cache::pkgcache=pkgcache.bin",
+            "-oDir::Cache::srcpkgcache=srcpkgcache.bin",
             "-oAPT::Sandbox::User=root",
             f"-oAPT::Architecture={architecture}",
             f"-oAPT::Architectures={architecture}",
