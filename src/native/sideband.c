@@ -25,7 +25,9 @@ enum {
 	OTHERS_MS = 200, /* waits for company grow to this while all that comes is of others; */
 	HASTE_MS = 5, /* those below this, */
 	HASTE_FACTOR = 4, /* by so much */
-	CROWD = 16, /* and none of it fills this part of a buffer */
+	CROWD = 16, /* and it does not fill this part of a buffer: twice the time might fill it */
+	MAX_PARTS = 1 << 30, /* more than a buffer has bytes */
+	PATIENT_PART = 4, /* who is patient is woken when this part of one is full */
 	MAX_PIDS = 4 << 20, /* PID_MAX_LIMIT, include/linux/threads.h */
 };
 
@@ -45,6 +47,7 @@ struct oa_sideband {
 	struct buffer *buffers;
 	u32 count;
 	int has_ksymbol;
+	int is_patient;
 	u8 *wanted; /* a bit per pid; NULL: all are */
 	s32 patience_ms; /* how long events waited last, if all of them were of others */
 	u32 malformed; /* not told yet */
@@ -94,7 +97,12 @@ void oa_sideband_close(struct oa_sideband *sideband)
 	free(sideband);
 }
 
-static long open_event(u32 cpu, s32 pid, int ksymbol)
+void oa_sideband_be_patient(struct oa_sideband *sideband)
+{
+	sideband->is_patient = 1;
+}
+
+static long open_event(u32 cpu, s32 pid, u32 wake_bytes, int ksymbol)
 {
 	struct perf_event_attr attr = {
 		.size = sizeof(attr),
@@ -113,7 +121,7 @@ static long open_event(u32 cpu, s32 pid, int ksymbol)
 		.use_clockid = 1,
 		.clockid = CLOCK_MONOTONIC,
 		.watermark = 1,
-		.wakeup_watermark = 1,
+		.wakeup_watermark = wake_bytes,
 		.disabled = 1,
 	};
 
@@ -147,6 +155,7 @@ s32 oa_sideband_add_cpu(struct oa_sideband *sideband, u32 cpu, s32 pid, u32 page
 	u64 page = (u64)sysconf(_SC_PAGESIZE);
 	struct buffer *buffer = add_buffer(sideband);
 	struct epoll_event event = {.events = EPOLLIN};
+	u32 wake_bytes = sideband->is_patient ? (u32)(pages * page / PATIENT_PART) : 1;
 	int ksymbol = 1;
 	void *start;
 	long fd;
@@ -154,11 +163,11 @@ s32 oa_sideband_add_cpu(struct oa_sideband *sideband, u32 cpu, s32 pid, u32 page
 
 	if (!buffer)
 		return -ENOMEM;
-	fd = open_event(cpu, pid, ksymbol);
+	fd = open_event(cpu, pid, wake_bytes, ksymbol);
 	/* Linux 76193a94522f ("perf, bpf: Introduce PERF_RECORD_KSYMBOL", v5.1). */
 	if (fd < 0 && errno == EINVAL) {
 		ksymbol = 0;
-		fd = open_event(cpu, pid, ksymbol);
+		fd = open_event(cpu, pid, wake_bytes, ksymbol);
 	}
 	if (fd < 0)
 		return -errno;
@@ -225,13 +234,15 @@ static int is_wanted(struct oa_sideband *sideband, const struct oa_event *event)
 {
 	u32 pid = event->kind == OA_EVENT_FORK ? event->ppid : event->pid;
 
-	if (!sideband->wanted || event->kind == OA_EVENT_KSYMBOL || event->kind == OA_EVENT_LOST)
+	if (event->kind == OA_EVENT_KSYMBOL || event->kind == OA_EVENT_LOST)
 		return 1;
-	if (pid >= MAX_PIDS || !(sideband->wanted[pid / 8] >> pid % 8 & 1))
+	if (!sideband->wanted && !sideband->is_patient)
+		return 1;
+	if (sideband->wanted && (pid >= MAX_PIDS || !(sideband->wanted[pid / 8] >> pid % 8 & 1)))
 		return 0;
 	if (event->kind == OA_EVENT_COMM || (event->pid != event->tid && is_life(event)))
 		return 0;
-	if (event->kind == OA_EVENT_FORK)
+	if (sideband->wanted && event->kind == OA_EVENT_FORK)
 		oa_sideband_want(sideband, event->pid, 1);
 	return 1;
 }
@@ -429,14 +440,29 @@ static s64 now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Whether so much came that twice the time might fill a buffer. */
-static int is_crowded(const struct oa_sideband *sideband)
+/* Whether a buffer holds more than a part of what it can: 1 of `parts`. */
+static int holds_more(const struct oa_sideband *sideband, u64 parts)
 {
 	for (u32 i = 0; i < sideband->count; i++) {
 		const struct buffer *buffer = &sideband->buffers[i];
 		u64 head = __atomic_load_n(&buffer->page->data_head, __ATOMIC_ACQUIRE);
 
-		if (head - buffer->page->data_tail > buffer->data_bytes / CROWD)
+		if (head - buffer->page->data_tail > buffer->data_bytes / parts)
+			return 1;
+	}
+	return 0;
+}
+
+static s32 wait_patiently(struct oa_sideband *sideband, s32 timeout_ms, s32 company_ms)
+{
+	s64 end = now_ms() + timeout_ms, left;
+	struct epoll_event event;
+
+	while ((left = end - now_ms()) >= 0) {
+		if (epoll_wait(sideband->epoll, &event, 1,
+			       left < company_ms ? (int)left : company_ms))
+			return 1;
+		if (holds_more(sideband, MAX_PARTS))
 			return 1;
 	}
 	return 0;
@@ -450,13 +476,15 @@ s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_m
 	s32 wait_ms = sideband->patience_ms > company_ms ? sideband->patience_ms : company_ms;
 	struct epoll_event event;
 
+	if (sideband->is_patient)
+		return wait_patiently(sideband, timeout_ms, company_ms);
 	sideband->patience_ms = 0;
 	while ((left = end - now_ms()) >= 0) {
 		if (epoll_wait(sideband->epoll, &event, 1, (int)left) <= 0)
 			break;
 		if (event.data.fd == sideband->wake_fd || poll(&wake, 1, wait_ms))
 			return 1;
-		if (is_crowded(sideband))
+		if (holds_more(sideband, CROWD))
 			wait_ms = company_ms;
 		else
 			wait_ms = wait_ms * 2 < most_ms ? wait_ms * 2 : most_ms;

@@ -54,6 +54,10 @@ struct oa_events {
 
 struct oa_sideband *oa_sideband_new(void);
 void oa_sideband_close(struct oa_sideband *sideband);
+/* For a whole system, before any CPU is added: events need not be seen soon, so the kernel wakes
+ * nobody before a quarter of a buffer is full. Names and threads are not told of.
+ */
+void oa_sideband_be_patient(struct oa_sideband *sideband);
 /* `pid` -1: every process; else that thread and children that it will have.
  * `pages` is a power of two. A file descriptor to poll, or -errno.
  */
@@ -79,6 +83,8 @@ s32 oa_sideband_watch(struct oa_sideband *sideband, s32 fd);
  * Most events are of processes that nobody asked for. They are dropped here, and all
  * are let come in company: going at once to each costs more than the events. The wait for
  * company begins at `company_ms` and grows to four times as much.
+ *
+ * Who is patient looks each `company_ms` whether there is anything.
  */
 s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_ms);
 

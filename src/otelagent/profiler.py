@@ -31,6 +31,7 @@ from otelagent.processes.executables import Executables
 from otelagent.processes.files import look_mapped, open_mapped
 from otelagent.processes.finisher import DeferredFinisher, Maps
 from otelagent.processes.forecast import preload
+from otelagent.processes.mapped import MappedFiles
 from otelagent.processes.python_files import PythonFiles
 from otelagent.processes.rowstore import RowStore
 from otelagent.processes.runtimes import Runtimes
@@ -100,16 +101,14 @@ class Profiler:
         self.runtimes = Runtimes(maps.python_procs, HashMap.of(bpf, "python_threads"))
         python = PythonNamers(self.runtimes.namer, self.runtimes.early_namer)
         self.handler = TraceHandler(self.namers.file, self.kernel, python, self.namers.anonymous)
-        self.sideband = Sideband()
+        wants_all = self.options.everything or bool(self.options.cgroups)
+        self.sideband = Sideband(is_patient=wants_all)
         self.table = ProcessTable(
             HashMap.of(bpf, "processes"),
             Spaces(maps.mappings, self.executables, self.records.advance_epoch, self.runtimes),
-            self.executables,
-            open_mapped,
+            MappedFiles(self.executables, open_mapped, procfs.read_vdso, look_mapped),
             procfs.read_maps,
-            procfs.read_vdso,
-            look_mapped,
-            wants_all=self.options.everything or bool(self.options.cgroups),
+            wants_all=wants_all,
             on_fork=self.runtimes.forked,
             on_gone=self.runtimes.gone,
             on_end=self._drop_target,

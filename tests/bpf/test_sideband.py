@@ -4,6 +4,7 @@
 
 import os
 import struct
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -23,8 +24,8 @@ COMM_EXEC = 1 << 13
 class Buffers:
     """One fake buffer per CPU: a control page, then the data."""
 
-    def __init__(self, cpus=1, start=0):
-        self.sideband = Sideband()
+    def __init__(self, cpus=1, start=0, **options):
+        self.sideband = Sideband(**options)
         self.memory = [ffi.new("u8[]", PAGE + DATA) for _ in range(cpus)]
         for memory in self.memory:
             # struct perf_event_mmap_page: data_head, data_tail, data_offset, data_size at 1024.
@@ -213,6 +214,31 @@ def test_of_wanted_processes_their_threads_are_not_told_of():
     buffers.put(EXIT, struct.pack("=IIIIQ", 5, 1, 5, 1, 1))
 
     assert [event.is_leader_exit for event in buffers.sideband.drain()] == [True]
+
+
+def test_of_a_whole_system_threads_and_names_are_not_told_of():
+    buffers = Buffers(is_patient=True)
+    buffers.put(COMM, struct.pack("=II", 5, 6) + b"worker\0")
+    buffers.put(COMM, struct.pack("=II", 5, 5) + b"image\0", misc=COMM_EXEC)
+    buffers.put(FORK, struct.pack("=IIIIQ", 5, 5, 7, 5, 1))
+    buffers.put(FORK, struct.pack("=IIIIQ", 9, 5, 9, 5, 1))
+    buffers.put(EXIT, struct.pack("=IIIIQ", 5, 5, 7, 5, 1))
+
+    told = [(event.kind.name, event.pid) for event in buffers.sideband.drain()]
+
+    assert told == [("EXEC", 5), ("FORK", 9)]
+
+
+def test_a_patient_wait_looks_now_and_then_and_takes_nothing():
+    buffers = Buffers(is_patient=True)
+    began = monotonic()
+    assert not buffers.sideband.wait(40, 10)
+    assert monotonic() - began > 0.035
+
+    buffers.put(FORK, struct.pack("=IIIIQ", 9, 5, 9, 5, 1))
+
+    assert buffers.sideband.wait(60_000, 10)
+    assert len(buffers.sideband.drain()) == 1
 
 
 def test_what_is_not_wanted_is_dropped_without_a_drain_and_the_rest_stays():

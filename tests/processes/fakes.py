@@ -13,9 +13,10 @@ from otelagent.errors import KernelError, TargetError
 from otelagent.formats.elf import BytesSource
 from otelagent.formats.proc_maps import MappedRange
 from otelagent.processes.executables import Executables
+from otelagent.processes.mapped import MappedFiles, Opened
 from otelagent.processes.rowstore import RowStore
 from otelagent.processes.spaces import Spaces
-from otelagent.processes.table import Opened, ProcessTable
+from otelagent.processes.table import ProcessTable
 from otelagent.unwind.rows import RowTable
 
 _KEY = struct.Struct("=I")
@@ -176,10 +177,8 @@ class Machine:
         self.table = ProcessTable(
             self.processes,
             self.spaces,
-            self.executables,
-            self._open,
+            MappedFiles(self.executables, self._open, lambda: elf("vdso")),
             self._read_maps,
-            lambda: elf("vdso"),
             on_gone=self.gone.append,
             on_end=self.ended.append,
             **options,

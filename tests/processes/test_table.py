@@ -40,14 +40,6 @@ def table(machine):
     return machine.table
 
 
-@pytest.fixture
-def table_of_all():
-    machine = Machine(wants_all=True)
-    machine.file(1, "/bin/a")
-    machine.file(2, "/lib/b")
-    return machine, machine.table
-
-
 def running(machine, pid=10):
     """A process that ran before we came, and was sampled."""
     machine.maps[pid] = [mapped(CODE)]
@@ -329,60 +321,6 @@ def test_unseen_children_enter_only_where_all_are_wanted(machine):
 
     assert not machine.table.entries
     assert everything.table.is_ready(generation(77), 7)
-
-
-def test_child_that_is_gone_is_told_of_by_its_parent(table_of_all):
-    """A shell that was never sampled forks, and its child execs or ends before it is read."""
-    machine, table = table_of_all
-    machine.maps[10] = [mapped(CODE)]
-    table.apply([fork_event(10, 11, 20), fork_event(10, 12, 20), exec_event(11, 30)])
-    table.apply([mmap_event(11, 31, CODE, inode=2, path=b"/lib/b")])
-    machine.maps[12] = ProcessGone("process 12 is gone")
-
-    table.reported(generation(11), CODE, 25)
-    table.reported(generation(12), CODE, 26)
-
-    for pid in (11, 12):
-        life = table.entries[pid].at(25)
-        assert table.is_ready(generation(pid), 25)
-        assert life.space.find(CODE).loaded.executable.path == "/bin/a"
-    assert table.entries[11].now.space.find(CODE).loaded.executable.path == "/lib/b"
-    assert table.images[generation(11)] == "/bin/a"
-
-
-def test_parent_that_is_another_by_now_tells_nothing(table_of_all):
-    machine, table = table_of_all
-    machine.maps[10] = [mapped(CODE)]
-    table.apply([fork_event(10, 11, 20), exec_event(10, 30)])
-    machine.maps[11] = ProcessGone("process 11 is gone")
-
-    table.reported(generation(11), CODE, 25)
-
-    assert not table.is_ready(generation(11), 25)
-
-
-def test_image_of_before_the_first_event_is_not_taken_for_the_next(table_of_all):
-    _, table = table_of_all
-    table.apply([exec_event(10, 20), mmap_event(10, 21, CODE)])
-
-    table.reported(generation(10), CODE, 15)
-
-    assert not table.is_ready(generation(10), 15)
-    assert table.entries[10].at(15).space.find(CODE) is None
-    assert table.is_ready(generation(10), 22)
-
-
-def test_known_file_is_not_opened_again_where_a_look_at_it_suffices(table_of_all):
-    machine, table = table_of_all
-    stamps = []
-    table.look_mapped = lambda _pid, _mapped: stamps.pop() if stamps else None
-    table.apply([exec_event(10, 20), mmap_event(10, 21, CODE)])
-    first, stamp = len(machine.opened), (len(machine.files[1]), 0)
-
-    for pid, seen in ((11, stamp), (12, (1, 1)), (13, None)):
-        stamps[:] = [seen]
-        table.apply([exec_event(pid, 20), mmap_event(pid, 21, CODE)])
-        assert len(machine.opened) == first + (pid - 11)  # changed, or not to be looked at
 
 
 def test_file_that_cannot_be_opened_is_counted_and_the_rest_goes_on(machine, table):

@@ -15,6 +15,7 @@ from otelagent.abi.codec import Report
 from otelagent.bpf.sideband import EventKind
 from otelagent.processes.table import GRACE_NS
 from otelagent.processes.worker import (
+    ALL_COMPANY_MS,
     COMPANY_MS,
     IDLE_COMPANY_MS,
     MAX_HOLD_NS,
@@ -115,7 +116,7 @@ def report(pid=10, time_ns=50, reason=ReportReason.NEW, addr=0):
     return Report(time_ns, addr, generation(pid), pid, reason)
 
 
-@pytest.mark.parametrize(("wants_all", "waits_ms"), [(False, 1), (True, IDLE_COMPANY_MS)])
+@pytest.mark.parametrize(("wants_all", "waits_ms"), [(False, 1), (True, ALL_COMPANY_MS)])
 def test_events_that_follow_a_report_wait_less_where_targets_are_few(world, wants_all, waits_ms):
     """Who has just begun an image maps its code now; the whole system always has such."""
     world.machine.table.wants_all = wants_all
@@ -331,6 +332,7 @@ def test_kernel_symbols_are_passed_on(world):
 
 def test_kernel_symbols_do_not_make_the_next_round_come_sooner(world):
     """Others load BPF programs; only what is told of processes is followed by more of it."""
+    world.machine.table.wants_all = False
     world.round(mmap_event(10, 41, CODE))
     after_mapping = world.thread._company_ms()
 

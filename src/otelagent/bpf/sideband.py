@@ -93,12 +93,16 @@ class Sideband:
     Args:
         pid: -1 for every process, or one thread and the children it will have.
         pages: Size of each CPU's buffer, a power of two.
+        is_patient: For a whole system: events need not be seen soon, and the kernel wakes us
+            only when a quarter of a buffer is full. Names and threads are not told of.
     """
 
-    def __init__(self, *, pid: int = -1, pages: int = _PAGES) -> None:
+    def __init__(self, *, pid: int = -1, pages: int = _PAGES, is_patient: bool = False) -> None:
         self._handle: Any = lib.oa_sideband_new()
         if not self._handle:
             raise KernelError("no memory for process events")
+        if is_patient:
+            lib.oa_sideband_be_patient(self._handle)
         self._events = ffi.new("struct oa_events *")
         self._pid = pid
         self._pages = pages
@@ -181,7 +185,8 @@ class Sideband:
         Args:
             timeout_ms: How long at most.
             company_ms: How long an event waits for others; ever longer, up to 0.2 s (four times
-                as long if below 5 ms), while only such come that nobody wants.
+                as long if below 5 ms), while only such come that nobody wants. Where it is
+                patient: how often it looks whether there are any.
         """
         return self.has_more or bool(lib.oa_sideband_wait(self._handle, timeout_ms, company_ms))
 

@@ -28,10 +28,11 @@ from otelagent.model import Executable, FileId, Frame, FrameType, Function, Line
 from otelagent.namers import Namers, detect
 from otelagent.processes.executables import Executables
 from otelagent.processes.hostmaps import HostChunks, HostHash, HostMemory, HostRanges
+from otelagent.processes.mapped import MappedFiles, Opened
 from otelagent.processes.rowstore import RowStore
 from otelagent.processes.runtimes import Runtimes
 from otelagent.processes.spaces import Spaces
-from otelagent.processes.table import Opened, ProcessTable
+from otelagent.processes.table import ProcessTable
 from otelagent.symbolize.kernel import KernelSymbols
 from otelagent.traces.handler import PythonNamers, TraceHandler
 from otelagent.unwind.host import HostUnwinder, Tables
@@ -119,10 +120,8 @@ class ImageUnwinder:
         self._table = ProcessTable(
             HostHash(tables, lib.OA_HOST_PROCESSES, 4, ffi.sizeof("struct oa_process")),
             Spaces(HostRanges(tables), self.executables, lambda: None, self._runtimes),
-            self.executables,
-            self._open_mapped,
+            MappedFiles(self.executables, self._open_mapped, image.read_vdso),
             self._read_maps,
-            image.read_vdso,
         )
         # What has the pid of another image here is another process.
         root = None if isinstance(image, LiveImage) else ""

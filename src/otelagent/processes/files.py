@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from otelagent.errors import TargetError
 from otelagent.host import files
 from otelagent.host.kept import KeptFile
-from otelagent.processes.table import Opened
+from otelagent.processes.mapped import Opened
 
 if TYPE_CHECKING:
     from otelagent.formats.proc_maps import MappedRange

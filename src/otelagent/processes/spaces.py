@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from otelagent.bpf.maps import LpmTrie
+    from otelagent.formats.proc_maps import MappedRange
     from otelagent.processes.executables import Executables, Loaded
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,8 @@ class Space:
     """The code of one address space, by ascending address; `users` processes have it.
 
     `keeps_frames` says that it has V8, whose code is in anonymous memory; that is looked at
-    once there is code in such memory: `has_anonymous`.
+    once there is code in such memory: `has_anonymous`. `unread` is what is mapped besides
+    and was not looked at, since nothing was sampled there yet; None once something was.
     """
 
     number: int
@@ -96,6 +98,7 @@ class Space:
     users: int = 1
     has_anonymous: bool = False
     keeps_frames: bool = False
+    unread: list[MappedRange] | None = None
 
     def find(self, addr: int) -> Mapping | None:
         """Find the mapping that covers an address."""
@@ -233,6 +236,7 @@ class Spaces:
             return space
         space.users -= 1
         copy = self.make()
+        copy.unread = None if space.unread is None else list(space.unread)
         if self._interpreters:
             self._interpreters.copied(space.number, copy.number)
         for mapping in space.mappings:

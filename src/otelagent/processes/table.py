@@ -14,15 +14,14 @@ import logging
 import struct
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otelagent import metrics
 from otelagent.bpf.sideband import EventKind
-from otelagent.errors import AgentError, BadElf, ProcessGone, TargetError
+from otelagent.errors import AgentError, ProcessGone
 from otelagent.formats.proc_maps import MappedRange
 from otelagent.log import fields
 from otelagent.processes.lives import Entry, Life
-from otelagent.processes.spaces import Mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from otelagent.abi.codec import Generation
     from otelagent.bpf.maps import HashMap
     from otelagent.bpf.sideband import Event
-    from otelagent.processes.executables import ClosableSource, Executables, Loaded
+    from otelagent.processes.mapped import MappedFiles
     from otelagent.processes.spaces import Space, Spaces
 
 logger = logging.getLogger(__name__)
@@ -41,28 +40,21 @@ GRACE_NS = 3_000_000_000
 """How long a life is kept after its end: samples of it may still be on their way."""
 RESCAN_NS = 1_000_000_000
 """/proc/PID/maps of one process is read again at most this often, doubling."""
+MAX_UNREAD = 256
+"""Ranges of a process that was not sampled; with more it is read from /proc if it ever is."""
 REST = 10
 """After events were lost it is read again at once, but not for so many times as long as it took."""
 
 
-class Opened(NamedTuple):
-    """A mapped file that was opened: its bytes, its path, and (size, mtime ns)."""
-
-    source: ClosableSource
-    stamp: tuple[int, int]
-
-
 @dataclass(slots=True)
 class ProcessTable:
-    """All processes that matter. Used by one thread, but for `executables.by_key`.
+    """All processes that matter. Used by one thread.
 
     Attributes:
         images: Path of the executable of each image that was sampled; read by other threads.
         wants_all: Processes enter by exec (whole system, cgroups); else only children
             of those that are in, and what BPF reports.
-        open_mapped: Opens the file behind a mapping of a pid.
         read_maps: Reads /proc/PID/maps.
-        look_mapped: Gives what `Opened.stamp` would be; None where it would have to be opened.
         on_fork: Told of each process that forks, and of the space that its child has, too.
         on_gone: Told of each pid whose image is gone: by its end, exec, or for another process.
         on_end: Told of each pid that is forgotten, since the process has ended.
@@ -73,11 +65,8 @@ class ProcessTable:
 
     processes: HashMap
     spaces: Spaces
-    executables: Executables
-    open_mapped: Callable[[int, MappedRange], Opened]
+    files: MappedFiles
     read_maps: Callable[[int], list[MappedRange]]
-    vdso: Callable[[], bytes]
-    look_mapped: Callable[[int, MappedRange], tuple[int, int] | None] = lambda _pid, _mapped: None
     wants_all: bool = False
     on_gone: Callable[[int], None] = lambda _pid: None
     on_fork: Callable[[int, Space], None] = lambda _pid, _space: None
@@ -86,7 +75,6 @@ class ProcessTable:
     on_child: Callable[[int, int], None] = lambda _parent, _child: None
     entries: dict[int, Entry] = field(default_factory=dict)
     images: dict[Generation, str] = field(default_factory=dict)
-    _vdso: Loaded | None = None
 
     def follow(self, pid: int, now_ns: int) -> None:
         """Let a process in whose events are wanted from now on."""
@@ -168,7 +156,7 @@ class ProcessTable:
         child = Life(
             event.time_ns, self.spaces.share(life.space), life.is_complete, None, life.path
         )
-        child.elder = 0 if life.is_complete else event.ppid
+        child.elder = 0 if life.is_complete and life.space.unread is None else event.ppid
         child.published = life.published  # by BPF, at the fork
         self.on_fork(event.ppid, life.space)
         if old:
@@ -181,12 +169,14 @@ class ProcessTable:
 
     def _exec(self, pid: int, time_ns: int) -> None:
         life = Life(time_ns, self.spaces.make(), is_complete=True)
+        # Of a whole system most processes end before they are sampled.
+        life.space.unread = [] if self.wants_all else None
         entry = self.entries.get(pid)
         if entry is None:
             # What ran before is not known, and must not be taken for what runs now.
             self.entries[pid] = Entry(pid, [Life(0, self.spaces.make()), life])
         else:
-            if entry.now.generation is None:
+            if entry.now.generation is None and entry.now.published:
                 self.processes.delete(_PID.pack(pid))
                 life.published = entry.now.space.number  # BPF may have taken it for the new one's
             entry.lives.append(life)
@@ -195,65 +185,56 @@ class ProcessTable:
 
     def _map(self, entry: Entry, mapped: MappedRange) -> None:
         life = entry.now
-        mapping = self._resolve(entry.pid, mapped)
         if not life.path and mapped.inode:
             life.path = mapped.path
+        if life.space.unread is not None:
+            self._put_off(entry, mapped)
+            return
+        mapping = self.files.resolve(entry.pid, mapped)
         own = self.spaces.own(life.space)
         self.spaces.add(own, mapping)
         if own is not life.space:
             life.space = own
             self._publish(entry)
 
-    def _resolve(self, pid: int, mapped: MappedRange) -> Mapping:
-        """Find out what file a range is, and its bias; anonymous where it is none that we know."""
-        anonymous = Mapping(mapped.start, mapped.end, 0, None)
-        try:
-            loaded = self._file_of(pid, mapped)
-            if loaded is None:
-                return anonymous
-            return Mapping(
-                mapped.start, mapped.end, loaded.bias_of(mapped.start, mapped.offset), loaded
-            )
-        except BadElf:
-            return anonymous
-        except TargetError as err:
-            metrics.mapping_failed.add(reason=type(err).__name__)
-            logger.info("%s", fields("mapping not read", pid=pid, path=mapped.path, error=err))
-            return anonymous
+    def _put_off(self, entry: Entry, mapped: MappedRange) -> None:
+        """Take note of what a process maps that was not sampled yet; `_read` looks at it."""
+        life = entry.now
+        life.space = self.spaces.own(life.space)
+        unread = life.space.unread
+        if unread is None or len(unread) >= MAX_UNREAD:
+            life.space.unread, life.is_complete = None, False
+            return
+        self.files.meet(entry.pid, mapped)
+        unread.append(mapped)
 
-    def _file_of(self, pid: int, mapped: MappedRange) -> Loaded | None:
-        if mapped.path == "[vdso]":
-            if self._vdso is None:
-                self._vdso = self.executables.add_vdso(self.vdso())
-            return self._vdso
-        if not mapped.inode:
+    def _read(self, pid: int, life: Life) -> None:
+        """Look at what a process has mapped that is sampled for the first time."""
+        unread, life.space.unread = life.space.unread, None
+        if unread is None:
+            return
+        for mapped in unread:
+            self.spaces.add(life.space, self.files.resolve(pid, mapped))
+        if life.elder:
+            self.on_fork(life.elder, life.space)
+
+    def _at(self, generation: Generation, time_ns: int) -> Life | None:
+        entry = self.entries.get(generation.pid)
+        if entry is None:
             return None
-        identity = (mapped.major, mapped.minor, mapped.inode)
-        if (known := self.executables.known(identity)) is not None:
-            stamp = self.look_mapped(pid, mapped)
-            if stamp is not None and self.executables.by_inode[identity][0] == stamp:
-                known.pid = pid
-                return known
-        try:
-            opened = self.open_mapped(pid, mapped)
-        except TargetError:
-            # Gone already: what is known of this inode is the best there is.
-            if known is None:
-                raise
-            return known
-        loaded = self.executables.add(identity, mapped.path, opened.source, opened.stamp)
-        loaded.pid = pid
-        return loaded
+        life = entry.at(time_ns)
+        self._read(entry.pid, life)
+        return life
 
     def is_ready(self, generation: Generation, time_ns: int) -> bool:
         """Tell whether all code of a process at a time is known."""
-        entry = self.entries.get(generation.pid)
-        return entry is not None and entry.at(time_ns).is_complete
+        life = self._at(generation, time_ns)
+        return life is not None and life.is_complete
 
     def space_at(self, generation: Generation, time_ns: int) -> int:
         """Number of the address space that a process had at a time; 0 if it is not known."""
-        entry = self.entries.get(generation.pid)
-        return entry.at(time_ns).space.number if entry else 0
+        life = self._at(generation, time_ns)
+        return life.space.number if life else 0
 
     def reported(self, generation: Generation, addr: int, time_ns: int) -> None:
         """BPF met a process or an address that it does not know: make it known."""
@@ -266,6 +247,7 @@ class ProcessTable:
                 # Of an image that is gone; its deferred stacks find their code by time.
                 self._ask_elder(life, time_ns)
                 return
+            self._read(pid, life)
             if not life.is_complete or (addr and life.space.find(addr) is None):
                 try:
                     self._scan(entry, time_ns)
@@ -312,10 +294,11 @@ class ProcessTable:
         for mapped in self.read_maps(entry.pid):
             if mapped.path == "[vsyscall]":
                 continue
-            mappings.append(self._resolve(entry.pid, mapped))
+            mappings.append(self.files.resolve(entry.pid, mapped))
             if not life.path and mapped.inode:
                 life.path = mapped.path
         life.space = self.spaces.own(life.space)
+        life.space.unread = None
         self.spaces.replace(life.space, mappings)
         life.is_complete = True
         # Who changes 100,000 mappings makes events be lost, too: that must not go round and round.
@@ -329,6 +312,7 @@ class ProcessTable:
         if not elder.now.is_complete:
             self._scan(elder, now_ns)
         if elder.now.is_complete:
+            self._read(elder.pid, elder.now)
             self.spaces.release(life.space)
             life.space = self.spaces.share(elder.now.space)
             life.path = elder.now.path
