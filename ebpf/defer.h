@@ -6,6 +6,7 @@
 /* A stack that is unwound in user space. */
 
 #include "copy.h"
+#include "deep.h"
 #include "python_copy.h"
 #include "sample.h"
 
@@ -30,6 +31,7 @@ static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_ev
 	__builtin_memcpy(d->kernel, s->words, sizeof(d->kernel));
 	find_python(s, d);
 	bytes = copy_stacks(d);
+	send_deep(d);
 	size = copy_python(s, d, bytes, has_loop);
 	size += sizeof(*d) - sizeof(d->stack);
 	oa_opaque(size);

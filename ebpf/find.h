@@ -21,6 +21,7 @@ enum {
 	FIND_FILES = 64, /* of the process */
 	/* include/uapi/linux/auxvec.h, include/uapi/linux/elf.h */
 	FIND_AT_PHDR = 3,
+	FIND_AT_RANDOM = 25,
 	FIND_PT_LOAD = 1,
 	FIND_PT_DYNAMIC = 2,
 	FIND_DT_DEBUG = 21,
@@ -48,8 +49,8 @@ struct oa_link {
 };
 
 #ifndef OA_HOST
-/* Where the program headers of the current process are: the kernel told it at its start. */
-static __always_inline u64 find_segments(void)
+/* An entry of the auxiliary vector that the current process got from the kernel; 0: it has none. */
+static __always_inline u64 find_aux(u64 type)
 {
 	u64 mm = read_task_u64(bpf_get_current_task(), config.task_mm);
 	u64 entry[2] = {};
@@ -60,10 +61,16 @@ static __always_inline u64 find_segments(void)
 	for (u32 i = 0; i < FIND_AUX; i++) {
 		if (read_kernel(entry, sizeof(entry), mm + config.mm_auxv + i * sizeof(entry)))
 			return 0;
-		if (entry[0] == FIND_AT_PHDR)
+		if (entry[0] == type)
 			return entry[1];
 	}
 	return 0;
+}
+
+/* Where the program headers of the current process are: the kernel told it at its start. */
+static __always_inline u64 find_segments(void)
+{
+	return find_aux(FIND_AT_PHDR);
 }
 #endif
 

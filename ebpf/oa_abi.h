@@ -21,6 +21,8 @@ enum oa_limit {
 	OA_MAX_STACK_BYTES = 65536, /* user stack bytes in a deferred stack, of one or two stacks */
 	OA_COPY_BYTES = 114688, /* and behind them up to 48 KiB of Python frames */
 	OA_MAX_PYTHON_COPIES = 352, /* of at most as many */
+	OA_DEEP_BYTES = 131072, /* what follows on such a stack, in a record of its own */
+	OA_DEEP_TOP_BYTES = 65536, /* and, with it, up to where the thread began */
 	OA_RED_ZONE_BYTES = 128, /* below the stack pointer, still valid (x86-64 psABI 3.2.2) */
 	OA_STACK_PAGE_BYTES = 4096, /* a deferred stack is read in pieces of this size */
 	OA_NEAR_KNOWN = 128, /* hashes of known traces that each CPU keeps at hand */
@@ -102,7 +104,7 @@ enum oa_fault {
 	OA_FAULT_NO_SCRATCH, /* no scratch memory for this CPU: a CPU number beyond the map */
 	OA_FAULT_NOT_64_BIT, /* the thread runs 32-bit code */
 	OA_FAULT_DEFERRED_LIMIT, /* code not loaded yet, and too many deferred stacks already */
-	OA_FAULT_DEFERRED_CUT, /* a deferred stack is deeper than its 64 KiB copy */
+	OA_FAULT_DEFERRED_CUT, /* a deferred stack is deeper than its copy */
 	OA_FAULT_PY_NO_THREAD, /* no CPython thread state was found for this thread */
 	OA_FAULT_PY_READ, /* a CPython object could not be read */
 	OA_FAULT_PY_CHAIN, /* the CPython frame chain does not end where it should */
@@ -122,6 +124,7 @@ enum oa_counter {
 	OA_COUNTER_LOOKUPS, /* map look-ups of the unwinders */
 	OA_COUNTER_TRACES, /* new traces sent */
 	OA_COUNTER_DEFERRED, /* deferred stacks sent */
+	OA_COUNTER_DEEP, /* deferred stacks of which more than 64 KiB were sent */
 	OA_COUNTER_LOST_SAMPLE, /* samples lost: ring full */
 	OA_COUNTER_LOST_TRACE, /* samples with a new trace lost: ring full */
 	OA_COUNTER_LOST_DEFERRED, /* deferred stacks lost: ring full */
@@ -150,6 +153,7 @@ enum oa_record_kind {
 	OA_RECORD_TRACE, /* struct oa_trace, then its words: a sample with its trace */
 	OA_RECORD_DEFERRED, /* struct oa_deferred: a sample to be unwound in user space */
 	OA_RECORD_REPORT, /* struct oa_report: a process needs attention */
+	OA_RECORD_DEEP, /* struct oa_deep: more of the next deferred stack of this CPU */
 };
 
 /* Flags of a sample, as bit numbers. */
@@ -425,6 +429,22 @@ struct oa_deferred {
 	u64 cursors[4]; /* of each of its CPython thread states: the newest frame, or _PyCFrame */
 	struct oa_python_proc python; /* its CPython; minor 0: none was known */
 	u8 stack[114688];
+};
+
+/* More of the stack of the OA_RECORD_DEFERRED with this time and thread, which follows. What could
+ * not be read is zeros.
+ */
+struct oa_deep {
+	u64 addr; /* where `memory` was: behind the copy in the deferred stack */
+	u64 time_ns;
+	u64 top_addr; /* where `top` was: up to what lies behind the thread's first frame */
+	u32 pid;
+	u32 tid;
+	u16 kind; /* OA_RECORD_DEEP; where struct oa_sample has it */
+	u16 cpu;
+	u32 pad;
+	u8 memory[131072];
+	u8 top[65536];
 };
 
 /* How targets are told from the rest. */

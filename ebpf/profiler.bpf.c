@@ -16,6 +16,7 @@ char oa_license[] SEC("license") = "Dual BSD/GPL";
 const struct oa_frame *const oa_btf_frame = 0;
 const struct oa_report *const oa_btf_report = 0;
 const struct oa_python_copy *const oa_btf_python_copy = 0;
+const struct oa_deep *const oa_btf_deep = 0;
 
 /* One tick of the sampling event of this CPU. */
 SEC("perf_event")

@@ -3,6 +3,7 @@
 """Processes that live oddly: each records whole stacks with names, and leaves nothing behind."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -68,6 +69,19 @@ def test_process_whose_first_thread_has_ended(tmp_path, lives):
         recording = follow(tmp_path, process.pid)
 
     assert_whole(recording, "start_thread", "burn", "spin_here")
+
+
+@pytest.mark.parametrize(("mode", "first"), [("main", "_start"), ("thread", "start_thread")])
+def test_a_frame_larger_than_a_deferred_stacks_copy_is_stepped_over(tmp_path, mode, first):
+    """A frame of 600 KB, and code that is not known yet when the first samples come."""
+    huge = build_c(tmp_path, "huge", "-O1", "-fomit-frame-pointer", "-pthread")
+    many = f"for i in 1 2 3 4 5; do for j in 1 2 3 4; do {huge} {mode}; done; done"
+
+    recording = record(tmp_path, "-v", "-F", "997", "--", "sh", "-c", many)
+
+    assert int(re.search(r"(\d+) +deep: ", recording.said)[1]) >= 3, recording.said
+    assert recording.complete_percent > 99, recording.said
+    assert recording.share(first, "hold") > 0.5
 
 
 @pytest.mark.parametrize("mode", ["spin", "leader"])

@@ -60,6 +60,8 @@ struct oa_host {
 	struct oa_host_name chunk_names[OA_MAX_CHUNKS];
 	struct oa_host_piece stack;
 	struct oa_host_piece other; /* of another stack */
+	struct oa_host_piece deep; /* what follows on the stack */
+	struct oa_host_piece top; /* up to where the thread began */
 	struct oa_host_piece python; /* copies of Python frames; has no address */
 	struct oa_host_piece *pieces; /* sorted by address */
 	u32 piece_count;

@@ -95,6 +95,10 @@ static u32 read_some(struct oa_host *host, u8 *dst, u32 size, u64 addr)
 	if (!got)
 		got = copy_piece(&host->other, dst, size, addr);
 	if (!got)
+		got = copy_piece(&host->deep, dst, size, addr);
+	if (!got)
+		got = copy_piece(&host->top, dst, size, addr);
+	if (!got)
 		got = copy_python(host, dst, size, addr);
 	if (!got && piece >= 0)
 		got = copy_piece(&host->pieces[piece], dst, size, addr);

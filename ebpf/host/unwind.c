@@ -159,6 +159,8 @@ s32 oa_host_unwind(struct oa_host *host, const void *deferred, u32 bytes, void *
 	oa_host_current = NULL;
 	host->stack = (struct oa_host_piece){0};
 	host->other = (struct oa_host_piece){0};
+	host->deep = (struct oa_host_piece){0};
+	host->top = (struct oa_host_piece){0};
 	host->python = (struct oa_host_piece){0};
 	return size;
 }

@@ -117,6 +117,28 @@ static bool is_deferred(const struct oa_deferred *head, u32 bytes)
 	       stacks + head->python_bytes <= bytes - HEAD_BYTES;
 }
 
+/* A struct oa_deep may follow the deferred stack. */
+static void begin_deep(struct oa_host *host, const u8 *record, u64 bytes)
+{
+	struct oa_deep head;
+
+	if (bytes < sizeof(head))
+		return;
+	memcpy(&head, record, offsetof(struct oa_deep, memory));
+	if (head.kind != OA_RECORD_DEEP)
+		return;
+	host->deep = (struct oa_host_piece){
+		.addr = head.addr,
+		.bytes = OA_DEEP_BYTES,
+		.memory = record + offsetof(struct oa_deep, memory),
+	};
+	host->top = (struct oa_host_piece){
+		.addr = head.top_addr,
+		.bytes = OA_DEEP_TOP_BYTES,
+		.memory = record + offsetof(struct oa_deep, top),
+	};
+}
+
 static bool find_space(struct oa_state *s, const struct oa_generation *g)
 {
 	const struct oa_process *process = bpf_map_lookup_elem(&processes, &g->pid);
@@ -132,6 +154,7 @@ static s32 unwind_record(struct oa_host *host, const u8 *record, u32 bytes, void
 {
 	struct oa_state *s = &host->state;
 	struct oa_deferred head;
+	u64 own;
 	u32 size;
 
 	/* A record in a batch need not be aligned; its stack is read where it is. */
@@ -143,6 +166,8 @@ static s32 unwind_record(struct oa_host *host, const u8 *record, u32 bytes, void
 	host->stack.memory = record + HEAD_BYTES;
 	host->other.memory = record + HEAD_BYTES + head.stack_bytes;
 	host->python.memory = record + HEAD_BYTES + head.stack_bytes + head.other_bytes;
+	own = HEAD_BYTES + (u64)head.stack_bytes + head.other_bytes + head.python_bytes;
+	begin_deep(host, record + own, bytes - own);
 	begin_deferred(host, &head);
 	walk(host, s);
 	host->spent.steps = s->steps;

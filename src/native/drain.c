@@ -23,7 +23,8 @@ enum {
 	HEADER = BPF_RINGBUF_HDR_SZ,
 };
 
-_Static_assert(offsetof(struct oa_sample, kind) == offsetof(struct oa_report, kind),
+_Static_assert(offsetof(struct oa_sample, kind) == offsetof(struct oa_report, kind) &&
+		       offsetof(struct oa_sample, kind) == offsetof(struct oa_deep, kind),
 	       "a reader finds the kind before it knows the record");
 
 struct oa_ring {
@@ -241,6 +242,8 @@ static u32 kind_of(const u8 *data, u32 bytes)
 		return is_trace(data, bytes) ? kind : 0;
 	if (kind == OA_RECORD_DEFERRED)
 		return is_deferred(data, bytes) ? kind : 0;
+	if (kind == OA_RECORD_DEEP)
+		return bytes >= sizeof(struct oa_deep) ? kind : 0;
 	if (kind == OA_RECORD_REPORT)
 		return bytes >= sizeof(struct oa_report) ? kind : 0;
 	return 0;

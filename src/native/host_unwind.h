@@ -95,7 +95,8 @@ void oa_host_know_all_code(struct oa_host *host, s32 on);
  */
 void oa_host_set_thread_pointer(struct oa_host *host, u64 thread_pointer);
 
-/* Unwind a record of kind OA_RECORD_DEFERRED. Writes the OA_RECORD_TRACE that BPF
+/* Unwind a record of kind OA_RECORD_DEFERRED, which the OA_RECORD_DEEP of the same sample may
+ * follow. Writes the OA_RECORD_TRACE that BPF
  * would have sent and returns its bytes; 0 if its process is not in `processes`
  * with that generation; -EINVAL if it is no such record, -ENOSPC if `out` is short.
  */

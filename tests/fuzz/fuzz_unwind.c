@@ -213,6 +213,19 @@ static void make_deferred(struct choices *c, struct oa_deferred *d)
 	}
 }
 
+/* What may follow: the stack's next pages, or something else. */
+static void make_deep(struct choices *c, struct oa_deep *deep)
+{
+	deep->kind = usually(c, 16) ? OA_RECORD_DEEP : (u16)choose(c, 2);
+	deep->addr = usually(c, 16) ? STACK + choose_below(c, OA_MAX_STACK_BYTES) : choose(c, 8);
+	deep->top_addr = usually(c, 16) ? deep->addr + OA_DEEP_BYTES : choose(c, 8);
+	for (u32 i = 0; i < 64; i++) {
+		u64 word = TEXT + 65536 + choose_below(c, 3 << 16);
+
+		memcpy(deep->memory + choose_below(c, OA_DEEP_BYTES - 8), &word, sizeof(word));
+	}
+}
+
 /* What the reader of a trace relies on. */
 static void check_trace(const u8 *out, s32 bytes, u32 max_frames)
 {
@@ -230,7 +243,9 @@ static void unwind(struct choices *c, struct oa_host *host, const struct oa_pyth
 		   u32 max_frames)
 {
 	static struct oa_deferred deferred;
-	u32 head = offsetof(struct oa_deferred, stack), bytes, capacity = oa_host_trace_bytes();
+	static struct oa_deep deep;
+	u32 head = offsetof(struct oa_deferred, stack), bytes, more,
+	    capacity = oa_host_trace_bytes();
 	u8 *record, *out, *again;
 	s32 size;
 
@@ -241,7 +256,8 @@ static void unwind(struct choices *c, struct oa_host *host, const struct oa_pyth
 		make_copies(c, &deferred, proc);
 		bytes += deferred.python_bytes & 2047;
 	}
-	record = malloc(bytes + 1);
+	more = usually(c, 4) ? 0 : usually(c, 4) ? sizeof(deep) : choose_below(c, sizeof(deep));
+	record = malloc(bytes + more + 1);
 	out = malloc(capacity);
 	again = malloc(capacity);
 	stop_if(!record || !out || !again);
@@ -249,6 +265,9 @@ static void unwind(struct choices *c, struct oa_host *host, const struct oa_pyth
 	record[0] = 0;
 	if (bytes > 1)
 		memcpy(record + 1, &deferred, bytes);
+	make_deep(c, &deep);
+	memcpy(record + 1 + bytes, &deep, more);
+	bytes += more;
 	size = oa_host_unwind(host, record + 1, bytes, out, capacity);
 	if (size > 0) {
 		check_trace(out, size, max_frames);

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from otelagent import metrics
-from otelagent.abi._generated import SampleFlag
+from otelagent._native import ffi
+from otelagent.abi._generated import RecordKind, SampleFlag
 from otelagent.losses import Losses
 from otelagent.traces.collector import Collector, GroupKey
 from tests.bpf.rings import DISCARD, FakeRing, sample, trace
@@ -77,3 +78,36 @@ def test_a_record_that_bpf_withdrew_is_a_lost_sample(ring, collector, monkeypatc
     assert Losses({"LOST_INTERNAL": 2}).lost_samples == 3 + metrics.trace_forgotten.total + (
         metrics.deferred_dropped.total
     )
+
+
+def deferred(tid=8, time_ns=5, cpu=1):
+    record = ffi.new("struct oa_deferred *")
+    record.trace.sample.kind = RecordKind.DEFERRED
+    record.trace.sample.tid, record.trace.sample.time_ns = tid, time_ns
+    record.trace.sample.cpu = cpu
+    return ffi.buffer(record)[: ffi.offsetof("struct oa_deferred", "stack")]
+
+
+def deep(tid=8, time_ns=5, cpu=1):
+    fields = {"kind": RecordKind.DEEP, "tid": tid, "time_ns": time_ns, "cpu": cpu}
+    return bytes(ffi.buffer(ffi.new("struct oa_deep *", fields)))
+
+
+@pytest.mark.parametrize("others", [{"tid": 9}, {"time_ns": 6}, {"cpu": 2}])
+def test_what_is_deep_of_a_stack_is_put_behind_it_and_behind_no_other(others):
+    ring, posted = FakeRing(size=1 << 20), []
+    collector = Collector(posted.append, lambda _: None, lambda _: None)
+
+    for record in (deep(), deferred(), deferred(), deep(**others), deferred()):
+        ring.put(record)
+        collect(ring.ring, collector)
+
+    assert posted == [deferred() + deep(), deferred(), deferred()]
+
+
+def test_a_deep_record_that_is_too_short_is_counted(ring, collector, monkeypatch):
+    monkeypatch.setattr(metrics.records_lost, "values", Counter())
+    ring.put(deep()[:1000])
+    collect(ring.ring, collector)
+
+    assert metrics.records_lost.values == {"malformed": 1}

@@ -101,6 +101,8 @@ class World:
     mapping: dict[str, int] = field(default_factory=dict)
     other: tuple[int, list[int]] = (0, [])
     """Another stack's copy: its address and words."""
+    behind: bytes = b""
+    """What follows the record."""
 
     def deferred(self) -> bytes:
         """Make the record that BPF sends."""
@@ -125,7 +127,8 @@ class World:
         words = [*self.stack, *self.other[1]]
         stack = struct.pack(f"={len(words)}Q", *words)
         ffi.memmove(record.stack, stack, len(stack))
-        return ffi.buffer(record)[: ffi.offsetof("struct oa_deferred", "stack") + len(stack)]
+        own = ffi.offsetof("struct oa_deferred", "stack") + len(stack)
+        return ffi.buffer(record)[:own] + self.behind
 
     def tables(self) -> HostTables:
         tables = HostTables()

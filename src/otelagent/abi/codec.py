@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # struct oa_sample, struct oa_generation, and the rest of struct oa_trace
 _TRACE = struct.Struct("=QQQIIHHI16sQIIQHHHHII")
+_SAMPLE_OF = struct.Struct("=8xQ8xII2xH")  # of struct oa_sample and of struct oa_deep
 _REPORT = struct.Struct("=QQQIIHHI")
 _DEFERRED_BYTES = ffi.offsetof("struct oa_deferred", "stack")
 _COPIES_AT = ffi.offsetof("struct oa_deferred", "stack_bytes")
@@ -105,6 +106,15 @@ class Origin(NamedTuple):
     time_ns: int
 
 
+class SampleOf(NamedTuple):
+    """What tells a sample from all others."""
+
+    time_ns: int
+    pid: int
+    tid: int
+    cpu: int
+
+
 class PythonCopies(NamedTuple):
     """The CPython of a deferred stack, and its code objects: address and bytes at `code_block`.
 
@@ -161,6 +171,11 @@ def decode_origin(data: bytes | memoryview) -> Origin:
         raise ValueError("a deferred stack is too short")
     row = _TRACE.unpack_from(data)
     return Origin(Generation(row[9], row[10], row[11]), row[1])
+
+
+def sample_of(data: bytes | memoryview) -> SampleOf:
+    """Tell of which sample a deferred stack is, or what is deep of one."""
+    return SampleOf(*_SAMPLE_OF.unpack_from(data))
 
 
 def decode_python(data: bytes) -> PythonCopies | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otelagent import metrics
 from otelagent.abi._generated import Fault, RecordKind, SampleFlag
-from otelagent.abi.codec import RawTrace, Report, decode_report, decode_trace
+from otelagent.abi.codec import RawTrace, Report, decode_report, decode_trace, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -102,6 +102,7 @@ class Collector:
         self.traces: dict[int, RawTrace] = {}
         self.groups: dict[GroupKey, GroupTotal] = {}
         self._doomed: set[int] = set()
+        self._deep: dict[int, bytes] = {}
         self.tally = Tally()
         self.deferred = 0
         self.unknown = 0
@@ -189,10 +190,19 @@ class Collector:
         elif kind == RecordKind.DEFERRED:
             self.deferred += 1
             self.unknown += 1
-            self._on_deferred(bytes(data))
+            self._on_deferred(self._whole(data))
+        elif kind == RecordKind.DEEP:
+            self._deep[sample_of(data).cpu] = bytes(data)
         elif kind == RecordKind.REPORT:
             self.unknown += 1
             self._on_report(decode_report(data))
+
+    def _whole(self, data: memoryview) -> bytes:
+        """Give a deferred stack, and behind it what its CPU sent of it before."""
+        sample = sample_of(data)
+        deep = self._deep.pop(sample.cpu, None)
+        is_of_it = deep is not None and sample_of(deep) == sample
+        return bytes(data) + deep if deep and is_of_it else bytes(data)
 
     def add_finished(self, data: bytes) -> None:
         """Take a deferred stack that was unwound: a trace and one sample of it."""
