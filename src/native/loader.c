@@ -19,7 +19,7 @@ struct oa_object {
 	struct bpf_object *bpf;
 	char *log;
 	size_t log_bytes;
-	int wants_statistics;
+	int wants_log;
 };
 
 /* libbpf has one print function for the whole process and tells it nothing of the object. */
@@ -52,7 +52,7 @@ static int capture(enum libbpf_print_level level, const char *format, va_list ar
 	if (!talking)
 		return 0;
 	if (level == LIBBPF_DEBUG &&
-	    !(talking->wants_statistics && strstr(format, "-- BEGIN PROG LOAD LOG --")))
+	    !(talking->wants_log && strstr(format, "-- BEGIN PROG LOAD LOG --")))
 		return 0;
 	bytes = vasprintf(&text, format, args);
 	if (bytes < 0)
@@ -104,14 +104,13 @@ const char *oa_object_log(const struct oa_object *object)
 	return object->log ? object->log : "";
 }
 
-void oa_object_want_statistics(struct oa_object *object)
+void oa_object_want_log(struct oa_object *object, u32 level)
 {
 	struct bpf_program *program;
 
-	object->wants_statistics = 1;
+	object->wants_log = 1;
 	bpf_object__for_each_program(program, object->bpf)
-		/* BPF_LOG_STATS, include/linux/bpf_verifier.h */
-		bpf_program__set_log_level(program, 4);
+		bpf_program__set_log_level(program, level);
 }
 
 /* Find a global variable: which section's map it is in, where, and how large. */

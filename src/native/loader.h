@@ -28,8 +28,8 @@ struct oa_object *oa_object_open(const char *path, s32 *error);
 void oa_object_close(struct oa_object *object);
 /* What libbpf and the verifier said since the object was opened. */
 const char *oa_object_log(const struct oa_object *object);
-/* From the load on the log tells what verifying each program took. */
-void oa_object_want_statistics(struct oa_object *object);
+/* From the load on the log tells what the verifier says (BPF_LOG_*, linux/bpf_verifier.h). */
+void oa_object_want_log(struct oa_object *object, u32 level);
 s32 oa_object_set_variable(struct oa_object *object, const char *name, const void *value, u32 size);
 s32 oa_object_set_max_entries(struct oa_object *object, const char *map, u32 max_entries);
 s32 oa_object_set_autoload(struct oa_object *object, const char *program, s32 on);

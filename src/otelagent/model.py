@@ -31,6 +31,8 @@ class FrameType(StrEnum):
     PYTHON = "cpython"
     GO = "go"
     JIT = "jit"
+    ERROR = "abort-marker"
+    """Not of the conventions: what OpenTelemetry's own profiler calls the frame that says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,13 @@ from otelagent.symbolize.result import Named, unresolved
 from otelagent.unwind.cache import default_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otelagent.abi.codec import Generation
     from otelagent.formats.elf import ElfFile
     from otelagent.interpreters.registry import Detected
     from otelagent.model import Executable
+    from otelagent.options import Options
     from otelagent.processes.executables import Loaded
     from otelagent.symbolize.jit import JitProcesses
     from otelagent.symbolize.native import NativeSymbols
@@ -41,6 +44,11 @@ def detect(elf: ElfFile) -> Detected | None:
     if not any(may_export(elf, name) for name in MARKERS):
         return None
     return registry.detect(elf)
+
+
+def detector(options: Options) -> Callable[[ElfFile], Detected | None]:
+    """Give what looks for the interpreters that are to be unwound."""
+    return detect if options.python else lambda _elf: None
 
 
 class NoSymbols:
@@ -77,6 +85,7 @@ class Namers:
     Attributes:
         symbols: Name native frames at all.
         debuginfod: URL of a server that has debug files; empty: none is asked.
+        cache: Where line tables are kept; None: the usual place.
         debug_dirs: Where else debug files are looked for.
         sysroot: Root directory of processes that are not of this machine; None: they are.
         proc: Where procfs is, which tells what JIT compilers wrote of their code.
@@ -87,6 +96,7 @@ class Namers:
     debug_dirs: tuple[Path, ...] = ()
     sysroot: str | None = None
     proc: Path = Path("/proc")
+    cache: Path | None = None
     by_key: dict[int, Loaded] = field(default_factory=dict)
     _files: dict[int, NativeSymbols | NoSymbols] = field(default_factory=dict)
     _used: dict[int, int] = field(default_factory=dict)
@@ -122,7 +132,7 @@ class Namers:
                 from otelagent.symbolize.native import NativeSymbols  # noqa: PLC0415
 
                 url = self.debuginfod or None
-                places: dict[str, Any] = {"cache_dir": default_directory()}
+                places: dict[str, Any] = {"cache_dir": self.cache or default_directory()}
                 if self.debug_dirs:
                     places["debug_dirs"] = (*self.debug_dirs, *DEBUG_DIRS)
                 root = _root_of(loaded) if self.sysroot is None else self.sysroot

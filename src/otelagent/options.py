@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+DEFAULT_FRAMES = 1024
+FREQUENCY_HELP = "Samples per second and CPU."
+FRAMES_HELP = "User frames kept of a stack."
+NO_SYMBOLS_HELP = "Leave native frames as FileID and address."
+BTF_HELP = "The kernel's types, where it has none itself."
+NO_CHECK_HELP = "Run on kernels that may freeze, too."
+MAX_HZ, MAX_FRAMES = 10_000, 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -22,6 +30,13 @@ class Options:
         cgroups: Directories of cgroups in the unified tree.
         everything: The whole system.
         check_kernel: Refuse kernels that can freeze (`kernel/nofault.py`).
+        python: Unwind Python frames; else what interprets them is shown.
+        cpus: CPUs that are sampled; empty: all.
+        idle: Sample CPUs that have nothing to do, too.
+        error_frames: End a stack that was cut short with a frame that says why.
+        map_scale: Maps have room for 2 to the power of this times as much.
+        bpf_log_level: What the verifier tells (0: nothing, 1 or 2), as a warning.
+        cache_directory: Where unwind rows and line tables are kept; None: the usual place.
     """
 
     frequency_hz: int = 99
@@ -30,10 +45,17 @@ class Options:
     held_argv: tuple[str, ...] = ()
     cgroups: tuple[Path, ...] = ()
     everything: bool = False
-    max_frames: int = 1024
+    max_frames: int = DEFAULT_FRAMES
     use_cycles: bool = False
     btf_path: Path | None = None
     symbols: bool = True
     debuginfod: str = ""
     bounded: bool = False
     check_kernel: bool = True
+    python: bool = True
+    cpus: tuple[int, ...] = ()
+    idle: bool = False
+    error_frames: bool = False
+    map_scale: int = 0
+    bpf_log_level: int = 0
+    cache_directory: Path | None = None

@@ -24,9 +24,9 @@ from otelagent.bpf.sideband import Event, Sideband
 from otelagent.host import procfs
 from otelagent.host.kept import raise_open_files
 from otelagent.kernel.features import has_feature
-from otelagent.kernel.plan import Wish, attach_events, learn, load
+from otelagent.kernel.plan import Wish, attach_events, learn, load, wish_of
 from otelagent.losses import Losses, read_losses
-from otelagent.namers import Namers, detect
+from otelagent.namers import Namers, detector
 from otelagent.processes.executables import Executables
 from otelagent.processes.files import look_mapped, open_mapped
 from otelagent.processes.finisher import DeferredFinisher, Maps
@@ -66,7 +66,7 @@ class Profiler:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.kernel = KernelSymbols()
-        self.namers = Namers(options.symbols, options.debuginfod)
+        self.namers = Namers(options.symbols, options.debuginfod, cache=options.cache_directory)
         self.throttled = 0.0
         """The share of ticks that the kernel left out; known once it stopped."""
         self.finished: BoundedQueue[bytes] = BoundedQueue(MAX_FINISHED, MAX_FINISHED_BYTES)
@@ -74,8 +74,7 @@ class Profiler:
     def start(self) -> None:
         """Load, attach, and begin to sample what is in the target set."""
         options = self.options
-        cgroups = len(options.cgroups)
-        wish = Wish(options.frequency_hz, options.everything, options.max_frames, cgroups=cgroups)
+        wish = wish_of(options)
         offsets = learn(options.btf_path, check=options.check_kernel)
         has_loop = not options.bounded and has_feature("bpf_loop")
         self.bpf = load(wish, offsets, has_loop=has_loop)
@@ -84,7 +83,7 @@ class Profiler:
 
     def _make_table(self) -> None:
         bpf = self.bpf
-        cache = RowCache()
+        cache = RowCache(self.options.cache_directory)
         # Half of them for files of code, the rest for CPUs, maps and what names are read from.
         max_open = min(raise_open_files() // 2, MAX_OPEN_FILES)
         self._rules = ArrayMap.of(bpf, "rules").mmap()
@@ -93,14 +92,16 @@ class Profiler:
         chunks = ArrayOfMaps.of(bpf, "rows")
         self.store = RowStore(chunks, self._rules, maps.pages, time.monotonic_ns)
         self.executables = Executables(
-            self.store, partial(load_rows, cache=cache), detect, max_open
+            self.store, partial(load_rows, cache=cache), detector(self.options), max_open
         )
-        files = PythonFiles(HashMap.of(bpf, "python_files"), cache)
-        self.executables.on_recognised = files.learn
+        if self.options.python:
+            files = PythonFiles(HashMap.of(bpf, "python_files"), cache)
+            self.executables.on_recognised = files.learn
         self.namers.by_key = self.executables.by_key
         self.runtimes = Runtimes(maps.python_procs, HashMap.of(bpf, "python_threads"))
         python = PythonNamers(self.runtimes.namer, self.runtimes.early_namer)
         self.handler = TraceHandler(self.namers.file, self.kernel, python, self.namers.anonymous)
+        self.handler.error_frames = self.options.error_frames
         wants_all = self.options.everything or bool(self.options.cgroups)
         self.sideband = Sideband(is_patient=wants_all)
         self.table = ProcessTable(
@@ -154,7 +155,7 @@ class Profiler:
         self.reader.start()
         self.started_ns = time.monotonic_ns()
         rate = Rate(frequency_hz=wish.frequency_hz, is_hardware=self.options.use_cycles)
-        self.sampling = SamplingEvents(bpf.program("on_cpu_tick"), rate)
+        self.sampling = SamplingEvents(bpf.program("on_cpu_tick"), rate, only=self.options.cpus)
         self.sampling.attach()
 
     def _prepare(self, pid: int) -> None:

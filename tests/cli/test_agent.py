@@ -22,7 +22,11 @@ from otelagent.config.settings import TYPES
         (["-probabilistic-interval=1m"], ["--probabilistic-interval=1m"]),
         (["-p", "12", "-vv", "-d5s"], ["-p", "12", "-vv", "-d5s"]),
         (["--no-such", "-x", "--", "-store"], ["--no-such", "-x", "--", "-store"]),
-        (["-help"], ["--help"]),
+        (["-help", "-version", "-copyright"], ["--help", "--version", "--copyright"]),
+        (
+            ["-t=python", "-t", "all", "-tracers=none"],
+            ["--tracers=python", "-t", "all", "--tracers=none"],
+        ),
     ],
 )
 def test_one_dash_is_as_good_as_two(given, meant):
@@ -88,3 +92,11 @@ def test_a_certificate_that_cannot_be_read_is_told_before_anything_is_sampled():
 
     assert done.returncode == 2
     assert "/nowhere.pem cannot be used: No such file" in done.stderr
+
+
+@pytest.mark.parametrize(("option", "told"), [("-version", "otelagent "), ("-copyright", "Apache")])
+def test_version_and_copyright_are_answered_at_once(option, told):
+    done = run(option, "--config", "/nowhere.yaml")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert told in done.stdout

@@ -5,7 +5,7 @@
 import pytest
 
 from otelagent.config.environment import variable_of
-from otelagent.config.resolve import attributes_of, endpoint_of, resolve
+from otelagent.config.resolve import attributes_of, endpoint_of, options_of, resolve
 from otelagent.config.settings import DEFAULTS, NAMES, TYPES, convert, help_of, show
 from otelagent.errors import ConfigError, SettingError
 
@@ -171,3 +171,34 @@ def test_our_own_variables_come_before_otels():
 
 def test_an_empty_variable_says_nothing():
     assert resolve({}, {"OTELAGENT_MAX_FRAMES": ""}).sources["max-frames"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("text", "has_python"),
+    [("all", True), ("python", True), ("native,python", True), ("native", False), ("none", False)],
+)
+def test_tracers_are_those_that_are_named(text, has_python):
+    assert options_of(resolve({"tracers": text}, {})).python == has_python
+
+
+def test_cpus_are_a_list_of_ranges():
+    assert options_of(resolve({"pin-cpu-ids": "0-2, 7"}, {})).cpus == (0, 1, 2, 7)
+    assert options_of(resolve({}, {})).cpus == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("tracers", "perl"),
+        ("tracers", "python,cobol"),
+        ("pin-cpu-ids", "a"),
+        ("pin-cpu-ids", "3-1"),
+        ("pin-cpu-ids", "-1"),
+        ("pin-cpu-ids", "0-99999999999"),
+        ("map-scale-factor", "9"),
+        ("bpf-log-level", "3"),
+    ],
+)
+def test_what_is_no_tracer_cpu_or_level_is_refused(key, text):
+    with pytest.raises(ConfigError, match=f"--{key}"):
+        resolve({key: text}, {})

@@ -225,3 +225,17 @@ def test_code_objects_of_a_deferred_stack_are_read_at_once(world, has_namer):
     assert world.asked[0] == ("early", Generation(11, 12, PID))
     read = {code for what, code in world.asked[1:] if what == "read"}
     assert read >= set(process.codes.values()) if has_namer else not read
+
+
+def test_a_stack_that_was_cut_says_why_in_a_frame_if_asked_for(world):
+    cut = raw(frame(1), fault=Fault.NO_ROW)
+
+    plain = world.handler.finish(cut)
+    world.handler.forget([cut.hash])
+    world.handler.error_frames = True
+    told = world.handler.finish(cut)
+
+    assert told.frames[:-1] == plain.frames
+    assert told.frames[-1].type is FrameType.ERROR
+    name = told.frames[-1].lines[0].function.name
+    assert name.startswith("[unwinding error: no_row: no unwind row covers the address")

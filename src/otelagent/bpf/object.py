@@ -158,7 +158,11 @@ class BpfObject:
 
     def want_statistics(self) -> None:
         """Let the log tell, after `load`, what verifying each program took."""
-        lib.oa_object_want_statistics(self.handle)
+        self.want_log(4)  # BPF_LOG_STATS, include/linux/bpf_verifier.h
+
+    def want_log(self, level: int) -> None:
+        """Let the log tell what the verifier says to each program; 1: a summary, 2: all."""
+        lib.oa_object_want_log(self.handle, level)
 
     def set_variable(self, name: str, value: bytes) -> None:
         """Set a global variable before the object is loaded; `value` has exactly its size.

@@ -22,6 +22,37 @@ Config = Annotated[
 ]
 
 
+def print_version(wanted: bool) -> None:
+    """Answer --version."""
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 (slow to import)
+
+        typer.echo(f"otelagent {version('otelagent')}")
+        raise typer.Exit
+
+
+def print_copyright(wanted: bool) -> None:
+    """Answer --copyright."""
+    if wanted:
+        typer.echo(_COPYRIGHT)
+        raise typer.Exit
+
+
+_COPYRIGHT = """\
+Copyright The otelagent authors
+
+Licensed under the Apache License, version 2.0; programs that run in the kernel (ebpf/) under
+GPL-2.0-only or BSD-2-Clause. Without warranties of any kind, as far as the law allows."""
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="Show the version.", callback=print_version, is_eager=True),
+]
+Copyright = Annotated[
+    bool,
+    typer.Option("--copyright", help="Show whose it is.", callback=print_copyright, is_eager=True),
+]
+
+
 def agent(
     context: typer.Context,
     config: Config = "",
@@ -30,6 +61,8 @@ def agent(
     duration: Duration = "",
     quiet: Quiet = False,
     verbose: Verbose = 0,
+    _version: Version = False,
+    _copyright: Copyright = False,
 ) -> None:
     """Sample the whole system all the time; send profiles by OTLP, or keep them here.
 
@@ -44,13 +77,15 @@ def agent(
     from otelagent.cli.agentoptions import given  # noqa: PLC0415
     from otelagent.cli.agentrun import run  # noqa: PLC0415
     from otelagent.cli.request import Request  # noqa: PLC0415
-    from otelagent.config.resolve import resolve  # noqa: PLC0415
+    from otelagent.config.resolve import options_of, resolve  # noqa: PLC0415
 
     log.configure(verbose)
     resolved = resolve(given(context), os.environ, config)
     settings = resolved.settings
+    base = options_of(resolved)
     run(
         Request(
+            base=base,
             command=(),
             pids=tuple(pid or ()),
             cgroups=tuple(cgroup or ()),

@@ -17,6 +17,9 @@ _TEXTS = {
     "collection-agent": "ADDRESS",
     "env-vars": "LIST",
     "metrics-listen": "ADDRESS",
+    "tracers": "LIST",
+    "pin-cpu-ids": "LIST",
+    "cache-directory": "DIR",
     "headers": "LIST",
     "resource-attributes": "LIST",
     "spool": "DIR",
@@ -27,6 +30,8 @@ _TEXTS = {
     "btf-path": "FILE",
 }
 _OTHERS = {"config", "pid", "cgroup", "duration", "verbose", "quiet", "help"}
+_OTHERS |= {"version", "copyright"}
+_SHORT = {"tracers": "-t"}
 """Long names of options that are of the command line alone."""
 
 
@@ -49,6 +54,7 @@ def spell_out(arguments: Iterable[str]) -> list[str]:
         if argument == "--":
             return [*found, argument, *rest]
         name, equals, value = argument.lstrip("-").partition("=")
+        name = "tracers" if name == "t" and equals else name
         is_ours = argument.startswith("-") and len(name) > 1 and name in TYPES.keys() | _OTHERS
         if not is_ours:
             found.append(argument)
@@ -71,7 +77,7 @@ def _option(key: str) -> TyperOption:
     default = show(DEFAULTS[key])
     shown = f" [default: {default}]" if default and kind_of(key) is not bool else ""
     return TyperOption(
-        param_decls=[f"--{key}"],
+        param_decls=[f"--{key}", *filter(None, [_SHORT.get(key)])],
         type=str,
         default=None,
         callback=_keep,

@@ -8,12 +8,11 @@ import contextlib
 import errno
 import os
 import sys
-from typing import Annotated
 
 import typer
 
 from otelagent.cli import config
-from otelagent.cli.agent import agent
+from otelagent.cli.agent import Version, agent
 from otelagent.cli.agentoptions import SettingsCommand
 from otelagent.cli.diff import diff
 from otelagent.cli.doctor import doctor
@@ -49,20 +48,9 @@ app.add_typer(config.app, name="config", context_settings=_HELP)
 app.command(short_help="Show how an ELF file is unwound and named.")(elf)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 (slow to import)
-
-        typer.echo(f"otelagent {version('otelagent')}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
-    ] = False,
+    _version: Version = False,
 ) -> None:
     """Profile Linux: kernel, native and Python code in one stack."""
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from otelagent import options
+
 Command = Annotated[
     list[str] | None,
     typer.Argument(metavar="-- COMMAND", help="Run this and profile all of it."),
@@ -32,8 +34,8 @@ Frequency = Annotated[
         "-r",
         metavar="HZ",
         min=1,
-        max=10_000,
-        help="Samples per second and CPU.",
+        max=options.MAX_HZ,
+        help=options.FREQUENCY_HELP,
     ),
 ]
 Duration = Annotated[
@@ -65,7 +67,9 @@ Event = Annotated[
 ]
 MaxFrames = Annotated[
     int,
-    typer.Option("--max-frames", metavar="N", min=1, max=1024, help="User frames kept of a stack."),
+    typer.Option(
+        "--max-frames", metavar="N", min=1, max=options.MAX_FRAMES, help=options.FRAMES_HELP
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
@@ -75,22 +79,18 @@ Verbose = Annotated[
         "--verbose", "-v", count=True, show_default=False, help="Say more; -vv: much more."
     ),
 ]
-NoSymbols = Annotated[
-    bool, typer.Option("--no-symbols", help="Leave native frames as FileID and address.")
-]
+NoSymbols = Annotated[bool, typer.Option("--no-symbols", help=options.NO_SYMBOLS_HELP)]
 Debuginfod = Annotated[
     str, typer.Option("--debuginfod", metavar="URL", help="Ask this server for debug files.")
 ]
 BtfPath = Annotated[
     Path | None,
-    typer.Option(
-        "--btf-path", metavar="FILE", help="The kernel's types, where it has none itself."
-    ),
+    typer.Option("--btf-path", metavar="FILE", help=options.BTF_HELP),
 ]
 
 NoVersionCheck = Annotated[
     bool,
-    typer.Option("--no-kernel-version-check", help="Run on kernels that may freeze, too."),
+    typer.Option("--no-kernel-version-check", help=options.NO_CHECK_HELP),
 ]
 
 
@@ -104,7 +104,7 @@ def record(
     output: Output = "",
     format_name: FormatName = "",
     event: Event = "cpu-clock",
-    max_frames: MaxFrames = 1024,
+    max_frames: MaxFrames = options.DEFAULT_FRAMES,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,

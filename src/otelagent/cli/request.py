@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING
 from otelagent.errors import AgentError, ConfigError
 from otelagent.host import procfs
 from otelagent.host.cgroup import find_cgroup
+from otelagent.options import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from otelagent.cli.talk import Talk
     from otelagent.host.command import HeldCommand
-    from otelagent.options import Options
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The command line of `record` or `top`, as it was given."""
+    """The command line of `record`, `top` or `agent`, as it was given.
+
+    `base` has what only some of them can be asked for.
+    """
 
     command: tuple[str, ...]
     pids: tuple[int, ...]
@@ -40,6 +43,7 @@ class Request:
     output: str = ""
     format_name: str = ""
     force: bool = False
+    base: Options = Options()  # noqa: RUF009 (frozen)
 
     def check(self) -> None:
         """Refuse what cannot be meant.
@@ -60,9 +64,8 @@ class Request:
 
 def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> Options:
     """Turn the request into what the profiler takes; checks that targets exist."""
-    from otelagent.options import Options  # noqa: PLC0415
-
-    options = Options(
+    options = replace(
+        request.base,
         frequency_hz=request.frequency_hz,
         everything=request.everything,
         max_frames=request.max_frames,

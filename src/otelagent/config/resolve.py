@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from otelagent.config.environment import CONFIG_VARIABLE, read_environment
@@ -13,11 +14,16 @@ from otelagent.config.settings import DEFAULTS, NAMES, TYPES, Settings, convert
 from otelagent.errors import ConfigError, SettingError
 from otelagent.export.endpoint import Endpoint, parse_address, parse_headers
 from otelagent.formats.pairs import parse_pairs
+from otelagent.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEFAULT = "default"
+TRACERS = ("python",)
+"""Interpreters that are known."""
+MAX_CPUS = 8192
+"""The most that Linux can be built for (CONFIG_NR_CPUS on x86-64)."""
 T = TypeVar("T")
 
 
@@ -81,7 +87,59 @@ def resolve(options: Mapping[str, str], environ: Mapping[str, str], path: str = 
     resolved = Resolved(settings, {key: given.source for key, given in joined.items()})
     attributes_of(resolved)
     endpoint_of(resolved)
+    options_of(resolved)
     return resolved
+
+
+def options_of(resolved: Resolved) -> Options:
+    """Give what the settings say of the profiler itself.
+
+    Raises:
+        ConfigError: A list names what is not there.
+    """
+    of = resolved.settings
+    return Options(
+        python="python" in resolved.checked("tracers", lambda: parse_tracers(of.tracers)),
+        cpus=resolved.checked("pin-cpu-ids", lambda: parse_cpus(of.pin_cpu_ids)),
+        idle=of.send_idle_frames,
+        error_frames=of.send_error_frames,
+        map_scale=of.map_scale_factor,
+        bpf_log_level=of.bpf_log_level,
+        cache_directory=Path(of.cache_directory) if of.cache_directory else None,
+    )
+
+
+def parse_tracers(text: str) -> set[str]:
+    """Read which interpreters are unwound; native code always is.
+
+    Raises:
+        ConfigError: One is not known.
+    """
+    names = {name.strip() for name in text.split(",")} - {""}
+    if not names or names == {"none"}:
+        return set()
+    if unknown := names - {"all", "native", *TRACERS}:
+        hint = f"all, none, or some of: {', '.join(TRACERS)}"
+        raise ConfigError(f"there is no tracer {min(unknown)!r}", hint=hint)
+    return set(TRACERS) if "all" in names else names
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """Read a list of CPUs; empty: all of them.
+
+    Raises:
+        ConfigError: It is no such list.
+    """
+    found: set[int] = set()
+    for part in filter(None, map(str.strip, text.split(","))):
+        first, dash, last = part.partition("-")
+        ends = (first, last if dash else first)
+        if not all(each.isdecimal() and int(each) < MAX_CPUS for each in ends):
+            raise ConfigError(f"{part!r} is no CPU and no range of CPUs", hint="such as 0-3,6")
+        found.update(range(int(ends[0]), int(ends[1]) + 1))
+    if text.strip() and not found:
+        raise ConfigError(f"{text!r} has no CPU in it", hint="such as 0-3,6")
+    return tuple(sorted(found))
 
 
 def attributes_of(resolved: Resolved) -> tuple[tuple[str, str], ...]:

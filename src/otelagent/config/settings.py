@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from otelagent import options
 from otelagent.errors import ConfigError
 from otelagent.formats.durations import parse_duration
 from otelagent.formats.quantities import parse_bytes
@@ -78,7 +79,7 @@ class Settings(
         5
     )
     samples_per_second: Annotated[
-        int, Meta(ge=1, le=10_000, description="Samples per second and CPU.")
+        int, Meta(ge=1, le=options.MAX_HZ, description=options.FREQUENCY_HELP)
     ] = 20
     reporter_interval: Annotated[Duration, _text("How often what was sampled is sent.")] = Duration(
         5
@@ -94,12 +95,29 @@ class Settings(
         Duration, _text("How often it is drawn by lot whether to sample.")
     ] = Duration(60)
     timestamps: Annotated[bool, _text("Send the time of each sample; false: less to send.")] = True
-    max_frames: Annotated[int, Meta(ge=1, le=1024, description="User frames kept of a stack.")] = (
-        1024
-    )
-    no_symbols: Annotated[bool, _text("Leave native frames as FileID and address.")] = False
-    btf_path: Annotated[str, _text("The kernel's types, where it has none itself.")] = ""
-    no_kernel_version_check: Annotated[bool, _text("Run on kernels that may freeze, too.")] = False
+    tracers: Annotated[
+        str, _text("Interpreters that are unwound: all, none or a list (python).")
+    ] = "all"
+    max_frames: Annotated[
+        int, Meta(ge=1, le=options.MAX_FRAMES, description=options.FRAMES_HELP)
+    ] = options.DEFAULT_FRAMES
+    pin_cpu_ids: Annotated[str, _text("Sample these CPUs only: 0-3,6.")] = ""
+    send_idle_frames: Annotated[bool, _text("Sample CPUs that have nothing to do, too.")] = False
+    send_error_frames: Annotated[
+        bool, _text("End a stack that was cut short with a frame that says why.")
+    ] = False
+    map_scale_factor: Annotated[
+        int, Meta(ge=0, le=8, description="Each 1 doubles the room in BPF maps.")
+    ] = 0
+    cache_directory: Annotated[
+        str, _text("Where unwind rows and line tables are kept. [/var/cache/otelagent for root]")
+    ] = ""
+    bpf_log_level: Annotated[
+        int, Meta(ge=0, le=2, description="Show what the verifier says; 1: a summary, 2: all.")
+    ] = 0
+    no_symbols: Annotated[bool, _text(options.NO_SYMBOLS_HELP)] = False
+    btf_path: Annotated[str, _text(options.BTF_HELP)] = ""
+    no_kernel_version_check: Annotated[bool, _text(options.NO_CHECK_HELP)] = False
     env_vars: Annotated[
         str, _text("Environment variables of processes that are sent, too: NAME,NAME.")
     ] = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otelagent._native import ffi
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from otelagent.bpf.object import Link
     from otelagent.kernel.offsets import KernelOffsets
+    from otelagent.options import Options
 
 _log = logging.getLogger(__name__)
 _EVENTS = {
@@ -50,6 +51,7 @@ class Wish:
         processes: How many processes to size maps for.
         mappings: How many entries of the look-up trie at most.
         ring_bytes: Size of the ring, a power of two.
+        log_level: What the verifier is to tell.
     """
 
     frequency_hz: int
@@ -62,9 +64,25 @@ class Wish:
     ring_bytes: int = 4 << 20
     known_sets: int = 4096
     idle: bool = False
+    log_level: int = 0
     deferred_per_second: int = 256
     deferred_burst: int = 4096
     report_interval_ms: int = 20
+
+
+def wish_of(options: Options) -> Wish:
+    """Say what options ask for."""
+    plain = Wish(options.frequency_hz, options.everything, options.max_frames)
+    return replace(
+        plain,
+        cgroups=len(options.cgroups),
+        idle=options.idle,
+        log_level=options.bpf_log_level,
+        processes=plain.processes << options.map_scale,
+        mappings=plain.mappings << options.map_scale,
+        pages=plain.pages << options.map_scale,
+        known_sets=plain.known_sets << options.map_scale,
+    )
 
 
 def learn(btf_path: Path | None, *, check: bool) -> KernelOffsets:
@@ -134,6 +152,8 @@ def load(
     try:
         if statistics:
             bpf.want_statistics()
+        if wish.log_level:
+            bpf.want_log(wish.log_level)
         bpf.set_variable("config", make_config(wish, offsets))
         for name in _UNWINDERS.values():
             bpf.set_autoload(name, not has_loop)
@@ -154,6 +174,8 @@ def load(
         for name, entries in sizes.items():
             bpf.set_max_entries(name, entries)
         bpf.load()
+        if wish.log_level:
+            _log.warning("%s", bpf.log)
         table = ProgArray.of(bpf, "unwinders_perf")
         for index, name in _UNWINDERS.items():
             table[index] = bpf.program(f"{name}_loop" if has_loop else name).fd

@@ -25,6 +25,7 @@ STYLES = {
     FrameType.GO: "cyan",
     FrameType.JIT: "magenta",
     FrameType.NATIVE: "green",
+    FrameType.ERROR: "red",
 }
 
 

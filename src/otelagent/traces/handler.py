@@ -13,9 +13,9 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otelagent import metrics
-from otelagent.abi._generated import Fault, FrameKind
+from otelagent.abi._generated import HELP, Fault, FrameKind
 from otelagent.abi.codec import RawFrame, decode_python
-from otelagent.model import Executable, FileId, Frame, FrameType, Trace
+from otelagent.model import Executable, FileId, Frame, FrameType, Function, Line, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -91,6 +91,8 @@ class TraceHandler:
         self._python_frames: dict[tuple[Generation, int, int], Frame] = {}
         self._jit_frames: dict[tuple[Generation, int, int], Frame] = {}
         self._finished: dict[int, Trace] = {}
+        self.error_frames = False
+        """End a stack that was cut short with a frame that says why."""
         self._lock = threading.Lock()
 
     def see(self, raw: RawTrace) -> None:
@@ -134,6 +136,8 @@ class TraceHandler:
         fault = ""
         if raw.fault:
             fault = Fault(raw.fault).name if raw.fault < Fault.COUNT else str(raw.fault)
+        if fault and self.error_frames:
+            user.append(_error_frame(raw.fault, fault))
         trace = Trace((*kernel, *user), fault)
         self._finished[raw.hash] = trace
         return trace
@@ -259,6 +263,12 @@ def _is_within(symbols: NamesAddresses, addr: int, named: Named) -> bool:
     return bool(named.lines and before.lines) and (
         named.lines[-1].function == before.lines[-1].function
     )
+
+
+def _error_frame(number: int, fault: str) -> Frame:
+    text = HELP[Fault].get(Fault(number), "") if number < Fault.COUNT else ""
+    name = f"[unwinding error: {fault.lower()}{': ' * bool(text)}{text}]"
+    return Frame(FrameType.ERROR, lines=(Line(Function(name)),))
 
 
 def _counted(frame: Frame) -> Frame:

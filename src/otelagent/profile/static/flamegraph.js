@@ -17,6 +17,7 @@ const KINDS = {
   cpython: [212, 68, "Python"],
   go: [184, 58, "Go"],
   jit: [282, 46, "JIT"],
+  "abort-marker": [352, 80, "unwinding error"],
 };
 
 // --------------------------------------------------------------------- colours
