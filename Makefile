@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ig
 RUNNERS := bench/run.py tests/fuzz/run.py
 ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(notdir $(patsubst %/,%,$(dir $(runner))))))
 
-.PHONY: build demo test check coredump mutants integration accuracy legal qemu qemu-all verifier-report bench-guest help clean
+.PHONY: build demo test check coredump mutants integration accuracy legal package test-package qemu qemu-all verifier-report bench-guest help clean
 
 build: .venv/.installed ## install what is missing and build into .venv/ (the default)
 	@$(PY) build.py
@@ -70,6 +70,17 @@ oracle: build ## compare unwind rows of every system file with readelf's (long)
 
 legal: build ## licences of all dependencies; writes build/deps.otelagent.csv
 	@$(PY) tools/legal.py
+
+.venv/.package: .venv/.installed
+	@$(PIP) --no-build-isolation -e '.[dev,package]'
+	@touch $@
+
+package: build .venv/.package ## .deb, .rpm and wheel of this machine's architecture, into build/dist/
+	@$(PY) package/make.py
+
+test-package: package ## install, run, upgrade and remove them in a clean Debian root (root, 4 min)
+	@.ci/packages package
+	@$(PY) -m pytest -q package
 
 qemu: build ## boot the kernels that must work and run integration/ in them (root)
 	@.ci/packages qemu

@@ -32,6 +32,8 @@ ALLOWED = {
 ALLOWED_LINKED = ALLOWED | {"LGPL-2.1", "LGPL-2.1-or-later", "LGPL-3.0-or-later"}
 # A tool that is only run: nothing of it reaches what we ship.
 ALLOWED_TOOLS = ALLOWED | {"GPL-2.0-only", "GPL-2.0-or-later", "GPL-3.0-or-later"}
+# The exception lets its loader, which starts our packages, go with programs of any licence.
+ALLOWED_TOOLS |= {"GPL-2.0-or-later WITH Bootloader-exception"}
 
 # Names that metadata uses → SPDX.
 SPDX = {
@@ -40,6 +42,10 @@ SPDX = {
     "Apache License 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "BSD 2-Clause License": "BSD-2-Clause",
+    "GPLv2-or-later with a special exception which allows to use PyInstaller to build and "
+    "distribute non-free programs (including commercial ones)": (
+        "GPL-2.0-or-later WITH Bootloader-exception"
+    ),
     "ISC License": "ISC",
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
@@ -124,12 +130,13 @@ def read_python_packages() -> list[Dependency]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     seen: dict[str, Dependency] = {}
     extras = project["project"]["optional-dependencies"]
-    # Each extra but `dev` is something that a user may install.
-    offered = [line for name, lines in extras.items() if name != "dev" for line in lines]
+    # Each other extra is something that a user may install.
+    tools = ("dev", "package")
+    offered = [line for name, lines in extras.items() if name not in tools for line in lines]
     groups = [
         ("run-time", [*project["project"]["dependencies"], *offered]),
         ("build", project["build-system"]["requires"]),
-        ("development", extras["dev"]),
+        ("development", [line for name in tools for line in extras[name]]),
     ]
     for role, lines in groups:
         close([Requirement(line) for line in lines], role, seen)
