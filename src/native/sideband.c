@@ -453,19 +453,12 @@ static int holds_more(const struct oa_sideband *sideband, u64 parts)
 	return 0;
 }
 
-static s32 wait_patiently(struct oa_sideband *sideband, s32 timeout_ms, s32 company_ms)
+static s32 wait_patiently(struct oa_sideband *sideband, s32 timeout_ms)
 {
-	s64 end = now_ms() + timeout_ms, left;
 	struct epoll_event event;
 
-	while ((left = end - now_ms()) >= 0) {
-		if (epoll_wait(sideband->epoll, &event, 1,
-			       left < company_ms ? (int)left : company_ms))
-			return 1;
-		if (holds_more(sideband, MAX_PARTS))
-			return 1;
-	}
-	return 0;
+	return epoll_wait(sideband->epoll, &event, 1, timeout_ms) ||
+	       holds_more(sideband, MAX_PARTS);
 }
 
 s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_ms)
@@ -477,7 +470,7 @@ s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_m
 	struct epoll_event event;
 
 	if (sideband->is_patient)
-		return wait_patiently(sideband, timeout_ms, company_ms);
+		return wait_patiently(sideband, timeout_ms);
 	sideband->patience_ms = 0;
 	while ((left = end - now_ms()) >= 0) {
 		if (epoll_wait(sideband->epoll, &event, 1, (int)left) <= 0)

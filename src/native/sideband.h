@@ -83,8 +83,7 @@ s32 oa_sideband_watch(struct oa_sideband *sideband, s32 fd);
  * Most events are of processes that nobody asked for. They are dropped here, and all
  * are let come in company: going at once to each costs more than the events. The wait for
  * company begins at `company_ms` and grows to four times as much.
- *
- * Who is patient looks each `company_ms` whether there is anything.
+ * Who is patient looks in the end whether there is anything.
  */
 s32 oa_sideband_wait(struct oa_sideband *sideband, s32 timeout_ms, s32 company_ms);
 

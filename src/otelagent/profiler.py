@@ -43,7 +43,7 @@ from otelagent.queues import BoundedQueue
 from otelagent.symbolize.kernel import KernelSymbols
 from otelagent.traces.collector import Collector
 from otelagent.traces.handler import PythonNamers, TraceHandler
-from otelagent.traces.reader import ReaderThread
+from otelagent.traces.reader import FIRST_MS, FIRST_OF_ALL_MS, ReaderThread
 from otelagent.unwind.cache import RowCache
 from otelagent.unwind.load import load_rows
 
@@ -150,7 +150,8 @@ class Profiler:
         if self.table.wants_all:
             meet_interpreters(self.executables)
         self.ring = Ring.open(bpf.map_info("events"))
-        self.reader = ReaderThread(self.ring, self.collector, self.finished)
+        first_ms = FIRST_OF_ALL_MS if self.table.wants_all else FIRST_MS
+        self.reader = ReaderThread(self.ring, self.collector, self.finished, first_ms)
         self.processes.start()
         self.reader.start()
         self.started_ns = time.monotonic_ns()

@@ -67,17 +67,31 @@ def test_image_of_before_the_first_event_is_not_taken_for_the_next(table_of_all)
 
 
 def test_a_process_of_a_whole_system_costs_little_before_it_is_sampled(table_of_all):
-    """A file that was never seen is opened, as its process may soon be gone; no rows are read."""
     machine, table = table_of_all
     for pid in range(10, 20):
         table.apply([exec_event(pid, 20), mmap_event(pid, 21, CODE)])
-    assert (len(machine.opened), machine.loads, len(machine.trie)) == (1, 0, 0)
+    assert (len(machine.opened), machine.loads, len(machine.trie)) == (0, 0, 0)
 
     table.reported(generation(15), CODE, 22)
 
     assert machine.found(15, CODE)[3] == entry_key(machine, "/bin/a")
     assert (machine.loads, machine.scans, machine.space(16)) == (1, 0, 0)
     assert table.images[generation(15)] == "/bin/a"
+
+
+def test_an_interpreter_is_recognised_before_it_is_sampled(table_of_all):
+    """BPF can tell where the Python frames of its first sample are, then."""
+    machine, table = table_of_all
+    machine.file(3, "/usr/bin/python3.11")
+    met = []
+    machine.executables.on_recognised = lambda loaded: met.append(loaded.executable.path)
+
+    for pid in (10, 11):
+        table.apply([exec_event(pid, 20), mmap_event(pid, 21, CODE)])
+        table.apply([mmap_event(pid, 22, LIBRARY, inode=3, path=b"/usr/bin/python3.11")])
+
+    assert met == ["/usr/bin/python3.11"]
+    assert (len(machine.opened), machine.loads) == (1, 0)
 
 
 def test_what_is_mapped_after_the_first_sample_is_known_at_once(table_of_all):

@@ -15,7 +15,6 @@ from otelagent.abi.codec import Report
 from otelagent.bpf.sideband import EventKind
 from otelagent.processes.table import GRACE_NS
 from otelagent.processes.worker import (
-    ALL_COMPANY_MS,
     COMPANY_MS,
     IDLE_COMPANY_MS,
     MAX_HOLD_NS,
@@ -116,7 +115,7 @@ def report(pid=10, time_ns=50, reason=ReportReason.NEW, addr=0):
     return Report(time_ns, addr, generation(pid), pid, reason)
 
 
-@pytest.mark.parametrize(("wants_all", "waits_ms"), [(False, 1), (True, ALL_COMPANY_MS)])
+@pytest.mark.parametrize(("wants_all", "waits_ms"), [(False, 1), (True, IDLE_COMPANY_MS)])
 def test_events_that_follow_a_report_wait_less_where_targets_are_few(world, wants_all, waits_ms):
     """Who has just begun an image maps its code now; the whole system always has such."""
     world.machine.table.wants_all = wants_all

@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 
 from otelagent.queues import BoundedQueue
-from otelagent.traces.reader import FIRST_MS, LAST_MS, ReaderThread, next_wait_ms
+from otelagent.traces.reader import FIRST_MS, FIRST_OF_ALL_MS, LAST_MS, ReaderThread, next_wait_ms
 
 
 def waits(*events):
@@ -33,6 +33,13 @@ def test_after_code_that_was_not_known_the_reader_comes_soon():
     quiet, unknown = (False, False), (True, True)
 
     assert list(waits(quiet, quiet, unknown, quiet)) == [100, 200, FIRST_MS, 100]
+
+
+def test_of_a_whole_system_it_does_not_come_as_soon():
+    """There something is new all the time."""
+    unknown = {"was_asked": True, "met_unknown": True}
+
+    assert next_wait_ms(1000, first_ms=FIRST_OF_ALL_MS, **unknown) == FIRST_OF_ALL_MS > FIRST_MS
 
 
 def test_what_it_says_to_have_handed_on_was_sampled_before_it_looked():

@@ -185,8 +185,8 @@ class Sideband:
         Args:
             timeout_ms: How long at most.
             company_ms: How long an event waits for others; ever longer, up to 0.2 s (four times
-                as long if below 5 ms), while only such come that nobody wants. Where it is
-                patient: how often it looks whether there are any.
+                as long if below 5 ms), while only such come that nobody wants.
+                Where it is patient they do so all the time.
         """
         return self.has_more or bool(lib.oa_sideband_wait(self._handle, timeout_ms, company_ms))
 

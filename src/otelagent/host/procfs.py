@@ -67,6 +67,12 @@ def _is_zombie(tid: int) -> bool:
 def has_ended(pid: int) -> bool:
     """Tell whether a process is gone, or only waits for its parent to take its status."""
     try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # somebody else's
+    try:
         if not _is_zombie(pid):
             return False
         # A process whose first thread has ended is a zombie too while others run.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otelagent import metrics
 from otelagent.errors import BadElf, TargetError
 from otelagent.log import fields
+from otelagent.processes.python_files import tells_of_python
 from otelagent.processes.spaces import Mapping
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ class MappedFiles:
     _vdso: Loaded | None = None
 
     def meet(self, pid: int, mapped: MappedRange) -> None:
-        """Open and recognise a file that was never seen, while somebody has it for sure."""
-        if not mapped.inode or self.executables.known(_identity(mapped)):
+        """Recognise an interpreter that was never seen, though nothing of it was sampled yet."""
+        is_new = mapped.inode and not self.executables.known(_identity(mapped))
+        if not is_new or not tells_of_python(mapped.path):
             return
         with contextlib.suppress(TargetError):  # told and counted where it is wanted
             if loaded := self._file_of(pid, mapped):

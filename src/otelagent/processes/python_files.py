@@ -11,6 +11,7 @@ the files of a command that is held, or by any recording on this machine.
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import zlib
 from typing import TYPE_CHECKING, Protocol
@@ -34,6 +35,19 @@ _LIST = "_r_debug"
 """glibc's dynamic linker (link.h): where its list of files begins."""
 _MAGIC = b"oa-pyth1"
 """Raise its number when the same file would have other facts."""
+_INTERPRETER = re.compile(r"/(?:lib)?python\d[^/]*$")
+_ASSISTANT = re.compile(r"/ld-[^/]*$")
+"""The dynamic linker, which knows where an interpreter is."""
+
+
+def is_interpreter(path: str) -> bool:
+    """Tell whether a file has the name of an interpreter; what it is its content tells."""
+    return _INTERPRETER.search(path) is not None
+
+
+def tells_of_python(path: str) -> bool:
+    """Tell whether a file has the name of an interpreter or of what finds one."""
+    return is_interpreter(path) or _ASSISTANT.search(path) is not None
 
 
 class Shelf(Protocol):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from otelagent.errors import TargetError
 from otelagent.formats.proc_maps import parse_executable
 from otelagent.log import fields
 from otelagent.processes.files import open_mapped
+from otelagent.processes.python_files import is_interpreter, tells_of_python
 
 if TYPE_CHECKING:
     from otelagent.formats.proc_maps import MappedRange
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MAX_MAPS_BYTES = 1 << 20
 """Of one process: interpreters are mapped before what they make."""
-_INTERPRETER = re.compile(r"/(?:lib)?python\d[^/]*$")
-_ASSISTANT = re.compile(r"/ld-[^/]*$")
-"""The dynamic linker, which knows where an interpreter is."""
 
 
 def meet_interpreters(
@@ -62,9 +59,9 @@ def _of_interest(maps: Path) -> list[MappedRange]:
     if b"python" not in data:
         return []
     found = [each for each in parse_executable(data) if each.inode]
-    if not any(_INTERPRETER.search(each.path) for each in found):
+    if not any(is_interpreter(each.path) for each in found):
         return []
-    return [e for e in found if _INTERPRETER.search(e.path) or _ASSISTANT.search(e.path)]
+    return [each for each in found if tells_of_python(each.path)]
 
 
 def _recognise(executables: Executables, pid: int, mapped: MappedRange) -> None:

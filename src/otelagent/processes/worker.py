@@ -43,8 +43,6 @@ COMPANY_MS = 5
 """How long an event of the kernel waits for others; what BPF reports ends the wait."""
 IDLE_COMPANY_MS = 50
 """The same where the last ones were not wanted: the machine is busy with something else."""
-ALL_COMPANY_MS = 250
-"""The same of a whole system: most is of processes that will not be sampled."""
 HASTE_MS, HASTE_ROUNDS = 1, 8
 """The same so often after a report, where targets are few: what has just begun maps its code."""
 REFRESH_SECONDS = 1.0
@@ -202,8 +200,6 @@ class ProcessesThread(threading.Thread):
             os.eventfd_read(self._wake_fd)
 
     def _company_ms(self) -> int:
-        if self._table.wants_all:
-            return ALL_COMPANY_MS
         if self._haste:
             self._haste -= 1
             return HASTE_MS
@@ -241,7 +237,7 @@ class ProcessesThread(threading.Thread):
     def _report(self, report: Report) -> None:
         if report.reason != ReportReason.PY_THREAD:
             self._table.reported(report.generation, report.addr, report.time_ns)
-            self._haste = HASTE_ROUNDS
+            self._haste = 0 if self._table.wants_all else HASTE_ROUNDS
         # Also for a process that is new: its first Python frames come with its first mappings.
         self._on_python(report)
 

@@ -15,26 +15,30 @@ if TYPE_CHECKING:
     from otelagent.queues import BoundedQueue
     from otelagent.traces.collector import Collector
 
-FIRST_MS, LAST_MS = 50, 1000
+FIRST_MS, FIRST_OF_ALL_MS, LAST_MS = 50, 250, 1000
 """How long what need not be read at once waits in the ring: first little, then ever longer.
 
 BPF asks for the reader where it must come soon: for new code of an interpreter, for code that
 is not loaded yet, and when the ring fills. After code that was not loaded yet, the waits are
 short again, since what follows may be as new: a JIT's first code has names as long as its
-process lives. An interpreter's next new code asks for us by itself.
+process lives. An interpreter's next new code asks for us by itself. Of a whole system
+something is new all the time, so there they are not as short.
 """
 
 
-def next_wait_ms(wait_ms: int, *, was_asked: bool, met_unknown: bool) -> int:
+def next_wait_ms(
+    wait_ms: int, *, was_asked: bool, met_unknown: bool, first_ms: int = FIRST_MS
+) -> int:
     """Say how long to wait after a wait of `wait_ms`.
 
     Args:
         wait_ms: The last one, as it was meant.
         was_asked: Somebody ended it.
         met_unknown: There was something of code that is not loaded yet.
+        first_ms: How long to wait then.
     """
     if met_unknown:
-        return FIRST_MS
+        return first_ms
     return wait_ms if was_asked else min(wait_ms * 2, LAST_MS)
 
 
@@ -46,8 +50,15 @@ class ReaderThread(threading.Thread):
         drained_ns: All that was sampled before was handed on (CLOCK_MONOTONIC).
     """
 
-    def __init__(self, ring: Ring, collector: Collector, finished: BoundedQueue[bytes]) -> None:
+    def __init__(
+        self,
+        ring: Ring,
+        collector: Collector,
+        finished: BoundedQueue[bytes],
+        first_ms: int = FIRST_MS,
+    ) -> None:
         super().__init__(name="reader", daemon=True)
+        self._first_ms = first_ms
         self._ring = ring
         self._collector = collector
         self._finished = finished
@@ -80,7 +91,7 @@ class ReaderThread(threading.Thread):
 
     def run(self) -> None:
         """Drain each LAST_MS, and at once when BPF or somebody asks for it."""
-        wait_ms, unknown = FIRST_MS, 0
+        wait_ms, unknown = self._first_ms, 0
         try:
             while not self._ending.is_set():
                 was_asked = self._sleep(wait_ms)
@@ -88,7 +99,12 @@ class ReaderThread(threading.Thread):
                     self._drain()
                 met_unknown = unknown != self._collector.unknown
                 unknown = self._collector.unknown
-                wait_ms = next_wait_ms(wait_ms, was_asked=was_asked, met_unknown=met_unknown)
+                wait_ms = next_wait_ms(
+                    wait_ms,
+                    was_asked=was_asked,
+                    met_unknown=met_unknown,
+                    first_ms=self._first_ms,
+                )
         except BaseException as err:  # noqa: BLE001 (shown by the front: it joins us)
             self.error = err
         finally:
