@@ -39,7 +39,7 @@ CLONE_CHILD = re.compile(_words(0xA8C103E1, 0xD63F0020) + rb"....", re.DOTALL)
 CONTEXT_START = re.compile(
     rb"(%s|%s)?%s...\xb5" % (_words(0xD503245F), _words(0xD503201F), _words(0xAA1303E0)), re.DOTALL
 )
-CONTEXT_SYMBOL = "setcontext"
+CONTEXT_NAME, CONTEXT_SYMBOL = "__startcontext", "setcontext"
 CONTEXT_BYTES_BEHIND = 192
 
 

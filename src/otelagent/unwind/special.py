@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from otelagent.abi import _generated as abi
 from otelagent.errors import BadElf
-from otelagent.formats.elf import DT_SONAME, EM_AARCH64, EM_X86_64
+from otelagent.formats.elf import DT_SONAME, EM_AARCH64, EM_X86_64, ET_EXEC
 from otelagent.unwind import aarch64, x86_64
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ RANK_OVERRULE, RANK_FILL = 0, 3
 MAX_ENTRY_BYTES = 64
 MAX_CODE_BYTES = 16 << 20
 PT_INTERP = 3
+DT_FLAGS_1, DF_1_PIE = 0x6FFFFFFB, 0x08000000
 MAX_CONTEXT_BYTES = 4096
 MIN_GLIBC_BYTES = 1 << 20
 _C_LIBRARY = re.compile(r"libc\.so$|libc\.musl-|ld-musl-")
@@ -122,31 +123,49 @@ def _is_glibc(elf: ElfFile) -> bool:
     return is_library and elf.soname == "libc.so.6"
 
 
-def _add_context(builder: RowBuilder, elf: ElfFile) -> str:
-    """End the stacks that glibc's makecontext made, which its information leads out of.
+def _is_static(elf: ElfFile) -> bool:
+    """Tell a program that has its libraries in it. Those of Go are large, and have no glibc."""
+    is_program = elf.type == ET_EXEC or bool(elf.dynamic.get(DT_FLAGS_1, 0) & DF_1_PIE)
+    has_loader = any(s.type == PT_INTERP for s in elf.segments)
+    return is_program and not has_loader and elf.section(".gopclntab") is None
 
-    What it has functions return to has no exported name; `makecontext` loads its address
-    (x86-64), or it follows `setcontext`, which it goes back to (arm64).
-    """
-    if not _is_glibc(elf):
-        return ""
-    code = _CODE[elf.machine]
-    symbol = elf.find_symbols(code.CONTEXT_SYMBOL).get(code.CONTEXT_SYMBOL)
-    offset = elf.offset_of(symbol.value) if symbol else None
-    if symbol is None or offset is None:
-        return ""
-    size = min(symbol.size, MAX_CONTEXT_BYTES) + code.CONTEXT_BYTES_BEHIND
-    for at in code.context_starts(elf.source.read_at(offset, size), symbol.value):
+
+def _add_context(builder: RowBuilder, elf: ElfFile) -> str:
+    """End the stacks that glibc's makecontext made, which its information leads out of."""
+    for at in _context_starts(elf):
         is_covered, start, end = builder.around(at)
         where = elf.offset_of(at)
         if is_covered and start == at and where is not None:
-            if not code.CONTEXT_START.match(elf.source.read_at(where, 16)):
+            if not _CODE[elf.machine].CONTEXT_START.match(elf.source.read_at(where, 16)):
                 continue
             # it is a return address: looked up one byte before
             builder.add(start - 1, 1, RANK_OVERRULE, abi.Row.BEGIN)
             builder.add(start, end - start, RANK_OVERRULE, abi.Row.STOP)
             return f"stacks made by makecontext end at {start:#x}"
     return ""
+
+
+def _context_starts(elf: ElfFile) -> Iterator[int]:
+    """Find what may be what functions of `makecontext` return to.
+
+    Programs with a C library in them have its name, if they are not stripped. Of the shared
+    library it is not exported: `makecontext` loads its address (x86-64), or it follows
+    `setcontext`, which it goes back to (arm64).
+    """
+    code = _CODE[elf.machine]
+    is_library = _is_glibc(elf)
+    if not is_library and not _is_static(elf):
+        return
+    name = code.CONTEXT_SYMBOL if is_library else code.CONTEXT_NAME
+    symbol = elf.find_symbols(name).get(name)
+    offset = elf.offset_of(symbol.value) if symbol else None
+    if symbol is None or offset is None:
+        return
+    if not is_library:
+        yield symbol.value
+        return
+    size = min(symbol.size, MAX_CONTEXT_BYTES) + code.CONTEXT_BYTES_BEHIND
+    yield from code.context_starts(elf.source.read_at(offset, size), symbol.value)
 
 
 def _add_c_library(builder: RowBuilder, elf: ElfFile) -> str:

@@ -29,7 +29,7 @@ _INIT = re.compile(
 _LAZY_ENTRY_BYTES = 16
 # glibc's __start_context: [endbr64] mov %rbx,%rsp
 CONTEXT_START = re.compile(rb"(\xf3\x0f\x1e\xfa)?\x48\x89\xdc")
-CONTEXT_SYMBOL = "makecontext"
+CONTEXT_NAME, CONTEXT_SYMBOL = "__start_context", "makecontext"
 CONTEXT_BYTES_BEHIND = 0
 # lea disp(%rip),%reg
 _LEA = re.compile(rb"[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d](?=(.{4}))", re.DOTALL)

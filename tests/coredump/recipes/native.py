@@ -99,6 +99,7 @@ KINDS = [
     c_case("c-signal-static", "alternate", "clang", "-O1", "-static"),
     c_case("c-clone", "clone", "gcc", "-O2"),
     c_case("c-context", "context", "gcc", "-O2"),
+    c_case("c-context-static", "context", "gcc", "-O2", "-static"),
     c_case("c-vfork", "vfork", "gcc", "-O2", child=True),
     c_case("c-setjmp", "setjmp", "gcc", "-O2"),
     c_case("c-threads", "threads", "gcc", "-O2", lines=4),
