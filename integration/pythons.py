@@ -3,7 +3,7 @@
 """The CPython builds that the tests run: pyenv's, the system's, and Debian's from all its suites.
 
 `python integration/pythons.py` fetches Debian's 3.9, 3.13, 3.14 and 3.15, each
-with what it depends on, into a directory of its own under
+with what it depends on (and headers), into a directory of its own under
 `~/.cache/otelagent/pythons` (nothing is installed). `find_pythons()` lists what
 is there, fetched or not; it never downloads.
 """
@@ -37,6 +37,11 @@ class Python:
     def name(self) -> str:
         """Name of a test case."""
         return f"{self.version}-{self.origin}"
+
+    @property
+    def include(self) -> str:
+        """Name the folder that its headers' folder is in, if it has any."""
+        return self.command[-1].rsplit("/", 2)[0] + "/include"
 
 
 def _pyenv() -> list[Python]:
@@ -83,7 +88,7 @@ def _triplet() -> str:
     return f"{os.uname().machine}-linux-gnu"
 
 
-def _apt(tool: str, *arguments: str, status: Path) -> str:
+def _apt(tool: str, *arguments: str, status: Path, cwd: Path | None = None) -> str:
     """Run an apt tool on lists, caches and a package state of our own."""
     options = {
         "Dir::Etc::sourcelist": CACHE / "apt" / "sources.list",
@@ -97,7 +102,8 @@ def _apt(tool: str, *arguments: str, status: Path) -> str:
         "Debug::NoLocking": "true",
     }
     flags = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
-    done = subprocess.run([tool, *flags, *arguments], capture_output=True, text=True, check=False)
+    command = [tool, *flags, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
     if done.returncode:
         sys.exit(f"{tool} {' '.join(arguments)}: {done.stderr}")
     return done.stdout
@@ -140,11 +146,24 @@ def fetch(minor: str, suite: str, status: Path) -> None:
     (root / ".complete").touch()
 
 
+def fetch_headers(minor: str, suite: str, status: Path) -> None:
+    """Download an interpreter's headers, without the C library's that they depend on."""
+    root, name = CACHE / f"{suite}-{minor}", f"libpython{minor}-dev"
+    if (root / "usr" / "include" / f"python{minor}").exists():
+        return
+    archives = CACHE / "apt" / "cache"
+    _apt("apt-get", "download", "-q", f"{name}/{suite}", status=status, cwd=archives)
+    for path in archives.glob(f"{name}_*.deb"):
+        subprocess.run(["dpkg", "-x", path, root], check=True)
+        path.unlink()
+
+
 def main() -> None:
     """Fetch what is missing and print what there is."""
     status = _configure()
     for minor, suite in DEBIAN.items():
         fetch(minor, suite, status)
+        fetch_headers(minor, suite, status)
     for python in find_pythons():
         print(python.name, " ".join(python.command))
 

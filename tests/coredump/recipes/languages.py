@@ -30,16 +30,19 @@ LIMITED = {
 """Other builds of versions that there is a whole set of."""
 
 
+def _oracles(python: Python) -> tuple[str, ...]:
+    return ("self", "py-spy") if int(python.version[2:]) <= 13 else ("self",)
+
+
 def _python(python: Python, kind: str) -> Recipe:
     name = f"py-{python.name}-{kind}"
-    oracles = ("self", "py-spy") if int(python.version[2:]) <= 13 else ("self",)
     options = ("-X", "perf") if kind == "perf" else ()
     return Recipe(
         *(name, "kinds.py", (*python.command, *options, "{src}/kinds.py", *KINDS[kind])),
         env=python.env,
         versions={"python": (*python.command, "--version")},
         version_env=python.env,
-        oracles=oracles,
+        oracles=_oracles(python),
     )
 
 
@@ -89,23 +92,22 @@ COMPILE = ("cc", "-shared", "-fPIC", "-O1", "-o", "{out}/parkedext.so")
 
 def _extension(python: Python) -> Recipe:
     source = "{src}/../../../integration/workloads/cext/parkedext.c"
-    include = f"{python.command[0].rsplit('/', 2)[0]}/include"
     suffix = "m" if int(python.version[2:]) < 8 else ""
-    command = (*COMPILE, f"-I{include}/python{python.version}{suffix}", source)
+    headers = f"-I{python.include}/python{python.version}{suffix}"
     return Recipe(
         *(f"py-{python.name}-extension", "kinds.py and integration/workloads/cext/parkedext.c"),
         (*python.command, "{src}/kinds.py", "extension"),
-        (command,),
+        ((*COMPILE, headers, f"-I{python.include}", source),),
+        env=python.env,
         versions={"python": (*python.command, "--version")},
-        oracles=("self", "py-spy"),
+        version_env=python.env,
+        oracles=_oracles(python),
     )
 
 
-EXTENSIONS = [
-    _extension(python)
-    for python in find_pythons()
-    if python.origin == "pyenv" and python.version in {"3.6", "3.8", "3.10", "3.12", "3.13"}
-]
+EXTENDED = {"3.6-pyenv", "3.8-pyenv", "3.10-pyenv", "3.12-pyenv", "3.13-pyenv"}
+EXTENDED |= {"3.14-debian", "3.15-debian"}
+EXTENSIONS = [_extension(python) for python in find_pythons() if python.name in EXTENDED]
 
 GO_TOOLS = {"1.19": "/usr/lib/go-1.19/bin/go", "now": shutil.which("go") or "go"}
 GO_ENV = (("GODEBUG", "asyncpreemptoff=1"), ("GOTRACEBACK", "crash"))
