@@ -277,6 +277,31 @@ void oa_symtab_drop(struct oa_symtab *table, u32 index)
 		table->entries[index].rank = UINT32_MAX;
 }
 
+u32 oa_symtab_unsized(const struct oa_symtab *table, u32 least, u64 *at, u64 *addrs, u32 *indices,
+		      u32 room)
+{
+	u32 count = 0;
+	u64 index = *at;
+
+	for (; index < table->count && count < room; index++) {
+		const struct entry *entry = &table->entries[index];
+
+		if (entry->size || entry->rank == RANK_UNNAMED || entry->rank == UINT32_MAX ||
+		    entry->end_clamp <= least)
+			continue;
+		addrs[count] = entry->addr;
+		indices[count++] = (u32)index;
+	}
+	*at = index;
+	return count;
+}
+
+void oa_symtab_bound(struct oa_symtab *table, u32 index, u64 size)
+{
+	if (index < table->count && size < table->entries[index].end_clamp)
+		table->entries[index].end_clamp = (u32)size;
+}
+
 static void remove_dropped(struct oa_symtab *table)
 {
 	u64 kept = 0;
@@ -465,29 +490,4 @@ s32 oa_symtab_at(const struct oa_symtab *table, u64 index, struct oa_symbol *fou
 		return 0;
 	*found = table->ranges[index];
 	return 1;
-}
-
-void oa_symtab_fuzz(const u8 *bytes, u64 size)
-{
-	struct oa_span text[2] = {{0x1000, 0x9000}, {0xa000, UINT64_MAX}};
-	struct oa_symtab *table = oa_symtab_new(text, 2);
-	u32 at = 0, names[8], indices[8];
-	struct oa_symbol found;
-
-	if (!table)
-		return;
-	u8 *names_room = malloc(size + 1);
-	u64 hidden = 0;
-
-	if (names_room)
-		oa_symtab_add_kallsyms(table, bytes, size, 4096, names_room, &hidden);
-	free(names_room);
-	if (!oa_symtab_add(table, bytes, size, 0, 1 << 20)) {
-		if (oa_symtab_doubtful(table, 0, &at, names, indices, 8))
-			oa_symtab_drop(table, indices[0]);
-		if (oa_symtab_finish(table) >= 0)
-			for (u64 i = 0; i + 8 <= size && i < 64; i += 8)
-				oa_symtab_find(table, (u64)bytes[i] << 8, &found);
-	}
-	oa_symtab_free(table);
 }

@@ -65,6 +65,14 @@ u32 oa_symtab_doubtful(const struct oa_symtab *table, u32 strings, u32 *at, u32 
 		       u32 *indices, u32 room);
 void oa_symtab_drop(struct oa_symtab *table, u32 index);
 
+/* Functions without a size, whose section goes on for more than `least` bytes: gives up to `room`
+ * addresses and indices from index *at on, which is moved; then the caller may bound them.
+ */
+u32 oa_symtab_unsized(const struct oa_symtab *table, u32 least, u64 *at, u64 *addrs, u32 *indices,
+		      u32 room);
+/* Let one of them have at most `size` bytes. */
+void oa_symtab_bound(struct oa_symtab *table, u32 index, u64 size);
+
 /* Sort and flatten. Returns the number of ranges, or -1 when memory is exhausted. */
 s64 oa_symtab_finish(struct oa_symtab *table);
 

@@ -4,6 +4,7 @@
 /* Code of any bytes: the rows that come out must be consistent. */
 #include "cfi.h"
 #include "code.h"
+#include "extent.h"
 #include "fuzz.h"
 #include "fuzz_rows.h"
 #include "x86_insn.h"
@@ -17,6 +18,13 @@ static void check_lengths(const u8 *data, size_t size)
 		if (!insn.length || insn.length > OA_INSN_MAX_BYTES || insn.length > size - at)
 			abort();
 	}
+}
+
+static void check_extents(const u8 *data, size_t size)
+{
+	if (oa_code_extent(data, size, OA_MACHINE_X86_64) > size ||
+	    oa_code_extent(data, size, OA_MACHINE_AARCH64) > size)
+		abort();
 }
 
 void oa_fuzz_one(const u8 *data, size_t size)
@@ -38,6 +46,7 @@ void oa_fuzz_one(const u8 *data, size_t size)
 	code.machine = OA_MACHINE_X86_64;
 	code.rank = 3;
 	check_lengths(copy, size);
+	check_extents(copy, size);
 	if (oa_code_rows(rows, &code, &stats))
 		abort();
 	if (stats.known > stats.bytes || stats.bytes + stats.padding > size)

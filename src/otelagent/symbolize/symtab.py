@@ -5,7 +5,9 @@
 The face of `src/native/symtab.c`. The symbols are streamed out of the file;
 names stay in it and are read one by one, so a string table of 100 MB costs
 nothing. An address is owned only inside a symbol's size (size 0: up to the
-next symbol), and never past the end of its section.
+next symbol), and never past the end of its section. Where only exported symbols are
+left, local functions lie between them: then one without a size ends where its
+function does (`extent.py`).
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from otelagent.errors import BadElf
 from otelagent.formats.elf import SHF_COMPRESSED, SHT_DYNSYM, SHT_STRTAB, SHT_SYMTAB
+from otelagent.symbolize.extent import Extents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from otelagent.formats.elf import ElfFile, Section, Source
 
 SHF_EXECINSTR = 4
 MAX_NAME_BYTES = 16_384
 MAX_TABLE_BYTES = 512 << 20
-MAX_UNWIND_BYTES = 64 << 20
-# DW_EH_PE_udata4 (count), DW_EH_PE_datarel | DW_EH_PE_sdata4 (table): what every linker writes.
-_SORTED_TABLE = b"\x03\x3b"
+SMALL_BYTES = 64
+"""A section of this size has one function: `.init`, `.fini`."""
 _CHUNK_BYTES = 24 << 15
 _DOUBTFUL_AT_ONCE = 4096
 _MAX_DOUBTFUL = 200_000
@@ -97,7 +99,7 @@ class SymbolTable:
             for symbols, strings in symbol_sections(elf):
                 table._add(elf, symbols, strings)
         if all(s.type != SHT_SYMTAB for elf in files for s, _ in symbol_sections(elf)):
-            table._add_ends(files[0])
+            table._bound(files[0])
         table._finish()
         return table
 
@@ -113,21 +115,29 @@ class SymbolTable:
             if self._lib.oa_symtab_add(self._table, raw, len(data), index, strings.size):
                 raise BadElf("more symbols than can be handled")
 
-    def _add_ends(self, elf: ElfFile) -> None:
-        """Let `.eh_frame_hdr` bound what has no size.
-
-        Exported symbols alone do not say where the next function begins: local
-        ones lie between, and would be named after the exported one before them.
-        """
-        section = elf.section(".eh_frame_hdr")
-        if section is None or not 12 <= section.size <= MAX_UNWIND_BYTES:
-            return
-        data = elf.read(section.offset, section.size)
-        if data[0] != 1 or data[2:4] != _SORTED_TABLE:
-            return
-        raw = self._ffi.from_buffer("u8[]", data)
-        if self._lib.oa_symtab_add_ends(self._table, raw + 12, len(data) - 12, section.addr):
+    def _bound(self, elf: ElfFile) -> None:
+        """Let functions bound what has no size, and begin where no symbol is left."""
+        extents = Extents(elf)
+        raw = self._ffi.from_buffer("u8[]", extents.pairs)
+        unsized = sorted(self._unsized())
+        ends = [*(addr for addr, _ in unsized[1:]), 1 << 64]
+        for (addr, index), end in zip(unsized, ends, strict=False):
+            size = extents.size_at(addr, end)
+            if size is not None:
+                self._lib.oa_symtab_bound(self._table, index, size)
+        if self._lib.oa_symtab_add_ends(self._table, raw, len(extents.pairs), extents.base):
             raise BadElf("more symbols than can be handled")
+
+    def _unsized(self) -> Iterator[tuple[int, int]]:
+        """Give (address, index) of functions without a size."""
+        addrs = self._ffi.new("u64[]", _DOUBTFUL_AT_ONCE)
+        indices = self._ffi.new("u32[]", _DOUBTFUL_AT_ONCE)
+        at, room = self._ffi.new("u64 *"), _DOUBTFUL_AT_ONCE
+        for _ in range(_MAX_DOUBTFUL // room):
+            count = self._lib.oa_symtab_unsized(self._table, SMALL_BYTES, at, addrs, indices, room)
+            yield from ((addrs[i], indices[i]) for i in range(count))
+            if not count:
+                return
 
     def _finish(self) -> None:
         for index, strings in enumerate(self._strings):
