@@ -1,12 +1,13 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Build what is not Python: `python build.py [generate] [bpf] [ffi] [arm64] [cross]`.
+"""Build what is not Python: `python build.py [generate] [bpf] [ffi] [bytecode] [arm64] [cross]`.
 
 The only file that knows compiler flags.
 
 - `generate`: `ebpf/oa_abi.h` → `src/otelagent/abi/_generated.py`
 - `bpf`: `ebpf/*.bpf.c` → `src/otelagent/bpf/objects/<name>.<machine>.bpf.o`
 - `ffi`: `src/native/*.c` → `src/otelagent/_native.abi3.so`
+- `bytecode`: `src/otelagent/**/*.py` → `__pycache__`, where Python itself may not write it
 - `arm64` (only if it is named): compile the same sources for arm64 and keep nothing
 - `cross` (only if it is named): the package for arm64 into `build/aarch64/`, linked with the
   libraries below `OTELAGENT_ARM64_ROOT`, a root directory of such a machine
@@ -14,6 +15,7 @@ The only file that knows compiler flags.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import os
 import platform
@@ -261,7 +263,12 @@ def compile_cross(libraries: Path, target: Path) -> None:
     run(*cross_compiler(), "-DPy_LIMITED_API", *python, *sources, *link, "-o", target)
 
 
-VERBS = {"generate": generate, "bpf": bpf, "ffi": ffi}
+def bytecode() -> None:
+    """Compile the package's Python as an installation does: else each start might do it."""
+    compileall.compile_dir(PACKAGE, quiet=1)
+
+
+VERBS = {"generate": generate, "bpf": bpf, "ffi": ffi, "bytecode": bytecode}
 EXTRA = {"arm64": arm64, "cross": cross}
 
 if __name__ == "__main__":
