@@ -11,8 +11,7 @@
 #include "sample.h"
 
 /* Send what is needed to unwind in user space. */
-static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_event_data *ctx,
-					  bool has_loop)
+static __always_inline void send_deferred(struct oa_state *s, OA_CONTEXT *ctx, bool has_loop)
 {
 	struct oa_deferred *d = current_deferred();
 	u64 bytes, size;
@@ -31,7 +30,9 @@ static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_ev
 	__builtin_memcpy(d->kernel, s->words, sizeof(d->kernel));
 	find_python(s, d);
 	bytes = copy_stacks(d);
+#ifndef OA_OFF_CPU /* the scheduler holds a lock meanwhile, and that is too long for it */
 	send_deep(d);
+#endif
 	size = copy_python(s, d, bytes, has_loop);
 	size += sizeof(*d) - sizeof(d->stack);
 	oa_opaque(size);
@@ -44,12 +45,11 @@ static __always_inline void send_deferred(struct oa_state *s, struct bpf_perf_ev
 		return;
 	}
 	count(OA_COUNTER_DEFERRED, 1);
-	tally(s, OA_COUNTER_SAMPLES, 1);
+	taken(s);
 }
 
 /* A stack that met code not loaded yet is unwound in user space, within limits. */
-static __always_inline bool defer(struct oa_state *s, struct bpf_perf_event_data *ctx,
-				  bool has_loop)
+static __always_inline bool defer(struct oa_state *s, OA_CONTEXT *ctx, bool has_loop)
 {
 	if (!s->missing || s->in_exec || s->trace.fault != OA_FAULT_NO_MAPPING)
 		return false;

@@ -31,11 +31,11 @@ static __always_inline void dispatch(void *ctx, struct oa_state *s)
 	 * "bpf, x86: Emit patchable direct jump as tail call", 5.5).
 	 */
 	if (s->done)
-		bpf_tail_call_static(ctx, &unwinders_perf, OA_UNWINDER_STOP);
+		bpf_tail_call_static(ctx, &unwinders, OA_UNWINDER_STOP);
 	else if (s->mapping.unwinder == OA_UNWINDER_NATIVE)
-		bpf_tail_call_static(ctx, &unwinders_perf, OA_UNWINDER_NATIVE);
+		bpf_tail_call_static(ctx, &unwinders, OA_UNWINDER_NATIVE);
 	else
-		bpf_tail_call_static(ctx, &unwinders_perf, OA_UNWINDER_PYTHON);
+		bpf_tail_call_static(ctx, &unwinders, OA_UNWINDER_PYTHON);
 	count(OA_COUNTER_COUNT + OA_FAULT_MAX_STEPS, 1);
 	count(OA_COUNTER_LOST_INTERNAL, 1);
 }
@@ -68,7 +68,7 @@ static __always_inline void dispatch(void *ctx, struct oa_state *s)
 		return name##_take_step();                                                         \
 	}                                                                                          \
                                                                                                    \
-	SEC("perf_event") int unwind_##name(struct bpf_perf_event_data *ctx)                       \
+	OA_PROGRAM int unwind_##name(OA_CONTEXT *ctx)                                              \
 	{                                                                                          \
 		struct oa_state *s;                                                                \
                                                                                                    \
@@ -88,7 +88,7 @@ static __always_inline void dispatch(void *ctx, struct oa_state *s)
 		return name##_take_step();                                                         \
 	}                                                                                          \
                                                                                                    \
-	SEC("perf_event") int unwind_##name##_loop(struct bpf_perf_event_data *ctx)                \
+	OA_PROGRAM int unwind_##name##_loop(OA_CONTEXT *ctx)                                       \
 	{                                                                                          \
 		struct oa_state *s;                                                                \
 		long steps = bpf_loop(LOOP_STEPS, name##_loop_step, (void *)0, 0);                 \

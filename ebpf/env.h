@@ -28,6 +28,17 @@ enum { false, true };
 
 #include "oa_abi.h"
 
+/* The unwinders are built for each type of program that they are called from: a table of tail
+ * calls has programs of one type only.
+ */
+#ifdef OA_OFF_CPU
+#define OA_PROGRAM SEC("raw_tracepoint")
+#define OA_CONTEXT struct bpf_raw_tracepoint_args
+#else
+#define OA_PROGRAM SEC("perf_event")
+#define OA_CONTEXT struct bpf_perf_event_data
+#endif
+
 /* Read the interrupted thread's memory; 0 or an error. */
 static __always_inline long read_user(void *dst, u32 size, u64 addr)
 {

@@ -145,7 +145,17 @@ struct {
 	__uint(max_entries, OA_UNWINDER_COUNT);
 	__type(key, u32);
 	__type(value, u32);
-} unwinders_perf SEC(".maps");
+} unwinders SEC(".maps");
+
+#ifdef OA_OFF_CPU
+/* Threads that wait, by their ids: the sample that is sent when they run again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u32);
+	__type(value, struct oa_sample);
+} waits SEC(".maps");
+#endif
 
 /* The record of this CPU, or NULL for a CPU beyond those that were possible at load. */
 static __always_inline struct oa_state *current_state(void)

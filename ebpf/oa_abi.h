@@ -138,6 +138,11 @@ enum oa_counter {
 	OA_COUNTER_TARGETS_FULL, /* children not followed: the target map is full */
 	OA_COUNTER_FORKS_FULL, /* children that do not begin with what is known of their parent: a
 				* map is full */
+	OA_COUNTER_SWITCHES, /* times that a target left a CPU and was to be followed */
+	OA_COUNTER_SWITCHES_NS, /* time spent on them */
+	OA_COUNTER_WAITS_SHORT, /* waits left out since they were short */
+	OA_COUNTER_LOST_END, /* waits lost: it was not told that the thread was back on a CPU */
+	OA_COUNTER_LOST_WAIT, /* waits lost: too many threads wait at once */
 	OA_COUNTER_COUNT, /* how many there are */
 };
 
@@ -154,6 +159,9 @@ enum oa_record_kind {
 	OA_RECORD_DEFERRED, /* struct oa_deferred: a sample to be unwound in user space */
 	OA_RECORD_REPORT, /* struct oa_report: a process needs attention */
 	OA_RECORD_DEEP, /* struct oa_deep: more of the next deferred stack of this CPU */
+	OA_RECORD_STACK, /* as OA_RECORD_TRACE, but no sample: a thread begins to wait with it */
+	OA_RECORD_WAITED, /* struct oa_sample: a wait whose stack was deferred is over; `hash` is
+			   * when it began (time_ns of the deferred stack) */
 };
 
 /* Flags of a sample, as bit numbers. */
@@ -162,6 +170,18 @@ enum oa_sample_flag {
 	OA_SAMPLE_GUESSED_BIT, /* its trace has a guessed frame, or a guessed end */
 	OA_SAMPLE_FAULT_BIT, /* its trace ends with a fault */
 	OA_SAMPLE_INTERP_BIT, /* its trace has frames of an interpreter */
+	OA_SAMPLE_OFF_CPU_BIT, /* the thread left the CPU with this trace; `weight` is ns until it
+				* was on one again */
+	OA_SAMPLE_WAIT_BIT = 8, /* three bits: enum oa_wait */
+};
+
+/* Why a thread is not on a CPU. */
+enum oa_wait {
+	OA_WAIT_UNKNOWN, /* this kernel does not tell */
+	OA_WAIT_SLEEPING, /* until something happens, or a signal comes (S) */
+	OA_WAIT_BLOCKED, /* and no signal ends it: mostly for a disk (D) */
+	OA_WAIT_STOPPED, /* by a signal or a debugger (T, t) */
+	OA_WAIT_PREEMPTED, /* it could run: another thread had the CPU (R) */
 };
 
 struct oa_sample {
@@ -506,6 +526,10 @@ struct oa_config {
 	u32 wake_bytes; /* the reader is woken when the ring holds more than this */
 	u32 pad;
 	u64 pac_mask; /* arm64: pointer authentication bits of a return address */
+	u64 switch_chance; /* off-CPU: a switch is followed in so many of 2^32 cases */
+	u64 wait_min_ns; /* off-CPU: shorter waits are left out */
+	u32 task_state; /* offset in task_struct; 0: not known */
+	u32 pad2;
 };
 
 #endif

@@ -1,12 +1,10 @@
 // Copyright The otelagent authors
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-/* The profiler's programs: entry points and, per kind of code, its unwinder. */
+/* The profiler's programs: what samples, and what keeps the target set. */
 
-#include "sample.h"
-#include "python.h"
-#include "defer.h"
-#include "dispatch.h"
+#include "targets.h"
+#include "unwinders.h"
 
 char oa_license[] SEC("license") = "Dual BSD/GPL";
 
@@ -41,56 +39,6 @@ int on_cpu_tick(struct bpf_perf_event_data *ctx)
 	tally(s, OA_COUNTER_TICKS, 1);
 	begin(s, pid, (u32)id);
 	hash_generation(s);
-	add_kernel_frames(s, ctx);
-	if (!set_regs(s, ctx, task)) {
-		count(OA_COUNTER_KERNEL_ONLY, 1);
-		finish(s);
-		return 0;
-	}
-	s->trace.sample.flags |= 1 << OA_SAMPLE_USER_BIT;
-	if (find_space(s, pid)) {
-		settle(s);
-		if (s->missing)
-			report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
-	} else {
-		s->missing = 1;
-		stop(s, OA_FAULT_NO_MAPPING);
-		report(s, OA_REPORT_NEW, s->regs.pc);
-	}
-	dispatch(ctx, s);
+	unwind(ctx, s, task, pid);
 	return 0;
-}
-
-OA_UNWINDER(native, native_step, OA_UNWINDER_NATIVE)
-OA_UNWINDER(python, python_step, OA_UNWINDER_PYTHON)
-
-static __always_inline int end_stack(struct bpf_perf_event_data *ctx, bool has_loop)
-{
-	struct oa_state *s = current_state();
-
-	if (!s) {
-		count(OA_COUNTER_LOST_INTERNAL, 1);
-		return 0;
-	}
-	if (s->missing && s->trace.user_frames)
-		report(s, OA_REPORT_UNKNOWN_PC, s->regs.pc);
-	if (!defer(s, ctx, has_loop))
-		finish(s);
-	return 0;
-}
-
-/* The last program of a chain of tail calls, and of every stack that met code not loaded yet:
- * copying stacks takes most of what the verifier looks at, and is here only. In two forms, as the
- * unwinders.
- */
-SEC("perf_event")
-int unwind_stop(struct bpf_perf_event_data *ctx)
-{
-	return end_stack(ctx, false);
-}
-
-SEC("perf_event")
-int unwind_stop_loop(struct bpf_perf_event_data *ctx)
-{
-	return end_stack(ctx, true);
 }

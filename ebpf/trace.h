@@ -8,6 +8,9 @@
 #include "maps.h"
 
 enum {
+	/* Flags of a sample that are known before its walk. */
+	OA_SAMPLE_GIVEN =
+		1 << OA_SAMPLE_USER_BIT | 1 << OA_SAMPLE_OFF_CPU_BIT | 7 << OA_SAMPLE_WAIT_BIT,
 	/* Steps of a walk that is not bounded by tail calls: every frame, and frames
 	 * that push nothing.
 	 */

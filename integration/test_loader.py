@@ -147,7 +147,7 @@ def test_the_profiler_takes_chunks_programs_and_mappings(profiler):
     mapped = chunk.mmap()
 
     assert len(mapped.buffer) == 2 << 20
-    ProgArray.of(profiler, "unwinders_perf")[0] = profiler.program("unwind_native").fd
+    ProgArray.of(profiler, "unwinders")[0] = profiler.program("unwind_native").fd
     trie = LpmTrie.of(profiler, "mappings")
     key = ffi.new("struct oa_mapping_key *", (96, 1, 2))
     trie[key] = ffi.new("struct oa_mapping *")
@@ -158,7 +158,7 @@ def test_the_profiler_takes_chunks_programs_and_mappings(profiler):
 
 @pytest.mark.needs("cpu_clock", "ring_buffer")
 def test_samples_of_this_process_come_through_the_ring(profiler):
-    programs = ProgArray.of(profiler, "unwinders_perf")
+    programs = ProgArray.of(profiler, "unwinders")
     programs[Unwinder.NATIVE] = profiler.program("unwind_native").fd
     programs[Unwinder.STOP] = profiler.program("unwind_stop").fd
     ring = Ring.open(profiler.map_info("events"))
@@ -189,7 +189,7 @@ def test_samples_of_this_process_come_through_the_ring(profiler):
 @pytest.mark.needs("cpu_clock", "ring_buffer")
 def test_deferred_stacks_come_in_a_burst_and_no_more(profiler):
     """100 of this process at once, and 100 more for each second; the others say why not."""
-    programs = ProgArray.of(profiler, "unwinders_perf")
+    programs = ProgArray.of(profiler, "unwinders")
     programs[Unwinder.STOP] = profiler.program("unwind_stop").fd
     ring = Ring.open(profiler.map_info("events"))
     began = time.monotonic()

@@ -23,13 +23,13 @@ class FakeProfiler:
     """What the agent takes of a profiler."""
 
     def __init__(self):
-        self.options = SimpleNamespace(frequency_hz=20)
+        self.options = SimpleNamespace(frequency_hz=20, off_cpu=None, on_cpu=True)
         self.started_ns = 1000
         self.switched = []
         self.sampling = SimpleNamespace(enable=self.switched.append)
         self.table = SimpleNamespace(images={}, entries={})
         generation = Generation(1, 0, 999_999_999)  # no process
-        raw = SimpleNamespace(hash=1, generation=generation, comm=b"app", user=b"")
+        raw = SimpleNamespace(hash=1, flags=0, generation=generation, comm=b"app", user=b"")
         self.collector = SimpleNamespace(
             traces={1: raw}, take=self._take, tally=Tally(), deferred=0, watch=lambda _: None
         )

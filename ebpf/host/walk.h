@@ -42,7 +42,7 @@ static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
 	struct oa_state *s = &host->state;
 
 	s->trace = d->trace;
-	s->trace.sample.flags &= 1 << OA_SAMPLE_USER_BIT;
+	s->trace.sample.flags &= OA_SAMPLE_GIVEN;
 	s->cpu.epoch++; /* the maps may have changed since the last stack */
 	refresh(s);
 	begin_walk(s);

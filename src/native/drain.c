@@ -236,9 +236,9 @@ static u32 kind_of(const u8 *data, u32 bytes)
 	if (bytes < offsetof(struct oa_sample, kind) + sizeof(kind))
 		return 0;
 	memcpy(&kind, data + offsetof(struct oa_sample, kind), sizeof(kind));
-	if (kind == OA_RECORD_SAMPLE)
+	if (kind == OA_RECORD_SAMPLE || kind == OA_RECORD_WAITED)
 		return bytes >= sizeof(struct oa_sample) ? kind : 0;
-	if (kind == OA_RECORD_TRACE)
+	if (kind == OA_RECORD_TRACE || kind == OA_RECORD_STACK)
 		return is_trace(data, bytes) ? kind : 0;
 	if (kind == OA_RECORD_DEFERRED)
 		return is_deferred(data, bytes) ? kind : 0;

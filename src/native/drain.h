@@ -29,7 +29,7 @@ struct oa_group {
 	u32 pad;
 };
 
-/* A trace, deferred stack or report in `data`, in the order of the ring. */
+/* What is no sample, or more than one, in `data`, in the order of the ring. */
 struct oa_record_ref {
 	u32 offset;
 	u32 bytes;

@@ -175,6 +175,13 @@ s32 oa_object_set_max_entries(struct oa_object *object, const char *map, u32 max
 	return found ? bpf_map__set_max_entries(found, max_entries) : -ENOENT;
 }
 
+s32 oa_object_use_map(struct oa_object *object, const char *map, s32 fd)
+{
+	struct bpf_map *found = find_map(object, map);
+
+	return found ? bpf_map__reuse_fd(found, fd) : -ENOENT;
+}
+
 s32 oa_object_set_autoload(struct oa_object *object, const char *program, s32 on)
 {
 	struct bpf_program *found = find_program(object, program);

@@ -32,6 +32,8 @@ const char *oa_object_log(const struct oa_object *object);
 void oa_object_want_log(struct oa_object *object, u32 level);
 s32 oa_object_set_variable(struct oa_object *object, const char *name, const void *value, u32 size);
 s32 oa_object_set_max_entries(struct oa_object *object, const char *map, u32 max_entries);
+/* Use another object's map in place of an own one of that name; before the load. */
+s32 oa_object_use_map(struct oa_object *object, const char *map, s32 fd);
 s32 oa_object_set_autoload(struct oa_object *object, const char *program, s32 on);
 s32 oa_object_load(struct oa_object *object);
 s32 oa_object_map_info(struct oa_object *object, const char *map, struct oa_map_info *info);

@@ -24,7 +24,10 @@ class Losses:
     @property
     def lost_samples(self) -> int:
         """Samples that BPF could not hand over, or that could not be handled."""
-        names = ("LOST_SAMPLE", "LOST_TRACE", "LOST_DEFERRED", "LOST_INTERNAL")
+        names = (
+            *("LOST_SAMPLE", "LOST_TRACE", "LOST_DEFERRED", "LOST_INTERNAL"),
+            *("LOST_WAIT", "LOST_END"),
+        )
         lost = sum(self.counters.get(name, 0) for name in names)
         return lost + sum(metric.total for metric in metrics.LOST_SAMPLES)
 

@@ -69,6 +69,7 @@ process_failed = _counter("otelagent.processes.failed", "processes that could no
 mapping_failed = _counter("otelagent.processes.mappings_failed", "mappings without unwind rows")
 sideband_lost = _counter("otelagent.sideband.lost", "process events lost: perf buffer full")
 trace_forgotten = _counter("otelagent.traces.unknown", "samples whose trace is not known")
+waits_unmatched = _counter("otelagent.waits.unmatched", "waits whose deferred stack never came")
 deferred_dropped = _counter("otelagent.deferred.dropped", "deferred stacks dropped")
 reports_dropped = _counter("otelagent.reports.dropped", "process reports dropped: too many wait")
 records_lost = _counter("otelagent.records.lost", "samples that came as records without sense")

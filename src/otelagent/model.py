@@ -33,6 +33,8 @@ class FrameType(StrEnum):
     JIT = "jit"
     ERROR = "abort-marker"
     """Not of the conventions: what OpenTelemetry's own profiler calls the frame that says why."""
+    OFF_CPU = "off_cpu"
+    """No code: in the place of the newest frame it says why a thread is not on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from otelagent.kernel.switches import OffCpu
+
 DEFAULT_FRAMES = 1024
 FREQUENCY_HELP = "Samples per second and CPU."
 FRAMES_HELP = "User frames kept of a stack."
@@ -29,6 +31,8 @@ class Options:
         held_argv: What it will exec (a path, or a name to look for on PATH), and the arguments.
         cgroups: Directories of cgroups in the unified tree.
         everything: The whole system.
+        on_cpu: Sample what runs.
+        off_cpu: Follow what waits.
         check_kernel: Refuse kernels that can freeze (`kernel/nofault.py`).
         python: Unwind Python frames; else what interprets them is shown.
         cpus: CPUs that are sampled; empty: all.
@@ -51,6 +55,8 @@ class Options:
     symbols: bool = True
     debuginfod: str = ""
     bounded: bool = False
+    on_cpu: bool = True
+    off_cpu: OffCpu | None = None
     check_kernel: bool = True
     python: bool = True
     cpus: tuple[int, ...] = ()

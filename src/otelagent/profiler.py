@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING
 
 from otelagent import metrics
 from otelagent.abi._generated import Target
-from otelagent.bpf.links import Rate, SamplingEvents
 from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap
 from otelagent.bpf.records import CpuRecords
 from otelagent.bpf.ring import Ring
 from otelagent.bpf.sideband import Event, Sideband
 from otelagent.host import procfs
 from otelagent.host.kept import raise_open_files
-from otelagent.kernel.features import has_feature
-from otelagent.kernel.plan import Wish, attach_events, learn, load, wish_of
+from otelagent.kernel.plan import attach_events
 from otelagent.losses import Losses, read_losses
 from otelagent.namers import Namers, detector
 from otelagent.processes.executables import Executables
@@ -40,6 +38,7 @@ from otelagent.processes.survey import meet_interpreters
 from otelagent.processes.table import ProcessTable
 from otelagent.processes.worker import ProcessesThread
 from otelagent.queues import BoundedQueue
+from otelagent.sampling import Sampling, load_objects
 from otelagent.symbolize.kernel import KernelSymbols
 from otelagent.traces.collector import Collector
 from otelagent.traces.handler import PythonNamers, TraceHandler
@@ -69,17 +68,16 @@ class Profiler:
         self.namers = Namers(options.symbols, options.debuginfod, cache=options.cache_directory)
         self.throttled = 0.0
         """The share of ticks that the kernel left out; known once it stopped."""
+        self.still_waiting = 0
+        """How many threads waited at the end; their waits count until then."""
         self.finished: BoundedQueue[bytes] = BoundedQueue(MAX_FINISHED, MAX_FINISHED_BYTES)
 
     def start(self) -> None:
         """Load, attach, and begin to sample what is in the target set."""
-        options = self.options
-        wish = wish_of(options)
-        offsets = learn(options.btf_path, check=options.check_kernel)
-        has_loop = not options.bounded and has_feature("bpf_loop")
-        self.bpf = load(wish, offsets, has_loop=has_loop)
+        self.objects = load_objects(self.options)
+        self.bpf = self.objects[0]
         self._make_table()
-        self._attach(wish)
+        self._attach()
 
     def _make_table(self) -> None:
         bpf = self.bpf
@@ -87,7 +85,7 @@ class Profiler:
         # Half of them for files of code, the rest for CPUs, maps and what names are read from.
         max_open = min(raise_open_files() // 2, MAX_OPEN_FILES)
         self._rules = ArrayMap.of(bpf, "rules").mmap()
-        self.records = CpuRecords.of(bpf)
+        self.records = CpuRecords.of(*self.objects)
         maps = Maps.of(bpf)
         chunks = ArrayOfMaps.of(bpf, "rows")
         self.store = RowStore(chunks, self._rules, maps.pages, time.monotonic_ns)
@@ -127,7 +125,7 @@ class Profiler:
         )
         self.collector = Collector(self._defer, self.processes.post, self.handler.see)
 
-    def _attach(self, wish: Wish) -> None:
+    def _attach(self) -> None:
         bpf = self.bpf
         self.targets = HashMap.of(bpf, "targets")
         self.links = attach_events(bpf)
@@ -155,8 +153,7 @@ class Profiler:
         self.processes.start()
         self.reader.start()
         self.started_ns = time.monotonic_ns()
-        rate = Rate(frequency_hz=wish.frequency_hz, is_hardware=self.options.use_cycles)
-        self.sampling = SamplingEvents(bpf.program("on_cpu_tick"), rate, only=self.options.cpus)
+        self.sampling = Sampling(self.objects, self.options)
         self.sampling.attach()
 
     def _prepare(self, pid: int) -> None:
@@ -200,12 +197,14 @@ class Profiler:
     def stop(self) -> None:
         """Stop sampling, and take everything that is still on its way."""
         self.sampling.disable()
+        self.duration_ns = time.monotonic_ns() - self.started_ns
         ticks, self.throttled = self.sampling.throttled()
         metrics.throttled.add(ticks)
-        self.duration_ns = time.monotonic_ns() - self.started_ns
         self.reader.end()
         self.processes.end()
         self.flush()
+        until_ns = self.started_ns + self.duration_ns
+        self.still_waiting = self.collector.add_waiting(self.sampling.waiting(until_ns), until_ns)
         self.sampling.close()
         for error in (self.reader.error, self.processes.error):
             if error is not None:
@@ -223,7 +222,8 @@ class Profiler:
         self.ring.close()
         self.store.close()
         self.records.close()
-        self.bpf.close()
+        for bpf in reversed(self.objects):
+            bpf.close()
 
     def _defer(self, data: bytes) -> None:
         self.handler.see_deferred(data)

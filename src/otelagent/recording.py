@@ -10,15 +10,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
+from otelagent.abi._generated import SampleFlag
 from otelagent.host.clock import read_offset
-from otelagent.model import Pid, Process, Thread
+from otelagent.model import Pid, Process, ProfileInfo, Thread
 from otelagent.profile.model import Profile
+from otelagent.waiting import OFF_CPU, WALL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otelagent.abi.codec import Generation, RawTrace
     from otelagent.losses import Losses
+    from otelagent.options import Options
     from otelagent.processes.notes import ProcessNotes
     from otelagent.profiler import Profiler
     from otelagent.traces.collector import GroupKey, GroupTotal
@@ -34,13 +37,23 @@ def host_attributes() -> tuple[tuple[str, str], ...]:
     )
 
 
+def types(options: Options) -> tuple[tuple[str, str], tuple[str, str], int]:
+    """Give sample type, period type and period (ns) of what is asked for."""
+    period_ns = 1_000_000_000 // options.frequency_hz
+    if not options.off_cpu:
+        return ProfileInfo().sample_type, ProfileInfo().period_type, period_ns
+    if not options.on_cpu:
+        return OFF_CPU, OFF_CPU, 0
+    return WALL, ProfileInfo().period_type, period_ns
+
+
 def make_profile(
     profiler: Profiler, groups: Mapping[GroupKey, GroupTotal], losses: Losses
 ) -> Profile:
     """Name the frames of what was collected and merge it."""
     offset = read_offset().offset_ns
     profile = Profile(
-        period_ns=1_000_000_000 // profiler.options.frequency_hz,
+        *types(profiler.options),
         start_unix_ns=profiler.started_ns + offset,
         duration_ns=profiler.duration_ns,
         host=host_attributes(),
@@ -58,6 +71,8 @@ class Merger:
         self._about = about
         self._processes: dict[Generation, Process] = {}
         self._threads: dict[tuple[int, bytes], Thread] = {}
+        off_cpu = profiler.options.off_cpu
+        self._chance = off_cpu.chance if off_cpu else 1.0
 
     def add(
         self,
@@ -73,7 +88,11 @@ class Merger:
             trace = self._profiler.handler.finish(raw)
             process = self._process(raw)
             thread = self._thread(key)
-            profile.add(trace, process, thread, total.count, total.weight, times)
+            weight = total.weight
+            if raw.flags >> SampleFlag.OFF_CPU_BIT & 1:
+                # Each wait stands for all those that were not followed.
+                weight = round(weight / self._chance)
+            profile.add(trace, process, thread, total.count, weight, times)
 
     def keep(self, traces: Mapping[int, RawTrace]) -> None:
         """Forget processes that none of these traces is of."""

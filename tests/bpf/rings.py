@@ -19,9 +19,9 @@ def sample(hash_, time_ns=1, pid=7, tid=8, comm=b"work", weight=10, flags=0, kin
     return SAMPLE.pack(hash_, time_ns, weight, pid, tid, kind, 0, flags, comm)
 
 
-def trace(hash_, kernel=(), user=(), **fields):
+def trace(hash_, kernel=(), user=(), kind=RecordKind.TRACE, **fields):
     words = [*kernel, *(word for frame in user for word in frame)]
-    head = sample(hash_, kind=RecordKind.TRACE, **fields)
+    head = sample(hash_, kind=kind, **fields)
     tail = TRACE_TAIL.pack(0, 0, 7, 0, len(kernel), len(user), 0, 0, 0, 0)
     return head + tail + struct.pack(f"={len(words)}Q", *words)
 

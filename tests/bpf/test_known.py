@@ -28,7 +28,7 @@ def make():
     sets = memory(SETS * Limit.KNOWN_WAYS)
     stride = NEAR + Limit.NEAR_KNOWN * 8
     states = memory(CPUS * stride // 8)
-    known = KnownTraces(sets, SETS, states, [cpu * stride + NEAR for cpu in range(CPUS)])
+    known = KnownTraces(sets, SETS, [states], [cpu * stride + NEAR for cpu in range(CPUS)])
     return known, sets, states, stride // 8
 
 

@@ -87,7 +87,7 @@ def test_a_file_that_is_no_object_is_refused_without_output(tmp_path, capfd, con
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["profiler", "calibrate"])
+@pytest.mark.parametrize("name", ["profiler", "offcpu", "calibrate"])
 def test_our_objects_need_no_btf_of_the_kernel(name):
     assert not has_core_relocations(object_path(name))
 

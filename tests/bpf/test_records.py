@@ -11,7 +11,7 @@ from otelagent.bpf.records import COUNTERS, CpuRecords
 
 def test_each_cpu_is_told_and_each_time_something_else():
     buffer = bytearray(3 * 24)
-    records = CpuRecords(SimpleNamespace(buffer=memoryview(buffer)), 24, 3)
+    records = CpuRecords([SimpleNamespace(buffer=memoryview(buffer))], 24, 3)
     seen = set()
 
     for _ in range(100):
@@ -28,7 +28,7 @@ def test_each_cpu_is_told_and_each_time_something_else():
 def test_counters_of_all_cpus_are_summed():
     stride = 8 + 8 * COUNTERS + 40
     buffer = bytearray(3 * stride)
-    records = CpuRecords(SimpleNamespace(buffer=memoryview(buffer)), stride, 3)
+    records = CpuRecords([SimpleNamespace(buffer=memoryview(buffer))], stride, 3)
     last = Counter.COUNT + Fault.COUNT - 1
     for cpu in range(3):
         struct.pack_into("QQQ", buffer, cpu * stride, 99, 10 + cpu, 1 << 40)

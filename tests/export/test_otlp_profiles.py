@@ -20,6 +20,7 @@ from otelagent.model import (
     Trace,
 )
 from otelagent.profile.model import Profile
+from otelagent.waiting import waiting_frame
 from tests.builders.profiles import as_dict, python, synthetic_profile
 from tests.export.conformance import check
 
@@ -175,14 +176,20 @@ executables = st.builds(
 )
 frames = st.builds(
     Frame,
-    st.sampled_from(list(FrameType)),
+    st.sampled_from([each for each in FrameType if each is not FrameType.OFF_CPU]),
     numbers,
     st.none() | executables,
     st.lists(lines, max_size=3).map(tuple),
     st.booleans(),
     text,
 )
-traces = st.builds(Trace, st.lists(frames, max_size=4).map(tuple), st.sampled_from(["", "NO_ROW"]))
+states = st.sampled_from([(), (waiting_frame("sleeping"),), (waiting_frame("blocked"),)])
+traces = st.builds(
+    lambda state, frames, fault: Trace((*state, *frames), fault),
+    states,
+    st.lists(frames, max_size=4),
+    st.sampled_from(["", "NO_ROW"]),
+)
 processes = st.builds(Process, st.integers(0, 9).map(Pid), text, text, numbers, st.integers(0, 2))
 entries = st.lists(
     st.tuples(traces, processes, st.builds(Thread, numbers, text), st.integers(1, 9)), max_size=8

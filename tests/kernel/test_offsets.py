@@ -97,6 +97,7 @@ def kernel(monkeypatch):
         monkeypatch.setattr(offsets, "find_btf_files", lambda: list(files))
         monkeypatch.setattr(offsets, "read_btf_offsets", read)
         monkeypatch.setattr(offsets, "read_auxv_offset", lambda path: AUXV)
+        monkeypatch.setattr(offsets, "read_state_offset", lambda path: AUXV + 16)
         monkeypatch.setattr(offsets, "_find_auxv", lambda mm: AUXV + 8)
         monkeypatch.setattr(offsets, "_search", search)
         monkeypatch.setattr(offsets, "look_here", lambda read: read() or Here())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # struct oa_sample, struct oa_generation, and the rest of struct oa_trace
 _TRACE = struct.Struct("=QQQIIHHI16sQIIQHHHHII")
 _SAMPLE_OF = struct.Struct("=8xQ8xII2xH")  # of struct oa_sample and of struct oa_deep
+_SAMPLE = struct.Struct("=QQQIIHHI16s")
 _REPORT = struct.Struct("=QQQIIHHI")
 _DEFERRED_BYTES = ffi.offsetof("struct oa_deferred", "stack")
 _COPIES_AT = ffi.offsetof("struct oa_deferred", "stack_bytes")
@@ -97,6 +98,20 @@ class RawTrace(NamedTuple):
     def words(self) -> Iterator[tuple[int, int]]:
         """Give both words of each user frame, as they are."""
         return struct.iter_unpack("=QQ", self.user)
+
+
+class Sample(NamedTuple):
+    """`struct oa_sample`: a sample without its trace."""
+
+    hash: int
+    time_ns: int
+    weight: int
+    pid: int
+    tid: int
+    kind: int
+    cpu: int
+    flags: int
+    comm: bytes
 
 
 class Origin(NamedTuple):
@@ -198,6 +213,17 @@ def decode_python(data: bytes) -> PythonCopies | None:
     (interpreters,) = struct.unpack_from("=Q", data, _PROC_AT)
     generation = decode_origin(data).generation
     return PythonCopies(generation, interpreters, data[_PROC_AT + _MINOR_AT], codes)
+
+
+def decode_sample(data: bytes | memoryview) -> Sample:
+    """Decode a sample record.
+
+    Raises:
+        ValueError: It is too short.
+    """
+    if len(data) < _SAMPLE.size:
+        raise ValueError("a sample record is too short")
+    return Sample(*_SAMPLE.unpack_from(data))
 
 
 def decode_report(data: bytes | memoryview) -> Report:

@@ -21,7 +21,7 @@ from otelagent.bpf.object import object_path
 from otelagent.errors import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from otelagent.bpf.maps import Mapped
     from otelagent.bpf.object import BpfObject
@@ -35,26 +35,29 @@ class KnownTraces:
 
     Args:
         sets: The memory of the map `known_traces`.
-        states: The memory of the map `states`.
+        states: The memory of each map `states`.
         near_at: Where in each CPU's record its near ones begin.
     """
 
-    def __init__(self, sets: Mapped, set_count: int, states: Mapped, near_at: list[int]) -> None:
+    def __init__(
+        self, sets: Mapped, set_count: int, states: Sequence[Mapped], near_at: list[int]
+    ) -> None:
         self._sets = sets
         self._mask = set_count - 1
         self._states = states
         self._near_at = near_at
 
     @classmethod
-    def of(cls, bpf: BpfObject) -> KnownTraces:
+    def of(cls, bpf: BpfObject, *others: BpfObject) -> KnownTraces:
         """Share what a loaded profiler knows."""
         with Btf.open(object_path("profiler")) as btf:
             near = btf.offset("oa_state", "near_known")
         if near is None:
             raise KernelError("the BPF object is of another version")
-        sets, states = ArrayMap.of(bpf, "known_traces"), ArrayMap.of(bpf, "states")
-        places = [cpu * states.stride + near for cpu in range(len(states))]
-        return cls(sets.mmap(), len(sets), states.mmap(), places)
+        sets = ArrayMap.of(bpf, "known_traces")
+        maps = [ArrayMap.of(each, "states") for each in (bpf, *others)]
+        places = [cpu * maps[0].stride + near for cpu in range(len(maps[0]))]
+        return cls(sets.mmap(), len(sets), [states.mmap() for states in maps], places)
 
     def forget(self, hashes: Iterable[int]) -> None:
         """Let BPF send traces anew."""
@@ -69,12 +72,12 @@ class KnownTraces:
 
     def forget_near(self, hashes: Iterable[int]) -> None:
         """Clear what CPUs noted while the table was being cleared."""
-        buffer = self._states.buffer
         for hash_ in hashes:
             slot = (hash_ & (Limit.NEAR_KNOWN - 1)) * _HASH.size
-            for near_at in self._near_at:
-                if _HASH.unpack_from(buffer, near_at + slot)[0] == hash_:
-                    _HASH.pack_into(buffer, near_at + slot, 0)
+            for buffer in (states.buffer for states in self._states):
+                for near_at in self._near_at:
+                    if _HASH.unpack_from(buffer, near_at + slot)[0] == hash_:
+                        _HASH.pack_into(buffer, near_at + slot, 0)
 
     def fill(self) -> tuple[int, int]:
         """Count the hashes in the table, and its room; from any thread."""
@@ -84,5 +87,5 @@ class KnownTraces:
 
     def close(self) -> None:
         """Give the memory back."""
-        self._sets.close()
-        self._states.close()
+        for memory in (self._sets, *self._states):
+            memory.close()

@@ -181,6 +181,11 @@ class BpfObject:
         error = lib.oa_object_set_max_entries(self.handle, map_name.encode(), entries)
         self._check(error, f"map {map_name}")
 
+    def use_map(self, name: str, owner: BpfObject) -> None:
+        """Share a map with a loaded object that has one of that name; before `load`."""
+        fd = owner.map_info(name).fd
+        self._check(lib.oa_object_use_map(self.handle, name.encode(), fd), f"map {name}")
+
     def set_autoload(self, program: str, on: bool) -> None:
         """Say whether a program is loaded."""
         error = lib.oa_object_set_autoload(self.handle, program.encode(), on)

@@ -23,6 +23,8 @@ from otelagent.abi._generated import Counter, Fault
 from otelagent.bpf.maps import ArrayMap
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otelagent.bpf.maps import Mapped
     from otelagent.bpf.object import BpfObject
 
@@ -36,34 +38,39 @@ class CpuRecords:
     """What is shared of each CPU's record. Any thread may use it.
 
     Args:
-        states: The memory of the map `states`.
+        states: The memory of each map `states`: that of ticks, and that of switches.
         stride: Bytes of a CPU's record.
         cpus: How many there are.
     """
 
-    def __init__(self, states: Mapped, stride: int, cpus: int) -> None:
+    def __init__(self, states: Sequence[Mapped], stride: int, cpus: int) -> None:
         self._states = states
         self._offsets = [cpu * stride for cpu in range(cpus)]
 
     @classmethod
-    def of(cls, bpf: BpfObject) -> CpuRecords:
+    def of(cls, *objects: BpfObject) -> CpuRecords:
         """Share the records of a loaded profiler."""
-        states = ArrayMap.of(bpf, "states")
-        return cls(states.mmap(), states.stride, len(states))
+        maps = [ArrayMap.of(bpf, "states") for bpf in objects]
+        return cls([states.mmap() for states in maps], maps[0].stride, len(maps[0]))
 
     def advance_epoch(self) -> None:
         """Let every CPU look up anew from its next sample on."""
         # Any other value does, and two threads never have the same time.
         value = time.monotonic_ns()
-        for offset in self._offsets:
-            _EPOCH.pack_into(self._states.buffer, offset, value)
+        for states in self._states:
+            for offset in self._offsets:
+                _EPOCH.pack_into(states.buffer, offset, value)
 
     def read_counters(self) -> list[int]:
         """Sum the counters over all CPUs: by `Counter`, then by `Counter.COUNT` + `Fault`."""
-        buffer = self._states.buffer
-        rows = (_COUNTERS.unpack_from(buffer, at + _COUNTERS_AT) for at in self._offsets)
+        rows = (
+            _COUNTERS.unpack_from(states.buffer, at + _COUNTERS_AT)
+            for states in self._states
+            for at in self._offsets
+        )
         return [sum(column) for column in zip(*rows, strict=True)]
 
     def close(self) -> None:
         """Give the memory back."""
-        self._states.close()
+        for states in self._states:
+            states.close()

@@ -47,7 +47,7 @@ def run(request: Request, resolved: Resolved) -> None:
     health = AgentHealth(resolved, endpoint)
     with Session(request, talk) as session:
         sinks, where = make_sinks(settings, endpoint)
-        known = KnownTraces.of(session.profiler.bpf)
+        known = KnownTraces.of(*session.profiler.objects)
         plan = make_plan(resolved)
         agent = Agent(session.profiler, sinks, plan, new_random(), known)
         health.begin(session.profiler, sinks, known, plan.resource)

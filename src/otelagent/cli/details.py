@@ -46,6 +46,8 @@ def remarks(profiler: Profiler, losses: Losses) -> Iterator[str]:
     faults = profiler.collector.tally_now().faults
     if losses.lost_samples:
         yield "samples were lost: a lower frequency (-F) or fewer processes would help"
+    if switches := losses.counters.get(Counter.SWITCHES.name, 0):
+        yield waits_line(profiler, losses, switches)
     if profiler.throttled >= _TOLD_SHARE:
         yield (
             f"the kernel left out {100 * profiler.throttled:.1f} % of the ticks: a lower -F, or "
@@ -59,6 +61,17 @@ def remarks(profiler: Profiler, losses: Losses) -> Iterator[str]:
         yield f"{count} stacks from before their Python was known lack its functions"
     if losses.counters.get(Counter.TARGETS_FULL.name, 0):
         yield "some children were not followed: there were too many processes"
+
+
+def waits_line(profiler: Profiler, losses: Losses, switches: int) -> str:
+    """Tell what following waits cost, and what is not of whole waits."""
+    each_us = losses.counters[Counter.SWITCHES_NS.name] / switches / 1000
+    parts = [f"{switches} switches were followed, {each_us:.1f} µs each"]
+    if short := losses.counters[Counter.WAITS_SHORT.name]:
+        parts.append(f"{short} short waits left out")
+    if profiler.still_waiting:
+        parts.append(f"{profiler.still_waiting} threads still waited at the end (counted)")
+    return ", ".join(parts)
 
 
 def _line(count: int, name: str, text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from otelagent.cli import record as options  # noqa: TC001 (typer looks at the annotations)
+from otelagent.cli import recordoptions as options  # noqa: TC001 (typer looks at the annotations)
 
 Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 where it works, but reduced.")]

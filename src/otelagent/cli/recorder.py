@@ -79,7 +79,11 @@ def _write(profiler: Profiler, talk: Talk, request: Request, target: Format, out
     profile = make_profile(profiler, profiler.collector.take(), losses)
     tail = summary(profiler, losses)
     if not profile.samples:
-        tail += "; nothing ran on a CPU when one was due (a higher -F sees more)"
+        tail += (
+            "; what waits all the time is not seen here: otelagent dump shows it"
+            if not request.base.on_cpu
+            else "; nothing ran on a CPU when one was due (a higher -F sees more)"
+        )
     for line in remarks(profiler, losses):
         talk.say(line)
     if request.verbose:

@@ -117,4 +117,9 @@ def intention(request: Request, seconds: float | None, purpose: str) -> str:
         until = f"for {seconds:g} s"
     elif request.command or request.pids:
         until = "until it ends" if len(request.pids) < 2 else "until they end"
-    return f"sampling {what} at {request.frequency_hz} Hz {until}; Ctrl-C {purpose}"
+    how = f"sampling {what} at {request.frequency_hz} Hz"
+    if not request.base.on_cpu:
+        how = f"sampling the waits of {what}"
+    elif request.base.off_cpu:
+        how += ", and its waits,"
+    return f"{how} {until}; Ctrl-C {purpose}"

@@ -7,6 +7,9 @@ stamp per sample and no values, as the protocol allows; where a time stamp is
 missing, every sample of the message carries its value and no time stamps, so
 that all samples of a profile have one shape.
 
+Waits are a profile of their own, of type `off_cpu/nanoseconds`, beside the one of what ran: each
+sample has the sum of its waits and, in `thread.state`, why the thread waited.
+
 Wire format: opentelemetry-proto 1.10 (`profiles/v1development`).
 """
 
@@ -18,14 +21,16 @@ from typing import TYPE_CHECKING
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
 
 from otelagent.export.dictionary import Dictionary, Value, wire_text
+from otelagent.model import ProfileInfo
+from otelagent.waiting import OFF_CPU, WALL, is_waiting, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from opentelemetry.proto.profiles.v1development import profiles_pb2 as pb
     from opentelemetry.proto.resource.v1 import resource_pb2
 
-    from otelagent.model import Process, ProfileInfo, SampleGroup, Thread, Trace
+    from otelagent.model import Process, SampleGroup, Thread, Trace
 
     Entry = tuple[Trace, Process, Thread, SampleGroup]
 
@@ -36,6 +41,7 @@ START_NS = "otelagent.process.start_boottime_ns"
 EXEC_ID = "otelagent.process.exec_id"
 THREAD_ID = "thread.id"
 THREAD_NAME = "thread.name"
+THREAD_STATE = "otelagent.thread.state"
 FAULT = "otelagent.trace.fault"
 NOTE = "otelagent.note."
 HOST_PREFIXES = ("host.", "os.")
@@ -80,13 +86,15 @@ def window(info: ProfileInfo, entries: list[Entry]) -> tuple[int, int]:
 
 class _Encoder:
     def __init__(self, info: ProfileInfo, entries: list[Entry]) -> None:
-        self.info = info
         self.entries = entries
         self.message = service.ExportProfilesServiceRequest()
         self.dictionary = Dictionary(self.message.dictionary)
         self.start_ns, self.duration_ns = window(info, entries)
-        self.timed = info.sample_type[1] == "count" and all(
-            len(group.timestamps_ns) == group.count for *_keys, group in entries
+        self.info = info
+        self.has_times = all(
+            len(group.timestamps_ns) == group.count
+            for trace, *_keys, group in entries
+            if not is_waiting(trace)
         )
 
     def request(self) -> service.ExportProfilesServiceRequest:
@@ -102,13 +110,24 @@ class _Encoder:
             fill_resource(resource_profiles.resource, attributes)
             scope_profiles = resource_profiles.scope_profiles.add(schema_url=SCHEMA_URL)
             scope_profiles.scope.name = SCOPE
-            profile = scope_profiles.profiles.add()
-            self.profile(profile, entries, with_notes=len(request.resource_profiles) == 1)
+            notes = self.info.notes if len(request.resource_profiles) == 1 else {}
+            for info, of_kind in self.split(entries):
+                self.profile(scope_profiles.profiles.add(), info, of_kind, notes)
+                notes = {}
         return request
 
-    def profile(self, profile: pb.Profile, entries: list[Entry], *, with_notes: bool) -> None:
+    def split(self, entries: list[Entry]) -> list[tuple[ProfileInfo, list[Entry]]]:
+        """Make a profile of each type that there are samples of; at least one."""
+        if self.info.sample_type != WALL:
+            return [(self.info, entries)]
+        kinds = split_wall(self.info, entries)
+        return [kind for kind in kinds if kind[1]] or kinds[:1]
+
+    def profile(
+        self, profile: pb.Profile, info: ProfileInfo, entries: list[Entry], notes: dict[str, int]
+    ) -> None:
         string = self.dictionary.string
-        info = self.info
+        timed = info.sample_type[1] == "count" and self.has_times
         profile.profile_id = uuid.uuid4().bytes
         profile.time_unix_nano = self.start_ns
         profile.duration_nano = self.duration_ns
@@ -117,23 +136,47 @@ class _Encoder:
         profile.period_type.type_strindex = string(info.period_type[0])
         profile.period_type.unit_strindex = string(info.period_type[1])
         profile.period = info.period_ns
-        if with_notes:
-            profile.attribute_indices.extend(
-                self.dictionary.attribute(NOTE + name, int(value))
-                for name, value in info.notes.items()
-            )
-        for trace, _process, thread, group in entries:
-            self.sample(profile, trace, thread, group)
-
-    def sample(self, profile: pb.Profile, trace: Trace, thread: Thread, group: SampleGroup) -> None:
-        attribute = self.dictionary.attribute
-        pairs = ((THREAD_ID, thread.tid), (THREAD_NAME, thread.name), (FAULT, trace.fault))
-        profile.samples.add(
-            stack_index=self.dictionary.stack(trace.frames),
-            attribute_indices=[attribute(key, value) for key, value in pairs if value],
-            values=() if self.timed else (group.value,),
-            timestamps_unix_nano=sorted(group.timestamps_ns) if self.timed else (),
+        profile.attribute_indices.extend(
+            self.dictionary.attribute(NOTE + name, int(value)) for name, value in notes.items()
         )
+        counts = info.sample_type[1] == "count"
+        for trace, _process, thread, group in entries:
+            value = group.count if counts else group.value
+            times = group.timestamps_ns if timed else ()
+            self.sample(profile, trace, thread, value, times)
+
+    def sample(
+        self,
+        profile: pb.Profile,
+        trace: Trace,
+        thread: Thread,
+        value: int,
+        times: Sequence[int],
+    ) -> None:
+        attribute = self.dictionary.attribute
+        state = state_of(trace)
+        frames = trace.frames[1:] if state else trace.frames
+        pairs = (
+            *((THREAD_ID, thread.tid), (THREAD_NAME, thread.name), (FAULT, trace.fault)),
+            (THREAD_STATE, state),
+        )
+        profile.samples.add(
+            stack_index=self.dictionary.stack(frames),
+            attribute_indices=[attribute(key, value) for key, value in pairs if value],
+            values=() if times else (value,),
+            timestamps_unix_nano=sorted(times),
+        )
+
+
+def split_wall(info: ProfileInfo, entries: list[Entry]) -> list[tuple[ProfileInfo, list[Entry]]]:
+    """Part what ran from what waited; notes are left out."""
+    span = info.start_unix_ns, info.duration_ns
+    ran = ProfileInfo(ProfileInfo().sample_type, info.period_type, info.period_ns, *span)
+    waited = ProfileInfo(OFF_CPU, OFF_CPU, 0, *span)
+    return [
+        (ran, [entry for entry in entries if not is_waiting(entry[0])]),
+        (waited, [entry for entry in entries if is_waiting(entry[0])]),
+    ]
 
 
 def encode_profiles(

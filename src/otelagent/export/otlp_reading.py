@@ -28,6 +28,7 @@ from otelagent.model import (
     Thread,
     Trace,
 )
+from otelagent.waiting import OFF_CPU, UNKNOWN, WALL, with_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +52,7 @@ class _Decoder:
         self._executables: dict[int, Executable | None] = {0: None}
         self._functions: dict[int, Function] = {}
         self._frames: dict[int, Frame] = {}
-        self._traces: dict[tuple[int, str], Trace] = {}
+        self._traces: dict[tuple[int, str, str], Trace] = {}
 
     def string(self, index: int) -> str:
         return pick(self.tables.string_table, index)
@@ -116,18 +117,18 @@ class _Decoder:
             )
         return self._frames[index]
 
-    def trace(self, stack_index: int, fault: str) -> Trace:
-        key = (stack_index, fault)
+    def trace(self, stack_index: int, fault: str, state: str = "") -> Trace:
+        key = (stack_index, fault, state)
         if key not in self._traces:
             stack = pick(self.tables.stack_table, stack_index)
             if len(stack.location_indices) > MAX_FRAMES:
                 raise FormatError(f"a stack of {len(stack.location_indices)} frames")
-            self._traces[key] = Trace(
-                tuple(self.frame(index) for index in stack.location_indices), fault
-            )
+            trace = Trace(tuple(self.frame(index) for index in stack.location_indices), fault)
+            self._traces[key] = with_state(trace, state) if state else trace
         return self._traces[key]
 
-    def entry(self, sample: pb.Sample, process: Process, *, counts: bool) -> Entry:
+    def entry(self, sample: pb.Sample, process: Process, info: ProfileInfo) -> Entry:
+        counts = info.sample_type[1] == "count"
         attributes = self.attributes(sample.attribute_indices)
         thread_id = attributes.get(names.THREAD_ID, 0)
         thread = Thread(
@@ -141,7 +142,10 @@ class _Decoder:
         count = value if counts else max(len(times), 1)
         if len(times) != count:
             times = []
-        trace = self.trace(sample.stack_index, str(attributes.get(names.FAULT, "")))
+        state = str(attributes.get(names.THREAD_STATE, ""))
+        if info.sample_type == OFF_CPU:
+            state = state or UNKNOWN
+        trace = self.trace(sample.stack_index, str(attributes.get(names.FAULT, "")), state)
         return trace, process, thread, SampleGroup(count, value, times)
 
 
@@ -212,7 +216,8 @@ def decode_profiles(
 
     A request may hold profiles of several sample types, which cannot be added
     up: those of the first one are read, preferably `samples/count`; how many
-    profiles were left out is noted as `profiles of another type`.
+    profiles were left out is noted as `profiles of another type`. Samples of what
+    ran and of what waited are both time, and are read as one of type `wall`.
 
     Raises:
         FormatError: An index points nowhere, or a number makes no sense.
@@ -229,16 +234,42 @@ def decode_profiles(
     if not found:
         return ProfileInfo(), []
     chosen = min(found, key=lambda one: one[0].sample_type != ("samples", "count"))[0].sample_type
-    same = [one for one in found if one[0].sample_type == chosen]
-    info = join_infos([one[0] for one in same])
-    if len(same) < len(found):
-        info.notes["profiles of another type"] = len(found) - len(same)
-    counts = chosen[1] == "count"
-    return info, [
-        decoder.entry(sample, process, counts=counts)
-        for _info, process, profile in same
+    types = {one[0].sample_type for one in found}
+    is_wall = OFF_CPU in types and is_timed(found)
+    wanted = {OFF_CPU, ("samples", "count")} if is_wall else {chosen}
+    same = [one for one in found if one[0].sample_type in wanted]
+    entries = [
+        as_time(decoder.entry(sample, process, info), info, is_wall=is_wall)
+        for info, process, profile in same
         for sample in profile.samples
     ]
+    # The first one's period is that of what ran, if anything did.
+    same.sort(key=lambda one: one[0].sample_type == OFF_CPU)
+    info = join_infos([one[0] for one in same])
+    if is_wall:
+        info.sample_type = WALL
+    if len(same) < len(found):
+        info.notes["profiles of another type"] = len(found) - len(same)
+    return info, entries
+
+
+def is_timed(found: list[tuple[ProfileInfo, Process, pb.Profile]]) -> bool:
+    """Tell whether there are samples of what ran, and each stands for some time."""
+    periods = {
+        (info.period_type[1], bool(info.period_ns))
+        for info, *_rest in found
+        if info.sample_type == ("samples", "count")
+    }
+    return periods == {("nanoseconds", True)}
+
+
+def as_time(entry: Entry, info: ProfileInfo, *, is_wall: bool) -> Entry:
+    """Give samples of what ran the value of their time, beside waits."""
+    trace, process, thread, group = entry
+    if not is_wall or info.sample_type == OFF_CPU:
+        return entry
+    value = group.count * info.period_ns
+    return trace, process, thread, SampleGroup(group.count, value, group.timestamps_ns)
 
 
 def join_infos(infos: list[ProfileInfo]) -> ProfileInfo:

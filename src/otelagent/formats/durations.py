@@ -1,6 +1,6 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Durations as people write them: `30`, `30s`, `5m`, `2m30s`, `1.5h`, `200ms`."""
+"""Durations as people write them: `30`, `30s`, `5m`, `2m30s`, `1.5h`, `200ms`, `5us`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 
 from otelagent.errors import ConfigError
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS = {"us": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 

@@ -73,6 +73,7 @@ class KernelOffsets:
         passed_over: Sources that gave nothing, each with its reason.
         ticks: How many times the distance to the registers was seen.
         mm_auxv: Offset of `mm_struct.saved_auxv`; 0 if it is not known.
+        task_state: Offset of a thread's state in `task_struct`; 0 if it is not known.
     """
 
     task: TaskOffsets
@@ -83,6 +84,7 @@ class KernelOffsets:
     passed_over: tuple[str, ...] = ()
     ticks: int = 0
     mm_auxv: int = 0
+    task_state: int = 0
 
     def config_fields(self) -> dict[str, int]:
         """Name and value of each field of `struct oa_config` that comes from here."""
@@ -90,6 +92,7 @@ class KernelOffsets:
             **self.task.by_name(),
             "user_regs_distance": self.user_regs_distance,
             "mm_auxv": self.mm_auxv,
+            "task_state": self.task_state,
         }
 
 
@@ -113,6 +116,13 @@ def read_auxv_offset(path: Path) -> int:
     """Look up where an address space keeps its auxiliary vector; 0 if that cannot be told."""
     with Btf.open(path) as btf:
         return btf.offset("mm_struct", "saved_auxv") or 0
+
+
+def read_state_offset(path: Path) -> int:
+    """Look up where a thread's state is; 0 if that cannot be told."""
+    with Btf.open(path) as btf:
+        # Linux 2f064a59a11f ("sched: Change task_struct::state", v5.14).
+        return btf.offset("task_struct", "__state") or btf.offset("task_struct", "state") or 0
 
 
 def _offset(btf: Btf, names: tuple[str, ...]) -> int:
@@ -156,7 +166,9 @@ def find_offsets(btf_path: Path | None = None) -> KernelOffsets:
     _log.info("%s", fields("kernel offsets", source=source, again=again))
     distance = find_regs_distance(ticks, task.task_stack)
     auxv = read_auxv_offset(btf) if btf else _find_auxv(here.u64(task.task_mm))
-    return KernelOffsets(task, distance, source, again, unseen, tuple(passed), len(ticks), auxv)
+    state = read_state_offset(btf) if btf else 0
+    how = (source, again, unseen, tuple(passed), len(ticks))
+    return KernelOffsets(task, distance, *how, auxv, state)
 
 
 def _find_by_btf(given: Path | None, here: Known, passed: list[str]) -> _Found | None:

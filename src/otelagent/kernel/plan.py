@@ -52,6 +52,9 @@ class Wish:
         mappings: How many entries of the look-up trie at most.
         ring_bytes: Size of the ring, a power of two.
         log_level: What the verifier is to tell.
+        switch_chance: Follow so many of a target's switches (0 to 1): off-CPU.
+        wait_min_ns: Leave out what waited for less.
+        waits: How many threads may wait at once.
     """
 
     frequency_hz: int
@@ -68,6 +71,9 @@ class Wish:
     deferred_per_second: int = 256
     deferred_burst: int = 4096
     report_interval_ms: int = 20
+    switch_chance: float = 0.0
+    wait_min_ns: int = 0
+    waits: int = 1 << 14
 
 
 def wish_of(options: Options) -> Wish:
@@ -82,6 +88,9 @@ def wish_of(options: Options) -> Wish:
         mappings=plain.mappings << options.map_scale,
         pages=plain.pages << options.map_scale,
         known_sets=plain.known_sets << options.map_scale,
+        waits=plain.waits << options.map_scale,
+        switch_chance=options.off_cpu.chance if options.off_cpu else 0.0,
+        wait_min_ns=options.off_cpu.min_ns if options.off_cpu else 0,
     )
 
 
@@ -117,6 +126,8 @@ def make_config(wish: Wish, offsets: KernelOffsets) -> bytes:
     config.deferred_per_second = wish.deferred_per_second
     config.deferred_burst = wish.deferred_burst
     config.report_interval_ms = wish.report_interval_ms
+    config.switch_chance = round(wish.switch_chance * (1 << 32))
+    config.wait_min_ns = wish.wait_min_ns
     config.wake_bytes = wish.ring_bytes // 4
     return bytes(ffi.buffer(config))
 
@@ -140,6 +151,20 @@ def attach_events(bpf: BpfObject) -> list[Link]:
     return links
 
 
+def choose_unwinders(bpf: BpfObject, *, has_loop: bool) -> None:
+    """Load one of the two forms of each unwinder."""
+    for name in _UNWINDERS.values():
+        bpf.set_autoload(name, not has_loop)
+        bpf.set_autoload(f"{name}_loop", has_loop)
+
+
+def fill_unwinders(bpf: BpfObject, *, has_loop: bool) -> None:
+    """Fill the table of tail calls of a loaded object."""
+    table = ProgArray.of(bpf, "unwinders")
+    for index, name in _UNWINDERS.items():
+        table[index] = bpf.program(f"{name}_loop" if has_loop else name).fd
+
+
 def load(
     wish: Wish, offsets: KernelOffsets, *, has_loop: bool, statistics: bool = False
 ) -> BpfObject:
@@ -155,9 +180,7 @@ def load(
         if wish.log_level:
             bpf.want_log(wish.log_level)
         bpf.set_variable("config", make_config(wish, offsets))
-        for name in _UNWINDERS.values():
-            bpf.set_autoload(name, not has_loop)
-            bpf.set_autoload(f"{name}_loop", has_loop)
+        choose_unwinders(bpf, has_loop=has_loop)
         cpus = possible_cpus()
         sizes = {
             "states": cpus,
@@ -176,9 +199,7 @@ def load(
         bpf.load()
         if wish.log_level:
             _log.warning("%s", bpf.log)
-        table = ProgArray.of(bpf, "unwinders_perf")
-        for index, name in _UNWINDERS.items():
-            table[index] = bpf.program(f"{name}_loop" if has_loop else name).fd
+        fill_unwinders(bpf, has_loop=has_loop)
     except BaseException:
         bpf.close()
         raise

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from otelagent.model import Frame
     from otelagent.profile.model import Profile
 
-LOST = ("lost.sample", "lost.trace", "lost.deferred", "lost.internal", "lost samples")
+LOST = (
+    "lost.sample",
+    "lost.trace",
+    "lost.deferred",
+    "lost.wait",
+    "lost.end",
+    "lost.internal",
+    "lost samples",
+)
 """Notes that count lost samples, besides the counters of user space."""
 DROPPED = tuple(metric.name for metric in metrics.LOST_SAMPLES)
 

@@ -26,6 +26,7 @@ STYLES = {
     FrameType.JIT: "magenta",
     FrameType.NATIVE: "green",
     FrameType.ERROR: "red",
+    FrameType.OFF_CPU: "bright_blue",
 }
 
 

@@ -16,11 +16,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otelagent import metrics
 from otelagent.abi._generated import Fault, RecordKind, SampleFlag
-from otelagent.abi.codec import RawTrace, Report, decode_report, decode_trace, sample_of
+from otelagent.abi.codec import (
+    RawTrace,
+    Report,
+    decode_report,
+    decode_sample,
+    decode_trace,
+    sample_of,
+)
+from otelagent.traces.waits import Begin, Ended, Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from otelagent.abi.codec import Sample
     from otelagent.bpf.ring import Batch, Samples
 
 logger = logging.getLogger(__name__)
@@ -103,6 +112,7 @@ class Collector:
         self.groups: dict[GroupKey, GroupTotal] = {}
         self._doomed: set[int] = set()
         self._deep: dict[int, bytes] = {}
+        self._waits = Waits()
         self.tally = Tally()
         self.deferred = 0
         self.unknown = 0
@@ -140,7 +150,7 @@ class Collector:
         No trace comes while `clean` looks at those that are left.
         """
         with self._lock:
-            wanted = {key.hash for key in self.groups}
+            wanted = {key.hash for key in self.groups} | set(self._waits.hashes())
             doomed = self._doomed & set(hashes)
             self._doomed -= doomed
             buried = [each for each in doomed - wanted if self.traces.pop(each, None)]
@@ -181,7 +191,7 @@ class Collector:
                 self._count(trace, key, group.samples, group.weight, span)
 
     def _add_record(self, kind: int, data: memoryview) -> None:
-        if kind == RecordKind.TRACE:
+        if kind in {RecordKind.TRACE, RecordKind.STACK}:
             trace = decode_trace(data)
             if trace.hash not in self.traces:
                 self.traces[trace.hash] = trace
@@ -196,6 +206,36 @@ class Collector:
         elif kind == RecordKind.REPORT:
             self.unknown += 1
             self._on_report(decode_report(data))
+        elif kind == RecordKind.WAITED:
+            sample = decode_sample(data)
+            ended = Ended(sample.weight, sample.time_ns)
+            self._end_wait(Begin(sample.tid, sample.hash), ended)
+
+    def add_waiting(self, waiting: Iterable[Sample], until_ns: int) -> int:
+        """Count threads that still wait, as if their waits were over; tells how many there were."""
+        count = 0
+        with self._lock:
+            for each in waiting:
+                ended = Ended(until_ns - each.time_ns, until_ns)
+                count += 1
+                if each.kind == RecordKind.DEFERRED:
+                    self._end_wait(Begin(each.tid, each.time_ns), ended)
+                else:
+                    key = GroupKey(each.hash, each.pid, each.tid, each.comm)
+                    self._count_wait(key, ended)
+            self._waits.close()
+        return count
+
+    def _end_wait(self, begin: Begin, ended: Ended) -> None:
+        if key := self._waits.add_end(begin, ended):
+            self._count_wait(key, ended)
+
+    def _count_wait(self, key: GroupKey, ended: Ended) -> None:
+        trace = self.traces.get(key.hash)
+        if trace is None:
+            metrics.trace_forgotten.add()
+        else:
+            self._count(trace, key, 1, ended.weight, (ended.time_ns,))
 
     def _whole(self, data: memoryview) -> bytes:
         """Give a deferred stack, and behind it what its CPU sent of it before."""
@@ -213,7 +253,10 @@ class Collector:
             known = self.traces.setdefault(trace.hash, trace)
             if known is trace:
                 self._on_trace(trace)
-            self._count(trace, key, 1, trace.weight, (trace.time_ns,))
+            if not trace.flags >> SampleFlag.OFF_CPU_BIT & 1:
+                self._count(trace, key, 1, trace.weight, (trace.time_ns,))
+            elif ended := self._waits.add_stack(Begin(trace.tid, trace.time_ns), key):
+                self._count_wait(key, ended)
 
     def _count(
         self,

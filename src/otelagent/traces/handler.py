@@ -13,9 +13,10 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otelagent import metrics
-from otelagent.abi._generated import HELP, Fault, FrameKind
+from otelagent.abi._generated import HELP, Fault, FrameKind, SampleFlag, Wait
 from otelagent.abi.codec import RawFrame, decode_python
 from otelagent.model import Executable, FileId, Frame, FrameType, Function, Line, Trace
+from otelagent.waiting import UNKNOWN, waiting_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     from otelagent.protocols import PythonNamer
     from otelagent.symbolize.result import Named
 
+WAITS = {
+    Wait.UNKNOWN: UNKNOWN,
+    Wait.SLEEPING: "sleeping",
+    Wait.BLOCKED: "blocked",
+    Wait.STOPPED: "stopped",
+    Wait.PREEMPTED: "preempted",
+}
+SCHEDULER = "__schedule"
+"""The kernel's function from which a thread leaves a CPU; what it calls are our own programs."""
 BEGINS_UNNAMED = "no symbol begins where a signal trampoline does, or a stack ends"
 
 NO_CODE = Executable(FileId(bytes(16)), "[no code]")
@@ -56,6 +66,20 @@ class PythonNamers(NamedTuple):
 
     of_space: Callable[[Generation, int], PythonNamer | None]
     early: Callable[[PythonCopies], PythonNamer | None] = lambda _copies: None
+
+
+def wait_of(raw: RawTrace) -> Frame:
+    """Say why a thread left the CPU."""
+    wait = raw.flags >> SampleFlag.WAIT_BIT & 7
+    return waiting_frame(WAITS[Wait(wait)] if wait in WAITS else UNKNOWN)
+
+
+def from_scheduler(kernel: list[Frame]) -> list[Frame]:
+    """Leave out what the scheduler called to tell us that a thread leaves the CPU."""
+    for at, frame in enumerate(kernel):
+        if frame.lines and frame.lines[-1].function.name == SCHEDULER:
+            return kernel[at:]
+    return kernel
 
 
 def call_site(raw: RawFrame) -> int:
@@ -129,6 +153,8 @@ class TraceHandler:
         if found is not None:
             return found
         kernel = [self._kernel_frame(addr, at > 0) for at, addr in enumerate(raw.kernel)]
+        if raw.flags >> SampleFlag.OFF_CPU_BIT & 1:
+            kernel = [wait_of(raw), *from_scheduler(kernel)]
         native = self._native_frames
         user = [
             native.get(words) or self._user_frame(raw, RawFrame.of(*words)) for words in raw.words()

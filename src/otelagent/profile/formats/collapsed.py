@@ -3,7 +3,8 @@
 """Collapsed stacks: `process;root;…;leaf count`, one line per stack, nothing else.
 
 The format of Brendan Gregg's flame graph scripts; kernel functions end in
-`_[k]`. Stacks that show alike become one line.
+`_[k]`. Stacks that show alike become one line. Waits and wall-clock time are in
+microseconds, as bcc's offcputime writes them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from otelagent.model import (
 )
 from otelagent.profile.label import ANONYMOUS, NAMELESS, Labels, label_process, suffix
 from otelagent.profile.model import Profile
+from otelagent.waiting import OFF_CPU, WALL, is_waiting, read_waiting_frame
 
 if TYPE_CHECKING:
     from otelagent.profile.label import Label
@@ -40,6 +42,7 @@ CANNOT_HOLD = (
     "faults",
 )
 
+NS_PER_US = 1000
 _UNSAFE = re.compile(r"[;\x00-\x1f\x7f\x85\u2028\u2029]")
 _UNNAMED = re.compile(r"(?P<file>.+)\+0x(?P<address>[0-9a-f]{1,16})")
 
@@ -71,14 +74,17 @@ def stack_lines(profile: Profile) -> Counter[str]:
 
 def write(profile: Profile, stream: BinaryIO) -> None:
     """Write the profile as UTF-8, lines sorted."""
+    unit = NS_PER_US if profile.sample_type in (OFF_CPU, WALL) else 1
     stream.writelines(
-        f"{stack} {value}\n".encode(errors="backslashreplace")
+        f"{stack} {round(value / unit)}\n".encode(errors="backslashreplace")
         for stack, value in sorted(stack_lines(profile).items())
     )
 
 
 def read_frame(name: str) -> Frame:
     """Turn a name back into a frame, as far as it tells."""
+    if waiting := read_waiting_frame(name):
+        return waiting
     kind = FrameType.NATIVE
     if name.endswith("_[k]"):
         kind, name = FrameType.KERNEL, name.removesuffix("_[k]")
@@ -113,4 +119,16 @@ def read(data: bytes) -> Profile:
                 frames[name] = read_frame(name)
         trace = Trace(tuple(frames[name] for name in reversed(names)))
         profile.add(trace, Process(Pid(0), process), Thread(0), int(count), int(count))
-    return profile
+    return read_times(profile)
+
+
+def read_times(profile: Profile) -> Profile:
+    """Take the counts for times where some are of waits: a line is one sample then."""
+    waiting = sum(is_waiting(trace) for trace in profile.traces)
+    if not waiting:
+        return profile
+    kind = OFF_CPU if waiting == len(profile.traces) else WALL
+    times = Profile(sample_type=kind)
+    for trace, process, thread, group in profile:
+        times.add(trace, process, thread, 1, group.value * NS_PER_US)
+    return times

@@ -28,6 +28,7 @@ from otelagent.profile.formats.summary import utc_time
 from otelagent.profile.label import label_process, place_of
 from otelagent.profile.table import percent
 from otelagent.profile.top import top_functions
+from otelagent.waiting import name_of
 
 if TYPE_CHECKING:
     from otelagent.profile.formats.payload import Payload
@@ -109,7 +110,7 @@ def page_title(profile: Profile) -> str:
     busiest = sorted(by_name, key=lambda name: -by_name[name])
     what = ", ".join(busiest[:2]) + (f" and {len(busiest) - 2} more" if len(busiest) > 2 else "")
     host = dict(profile.host).get("host.name", "")
-    return " · ".join(part for part in (what, host, "CPU profile") if part)
+    return " · ".join(part for part in (what, host, name_of(profile)) if part)
 
 
 def render(payload: Payload, title: str, plain: str) -> bytes:

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """pprof files (`profile.proto`, gzipped): what `go tool pprof` reads.
 
-A CPU profile has two values per sample, `samples/count` and `cpu/nanoseconds`.
+A CPU profile has two values per sample, `samples/count` and `cpu/nanoseconds`; one of waits has
+`off_cpu/nanoseconds`, and one of both has `cpu`, `off_cpu` and their sum `wall`. Why a thread
+waits is the label `thread.state`.
 Frames without a name have no line, so that pprof itself may name them.
 """
 
@@ -15,6 +17,7 @@ from otelagent.export.dictionary import wire_text
 from otelagent.model import FrameType
 from otelagent.profile.formats.pprof_proto import profile_class
 from otelagent.profile.label import base_name
+from otelagent.waiting import OFF_CPU, WALL, state_of
 
 if TYPE_CHECKING:
     from otelagent.model import Executable, Frame, Function, Process, SampleGroup, Thread, Trace
@@ -30,6 +33,7 @@ CANNOT_HOLD = (
 PID, PROCESS = "pid", "process"
 THREAD_ID, THREAD_NAME = "thread.id", "thread.name"
 FAULT = "otelagent.fault"
+STATE = "thread.state"
 NOTE = "otelagent.note."
 HOST = "otelagent.host."
 
@@ -130,10 +134,14 @@ class _Encoder:
 
     def sample(self, trace: Trace, process: Process, thread: Thread, group: SampleGroup) -> None:
         values = [group.value]
-        if self.has_cpu_time():
+        state = state_of(trace)
+        if self.profile.sample_type == WALL:
+            values = [0 if state else group.value, group.value if state else 0, group.value]
+        elif self.has_cpu_time():
             values.append(group.count * self.profile.period_ns)
+        frames = trace.frames[1:] if state else trace.frames
         sample = self.message.sample.add(
-            location_id=[self.location(frame) for frame in trace.frames], value=values
+            location_id=[self.location(frame) for frame in frames], value=values
         )
         for key, number in ((PID, int(process.pid)), (THREAD_ID, thread.tid)):
             if number:
@@ -142,6 +150,7 @@ class _Encoder:
             (PROCESS, process.name),
             (THREAD_NAME, thread.name),
             (FAULT, trace.fault),
+            (STATE, state),
         ):
             if text:
                 sample.label.add(key=self.string(key), str=self.string(text))
@@ -154,6 +163,9 @@ class _Encoder:
 
     def encode(self) -> bytes:
         profile, message = self.profile, self.message
+        if profile.sample_type == WALL:
+            self.value_type(message.sample_type.add(), profile.period_type)
+            self.value_type(message.sample_type.add(), OFF_CPU)
         self.value_type(message.sample_type.add(), profile.sample_type)
         if self.has_cpu_time():
             self.value_type(message.sample_type.add(), profile.period_type)

@@ -26,6 +26,7 @@ from otelagent.profile.formats import pprof as names
 from otelagent.profile.formats.gzipped import unpack
 from otelagent.profile.formats.pprof_proto import profile_class
 from otelagent.profile.model import Profile
+from otelagent.waiting import with_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +75,7 @@ class _Decoder:
         }
         self.functions = {one.id: self.function(one) for one in message.function}
         self.frames = {one.id: self.frame(one) for one in message.location}
-        self.traces: dict[tuple[tuple[int, ...], str], Trace] = {}
+        self.traces: dict[tuple[tuple[int, ...], str, str], Trace] = {}
 
     def string(self, index: int) -> str:
         if not 0 <= index < len(self.strings):
@@ -104,14 +105,13 @@ class _Decoder:
         )
         return Frame(guess_type(executable, lines), message.address, executable, lines)
 
-    def trace(self, location_ids: tuple[int, ...], fault: str) -> Trace:
-        key = (location_ids, fault)
+    def trace(self, location_ids: tuple[int, ...], fault: str, state: str) -> Trace:
+        key = (location_ids, fault, state)
         if key not in self.traces:
             if len(location_ids) > MAX_FRAMES:
                 raise FormatError(f"a stack of {len(location_ids)} frames")
-            self.traces[key] = Trace(
-                tuple(find(self.frames, one, "location") for one in location_ids), fault
-            )
+            trace = Trace(tuple(find(self.frames, one, "location") for one in location_ids), fault)
+            self.traces[key] = with_state(trace, state) if state else trace
         return self.traces[key]
 
     def value_index(self) -> int:
@@ -164,7 +164,8 @@ class _Decoder:
         numbers = {self.string(one.key): one.num for one in sample.label}
         process = Process(Pid(numbers.get(names.PID, 0)), texts.get(names.PROCESS, ""))
         thread = Thread(numbers.get(names.THREAD_ID, 0), texts.get(names.THREAD_NAME, ""))
-        trace = self.trace(tuple(sample.location_id), texts.get(names.FAULT, ""))
+        state = texts.get(names.STATE, "")
+        trace = self.trace(tuple(sample.location_id), texts.get(names.FAULT, ""), state)
         count = value if profile.counts_samples else 1
         if value:
             profile.add(trace, process, thread, count, value)

@@ -59,9 +59,14 @@ class _Frames:
         return number
 
 
-def timeline(groups: list[tuple[Trace, SampleGroup]]) -> list[tuple[Trace, int]]:
-    """Order samples by time, joining equal neighbours; without times, by stack."""
-    if not all(group.timestamps_ns for _trace, group in groups):
+def timeline(
+    groups: list[tuple[Trace, SampleGroup]], *, counts: bool = True
+) -> list[tuple[Trace, int]]:
+    """Order samples by time, joining equal neighbours; without times, by stack.
+
+    Where samples do not count alike, only the sum of a group is known.
+    """
+    if not counts or not all(group.timestamps_ns for _trace, group in groups):
         return [(trace, group.value) for trace, group in groups]
     moments = [
         (time_ns, number)
@@ -93,7 +98,7 @@ def encode(profile: Profile) -> dict[str, Any]:
     profiles, keys = [], []
     heaviest_first = sorted(threads.items(), key=lambda item: -sum(g.value for _t, g in item[1]))
     for (process, thread), groups in heaviest_first:
-        moments = timeline(groups)
+        moments = timeline(groups, counts=profile.counts_samples)
         weights = [value * scale for _trace, value in moments]
         name = (
             f"{label_process(process)} ({process.pid})" if process.pid else label_process(process)

@@ -19,6 +19,7 @@ from otelagent.profile.formats.collapsed import stack_lines
 from otelagent.profile.label import label_process
 from otelagent.profile.printable import printable
 from otelagent.profile.top import top_functions
+from otelagent.waiting import name_of
 
 if TYPE_CHECKING:
     from otelagent.profile.model import Profile
@@ -53,6 +54,7 @@ def summarize(profile: Profile) -> dict[str, Any]:
     return {
         "format": "otelagent-summary",
         "version": 1,
+        "kind": name_of(profile),
         "sample_type": dict(zip(("type", "unit"), profile.sample_type, strict=True)),
         "period_ns": profile.period_ns,
         "start": utc_time(profile.start_unix_ns),
@@ -107,7 +109,7 @@ def md_head(facts: dict[str, Any]) -> list[str]:
         **facts["notes"],
     }
     return [
-        "# CPU profile",
+        f"# {facts['kind'][:1].upper()}{facts['kind'][1:]}",
         "",
         f"- start: {facts['start'] or 'unknown'}",
         f"- duration: {facts['duration_s']} s",

@@ -16,7 +16,7 @@ const KINDS = {
   native: [132, 38, "native"],
   cpython: [212, 68, "Python"],
   go: [184, 58, "Go"],
-  jit: [282, 46, "JIT"],
+  jit: [282, 46, "JIT"], off_cpu: [240, 60, "off CPU"],
   "abort-marker": [352, 80, "unwinding error"],
 };
 

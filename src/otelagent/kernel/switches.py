@@ -1,0 +1,107 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Off-CPU: the object that follows threads from when they leave a CPU to when they are back.
+
+It has the unwinders once more, for another type of program, and is loaded only when it is
+asked for. All maps are the profiler's but for each CPU's record and the threads that wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from otelagent.abi.codec import Sample, decode_sample
+from otelagent.bpf.maps import HashMap
+from otelagent.bpf.object import BpfObject, object_path, possible_cpus
+from otelagent.errors import AttachFailed
+from otelagent.kernel.plan import choose_unwinders, fill_unwinders, make_config
+
+if TYPE_CHECKING:
+    from otelagent.bpf.object import Link
+    from otelagent.kernel.offsets import KernelOffsets
+    from otelagent.kernel.plan import Wish
+
+_OWN = {"states", "deferred_stacks", "unwinders", "waits"}
+_TRACEPOINT = "sched_switch"
+
+
+class OffCpu(NamedTuple):
+    """What is asked for: follow so many of a target's switches (0 to 1), each wait so long."""
+
+    chance: float = 1.0
+    min_ns: int = 1000
+
+
+def load_switches(
+    wish: Wish,
+    offsets: KernelOffsets,
+    profiler: BpfObject,
+    *,
+    has_loop: bool,
+    statistics: bool = False,
+) -> BpfObject:
+    """Open, configure and load the object beside a loaded profiler.
+
+    Raises:
+        KernelError: The kernel refused it.
+    """
+    bpf = BpfObject.open(object_path("offcpu"))
+    try:
+        if statistics:
+            bpf.want_statistics()
+        bpf.set_variable("config", make_config(wish, offsets))
+        choose_unwinders(bpf, has_loop=has_loop)
+        for name in bpf.maps():
+            if name not in _OWN and not name.endswith(".rodata"):
+                bpf.use_map(name, profiler)
+        cpus = possible_cpus()
+        sizes = {"states": cpus, "deferred_stacks": cpus, "waits": wish.waits}
+        for name, entries in sizes.items():
+            bpf.set_max_entries(name, entries)
+        bpf.load()
+        fill_unwinders(bpf, has_loop=has_loop)
+    except BaseException:
+        bpf.close()
+        raise
+    return bpf
+
+
+def attach_switches(bpf: BpfObject) -> Link:
+    """Follow switches from now on.
+
+    Raises:
+        AttachFailed: The kernel has no raw tracepoints, or refuses them.
+    """
+    try:
+        return bpf.program("on_switch").attach_raw_tracepoint(_TRACEPOINT)
+    except AttachFailed:
+        # Before Linux 5.18 the tracepoint has an argument less.
+        return bpf.program("on_switch_before").attach_raw_tracepoint(_TRACEPOINT)
+
+
+class Switches:
+    """Switches that are followed, or not for now. Used by one thread."""
+
+    def __init__(self, bpf: BpfObject) -> None:
+        self._bpf = bpf
+        self._waits = HashMap.of(bpf, "waits")
+        self._link: Link | None = None
+
+    def enable(self, on: bool = True) -> None:
+        """Begin, or end; who waits when it ends is forgotten."""
+        if on and self._link is None:
+            self._link = attach_switches(self._bpf)
+        elif not on:
+            self.disable()
+            for each in self.waiting():
+                self._waits.delete(each.tid.to_bytes(4, "little"))
+
+    def disable(self) -> None:
+        """End; `waiting` still tells who waits."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def waiting(self) -> list[Sample]:
+        """List who waits: `time_ns` is since when."""
+        return [decode_sample(value) for _, value in self._waits.items()]
