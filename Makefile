@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check --root-user-action=ig
 RUNNERS := bench/run.py tests/fuzz/run.py
 ABSENT := $(foreach runner,$(RUNNERS),$(if $(wildcard $(runner)),,$(notdir $(patsubst %/,%,$(dir $(runner))))))
 
-.PHONY: build demo test check coredump mutants integration accuracy legal package test-package qemu qemu-all verifier-report bench-guest help clean
+.PHONY: build demo test check coredump mutants integration accuracy legal package test-package collector qemu qemu-all verifier-report bench-guest help clean
 
 build: .venv/.installed ## install what is missing and build into .venv/ (the default)
 	@$(PY) build.py
@@ -81,6 +81,12 @@ package: build .venv/.package ## .deb, .rpm and wheel of this machine's architec
 test-package: package ## install, run, upgrade and remove them in a clean Debian root (root, 4 min)
 	@.ci/packages package
 	@$(PY) -m pytest -q package
+
+# One module at a time: some take most of a GiB to compile.
+collector: ## build the OpenTelemetry Collector that integration/test_collector.py uses (Go, 5 min)
+	@mkdir -p build/collector
+	@GOFLAGS=-p=1 CGO_ENABLED=0 go run go.opentelemetry.io/collector/cmd/builder@v0.159.0 \
+		--config integration/collector/builder.yaml
 
 qemu: build ## boot the kernels that must work and run integration/ in them (root)
 	@.ci/packages qemu

@@ -215,6 +215,19 @@ def test_trouble_is_told_once_and_that_it_is_over(caplog):
     ]
 
 
+def test_reasons_that_take_turns_are_told_once_each(caplog):
+    other = Answer(Verdict.AGAIN, "closed")
+    client = FakeClient(*[AGAIN, other] * 3)
+    sender = exporter(client)
+    sender.start()
+    sender.put(record())
+    wait_until(lambda: client.taken)
+    sender.close(5)
+
+    said = [each.getMessage() for each in caplog.records]
+    assert [line.rpartition("why=")[2] for line in said[:-1]] == ["away", "closed"]
+
+
 def test_every_kind_of_misbehaviour_ends_in_exact_numbers():
     """Hung, slow, corrupting, refusing, gone and back: nothing is lost, all conform."""
     receiver = HttpReceiver(drip, babble, (503, {}, b""), (429, {"retry-after": "0"}, b""))

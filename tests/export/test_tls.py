@@ -83,6 +83,7 @@ def test_http_without_the_right_certificate_is_told_why(make_http, folder, own):
 
     assert answer.verdict == Verdict.AGAIN
     assert "TLS failed" in answer.what
+    assert own or "--client-certificate" in answer.hint
     assert http.requests == []
 
 
@@ -109,6 +110,19 @@ def test_grpc_delivers_where_both_are_trusted(grpc_port, folder):
     answer = send(grpc_client(grpc_port, **files(folder, own="client")))
 
     assert answer.verdict == Verdict.DELIVERED
+
+
+def test_what_the_system_trusts_is_trusted(grpc_port, make_http, folder, monkeypatch):
+    """gRPC would trust the authorities that it brings, and nothing else."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    own = files(folder, ca="", own="client")
+
+    answers = [
+        send(grpc_client(grpc_port, **own)),
+        send(http_client(make_http(wants_client=True), **own)),
+    ]
+
+    assert [answer.verdict for answer in answers] == [Verdict.DELIVERED] * 2
 
 
 def test_grpc_tries_again_where_one_is_not(grpc_port, folder):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,6 +41,13 @@ PROFILES = Signal("profiles", PATH, "profiles.v1development.ProfilesService")
 METRICS = Signal("metrics", "/v1/metrics", "metrics.v1.MetricsService")
 GRPC, HTTP = "grpc", "http/protobuf"
 PORTS = {GRPC: 4317, HTTP: 4318}
+AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine
+)
+"""Files with what a system trusts: a Python or gRPC built elsewhere may not know the place."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SHAPE = "write HOST:PORT (gRPC), http://HOST:PORT or https://HOST:PORT"
 
@@ -133,6 +141,12 @@ def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((name.lower(), value) for name, value in pairs)
 
 
+def trusted_file(endpoint: Endpoint) -> str:
+    """Find the certificates that are trusted: those given, else the system's; may be empty."""
+    given = endpoint.ca_file or os.environ.get("SSL_CERT_FILE", "")
+    return given or next(filter(os.path.exists, AUTHORITIES), "")
+
+
 def make_tls(endpoint: Endpoint) -> ssl.SSLContext:
     """Prepare TLS, so that certificates that cannot be read are told at start.
 
@@ -141,7 +155,7 @@ def make_tls(endpoint: Endpoint) -> ssl.SSLContext:
     """
     import ssl  # noqa: PLC0415 (3 MB, and most receivers are beside us)
 
-    at = endpoint.ca_file
+    at = trusted_file(endpoint)
     try:
         context = ssl.create_default_context(cafile=at or None)
         if endpoint.cert_file:

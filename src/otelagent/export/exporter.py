@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 FIRST_WAIT_S, MAX_WAIT_S = 1.0, 60.0
 MAX_ASKED_WAIT_S = 600.0
+MAX_REASONS = 8
+"""So many are told of one outage."""
 """A receiver that asks for more is asked again after this, all the same."""
 ABORT_SECONDS = 1.0
 """How long an aborted request may take to notice."""
@@ -73,7 +75,7 @@ class Exporter(threading.Thread):
         self._ending = self._is_closed = False
         self._deadline = float("inf")
         self._failures = 0
-        self._said = ""
+        self._said: set[str] = set()
         self.account = Account()
         # What an earlier run left in the spool, with what had no room there any more.
         found, lost = backlog.queued, backlog.lost()
@@ -145,11 +147,12 @@ class Exporter(threading.Thread):
         if answer.verdict == Verdict.DELIVERED:
             if self._said:
                 logger.warning("%s", fields("delivering again", receiver=self.where))
-            self._said = ""
+            self._said.clear()
             return
-        if answer.what == self._said:
+        # Reasons may take turns: TLS that is refused ends now with an alert, now without.
+        if answer.what in self._said or len(self._said) >= MAX_REASONS:
             return
-        self._said = answer.what
+        self._said.add(answer.what)
         what = "not delivered, trying again"
         if answer.verdict == Verdict.REFUSED:
             what = "refused, and dropped"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from otelagent.errors import ConfigError
 from otelagent.export.answer import Answer, Verdict, delivered, words_of
-from otelagent.export.endpoint import PROFILES, Endpoint, Signal, make_tls
+from otelagent.export.endpoint import PROFILES, Endpoint, Signal, make_tls, trusted_file
 from otelagent.export.status_details import retry_delay_s
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ class GrpcClient:
 
     def _credentials(self) -> Any:  # noqa: ANN401 (grpc's own)
         make_tls(self._endpoint)  # says what is wrong with a file
-        files = (self._endpoint.ca_file, self._endpoint.key_file, self._endpoint.cert_file)
+        # Left alone, gRPC trusts the authorities that its makers ship.
+        own = (self._endpoint.key_file, self._endpoint.cert_file)
+        files = (trusted_file(self._endpoint), *own)
         return self._grpc.ssl_channel_credentials(*(_read(name) for name in files))
 
     def send(self, data: bytes) -> Answer:

@@ -159,7 +159,11 @@ def _explain(err: Exception, endpoint: Endpoint) -> tuple[str, float, int, str]:
         hint = "name the authority's certificate with --ca-certificate"
     elif name.startswith("SSL"):
         what = f"TLS failed: {words_of(getattr(err, 'reason', None) or what)}"
+        if name == "SSLEOFError":
+            what = "TLS failed: the receiver closed the connection"
         hint = "a receiver without TLS needs --disable-tls, or http:// in its address"
+        if "CERTIFICATE_REQUIRED" in what or (name == "SSLEOFError" and not endpoint.cert_file):
+            hint = "it may want a certificate of ours: --client-certificate and --client-key"
     elif isinstance(err, http.client.HTTPException):
         what = f"it does not speak HTTP: {name} {what}"
         if not endpoint.address.tls:
