@@ -42,8 +42,8 @@ class Function:
     """A function as the source names it.
 
     `name` is demangled, `system_name` as in the symbol table (empty if equal);
-    `start_line` is where it is declared, 0 when that is not known: it is of Python
-    (`co_firstlineno`) and of Go 1.20 and newer; symcaches of DWARF do not tell it.
+    `start_line` is where it is declared, 0 when that is not known: `co_firstlineno` of
+    Python, Go 1.20 and newer by its own tables, others by `DW_AT_decl_line`.
     """
 
     name: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.builders.cfi import eh_frame, make_elf
 from tests.builders.cores import crashed
+from tests.builders.dwarf import FIRST, ONE, TWO, entry, joined, unit
 from tests.builders.pclntab import MAGIC, GoFunction, build_pclntab
 from tests.formats.test_jitdump import HEADER, RECORDS
 from tests.symbolize.test_demangle import KNOWN
@@ -65,6 +66,9 @@ def make_seeds() -> dict[str, list[bytes]]:
         "core_file": [*cores, crashed(vdso=bytes(64)).write()],
         "core": cores,
         "cfi": [b"\0\1" + SECTION, b"\1\1" + _debug_frame()],
+        "declared": [
+            joined(unit(entry(2, ONE, 7), entry(3, TWO, FIRST, 0, 0, 0), entry(4, TWO, 9, 0)))
+        ],
         "gopclntab": tables,
         "symbols": [_symbols(), b"1" + kallsyms[1:]],
         "demangle": [name.encode() for name in (*KNOWN, *CUT)],

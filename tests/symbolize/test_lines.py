@@ -70,40 +70,54 @@ def test_inlined_frames_are_those_of_llvm(tmp_path, compiler):
     assert different == []
 
 
-def test_start_line_is_left_out_rather_than_wrong(tmp_path):
-    """Symcaches do not tell where a function is declared; its first line of code is another."""
-    path = compile_c(tmp_path / "program", "-O0", "-g")
-    symbols = open_symbols(path)
-    named = [symbols.name(start, is_return_address=False) for start, _, _ in nm_ranges(path)]
-    lines = [one for each in named for one in each.lines if one.line]
+@pytest.mark.parametrize(("compiler", "level"), [("gcc", "-O0"), ("clang", "-O2")])
+def test_start_line_is_where_the_function_is_declared(tmp_path, compiler, level):
+    """Of the function itself, and of those inlined into it."""
+    path = compile_c(tmp_path / "program", level, "-g", compiler=compiler)
+    symbols = open_symbols(path, cache_dir=tmp_path / "cache")
 
-    assert lines
-    assert {one.function.start_line for one in lines} == {0}
+    found = {
+        (one.function.name, one.function.start_line)
+        for start, size, _ in nm_ranges(path)
+        for addr in range(start, start + size)
+        for one in symbols.name(addr, is_return_address=False).lines
+        if one.line
+    }
+
+    assert {("inner", 6), ("middle", 7), ("outer", 8), ("compare", 11), ("main", 15)} <= found
+    assert len(found) == len(dict(found))
+
+
+def kept_in(cache_dir) -> list[Path]:
+    return list((cache_dir / "symcache").iterdir())
 
 
 def test_symcache_is_kept_and_used_again(tmp_path):
     path = compile_c(tmp_path / "program", "-O2", "-g")
     start = next(r[0] for r in nm_ranges(path) if r[2] == "outer")
     first = open_symbols(path, cache_dir=tmp_path).name(start, is_return_address=False)
-    (entry,) = (tmp_path / "symcache").iterdir()
-    stamp = entry.stat().st_mtime_ns
+    stamps = {entry.name: entry.stat().st_mtime_ns for entry in kept_in(tmp_path)}
 
     second = open_symbols(path, cache_dir=tmp_path).name(start, is_return_address=False)
 
     assert first == second
     assert second.lines[-1].line > 0
-    assert [stamp] == [e.stat().st_mtime_ns for e in (tmp_path / "symcache").iterdir()]
+    assert second.lines[-1].function.start_line == 8
+    assert sorted(name.partition(".")[2] for name in stamps) == ["declared", "symcache"]
+    assert stamps == {entry.name: entry.stat().st_mtime_ns for entry in kept_in(tmp_path)}
 
 
-def test_entry_that_others_may_write_or_that_is_broken_is_made_anew(tmp_path):
+@pytest.mark.parametrize("kind", ["symcache", "declared"])
+def test_entry_that_others_may_write_or_that_is_broken_is_made_anew(tmp_path, kind):
     path = compile_c(tmp_path / "program", "-O2", "-g")
     start = next(r[0] for r in nm_ranges(path) if r[2] == "outer")
     open_symbols(path, cache_dir=tmp_path).name(start, is_return_address=False)
-    (entry,) = (tmp_path / "symcache").iterdir()
-    for spoil in (lambda: entry.write_bytes(b"SYMC broken"), lambda: entry.chmod(0o666)):
+    (entry,) = (entry for entry in kept_in(tmp_path) if entry.suffix == f".{kind}")
+    spoils = (lambda: entry.write_bytes(b"SYMC broken"), lambda: entry.chmod(0o666), entry.unlink)
+    for spoil in spoils:
         spoil()
         named = open_symbols(path, cache_dir=tmp_path).name(start, is_return_address=False)
-        assert named.lines[-1].line > 0
+        assert (named.lines[-1].line, named.lines[-1].function.start_line) == (8, 8)
         assert entry.stat().st_mode & 0o777 == 0o600
 
 

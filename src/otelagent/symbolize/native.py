@@ -201,7 +201,8 @@ def _with_lines(locations: list[Location], raw: bytes) -> Named:
         symbol = raw if is_physical else one.name.encode()
         text = symbol.decode("utf-8", "replace")
         name = demangle(symbol)
-        function = Function(name, "" if name == text else text, one.file[:MAX_PATH_CHARS])
+        system_name = "" if name == text else text
+        function = Function(name, system_name, one.file[:MAX_PATH_CHARS], one.start_line)
         lines.append(Line(function, one.line))
     return Named(tuple(lines), FrameType.NATIVE)
 

@@ -4,12 +4,14 @@
 
 DWARF is turned into a symcache by a child process with limits: that costs
 memory and seconds, and the input is the target's, which may be hostile or
-shrink while it is mapped. The result is kept on disk and mapped from there.
+shrink while it is mapped. The result is kept on disk and mapped from there;
+beside it, where functions are declared (`declared.py`), which it does not tell.
 Without the package `symbolic` there are names but no lines.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -21,12 +23,12 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from otelagent.errors import BadElf
-
-if TYPE_CHECKING:
-    from otelagent.formats.elf import ElfFile
+from otelagent.formats.elf import ElfFile
+from otelagent.host.files import FileSource
+from otelagent.symbolize.declared import Declared, read_declared
 
 NO_PACKAGE = "no source lines: the package symbolic is not installed"
 NO_DEBUG_INFO = "no source lines: the file has no debug information"
@@ -39,28 +41,34 @@ MAX_OUTPUT_BYTES = 1 << 30
 MAX_CHILD_BYTES = 4 << 30
 CHILD_SECONDS = 120
 MAX_INLINED = 128
-FORMAT = "1"
+FORMAT = "2"
 
 _logger = logging.getLogger(__name__)
 
 
+class _Opened(NamedTuple):
+    """A symcache, and the declarations beside it."""
+
+    cache: Any
+    declared: Declared
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One function at an address: raw name, file and line (0 if not known).
-
-    Where the function is declared symcaches do not tell.
-    """
+    """One function at an address: raw name, file, line, and where it is declared (0: not known)."""
 
     name: str
     file: str
     line: int
+    start_line: int
 
 
 class LineTable:
     """Looks up inlined functions and lines. Not to be shared between threads."""
 
-    def __init__(self, cache: Any, base: int) -> None:  # noqa: ANN401 (symbolic has no types)
-        self._cache = cache
+    def __init__(self, opened: _Opened, base: int) -> None:
+        self._cache = opened.cache
+        self._declared = opened.declared
         self._base = base
 
     def find(self, addr: int) -> list[Location]:
@@ -68,8 +76,12 @@ class LineTable:
         if addr < self._base:
             return []
         rows = self._rows(addr - self._base)
-        found = [Location(row.symbol, row.full_path or "", row.line) for row in rows]
+        found = [self._location(row) for row in rows]
         return found if any(one.file and one.line for one in found) else []
+
+    def _location(self, row: Any) -> Location:  # noqa: ANN401 (symbolic has no types)
+        start_line = self._declared.find(row.symbol)
+        return Location(row.symbol, row.full_path or "", row.line, start_line)
 
     def _rows(self, offset: int) -> list[Any]:
         try:
@@ -103,65 +115,74 @@ def open_lines(elf: ElfFile, cache_dir: Path | None = None) -> tuple[LineTable |
         return None, TOO_LARGE
     try:
         base = min((segment.vaddr for segment in elf.loads()), default=0)
-        cache = _cached(elf, fd, cache_dir) if cache_dir else _converted(fd)
+        opened = _cached(elf, fd, cache_dir) if cache_dir else _converted(fd)
     except (BadElf, OSError, ValueError, subprocess.SubprocessError) as err:
         _logger.debug("no symcache error=%s", err)
         return None, NOT_CONVERTED
-    return (LineTable(cache, base), "") if cache is not None else (None, NOT_CONVERTED)
+    return (LineTable(opened, base), "") if opened else (None, NOT_CONVERTED)
 
 
-def _cached(elf: ElfFile, fd: int, cache_dir: Path) -> Any:  # noqa: ANN401
+def _cached(elf: ElfFile, fd: int, cache_dir: Path) -> _Opened | None:
     folder = cache_dir / "symcache"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = folder / (_key(elf) + ".symcache")
-    cache = _open_cache(target)
-    if cache is not None:
-        return cache
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".new-")
+    key = _key(elf)
+    targets = (folder / f"{key}.declared", folder / f"{key}.symcache")  # the latter is last made
+    opened = _open_cache(*targets)
+    if opened is not None:
+        return opened
+    handles = [tempfile.mkstemp(dir=folder, prefix=".new-") for _ in targets]
     try:
-        if not _convert(fd, handle):
+        if not _convert(fd, *(handle for handle, _ in handles)):
             return None
-        Path(name).rename(target)
-        return _open_cache(target)
+        for (_, name), target in zip(handles, targets, strict=True):
+            Path(name).rename(target)
+        return _open_cache(*targets)
     finally:
-        os.close(handle)
-        Path(name).unlink(missing_ok=True)
+        for handle, name in handles:
+            os.close(handle)
+            Path(name).unlink(missing_ok=True)
 
 
-def _converted(fd: int) -> Any:  # noqa: ANN401
-    handle = os.memfd_create("symcache", os.MFD_CLOEXEC)
+def _converted(fd: int) -> _Opened | None:
+    handles = [os.memfd_create(name, os.MFD_CLOEXEC) for name in ("declared", "symcache")]
     try:
-        return _load(f"/proc/self/fd/{handle}") if _convert(fd, handle) else None
+        return _load(*handles) if _convert(fd, *handles) else None
     finally:
-        os.close(handle)
+        for handle in handles:
+            os.close(handle)
 
 
-def _open_cache(path: Path) -> Any:  # noqa: ANN401
-    """Open an entry that is ours: a regular file of our user that nobody else may write."""
+def _open_cache(declared: Path, symcache: Path) -> _Opened | None:
+    """Open an entry that is ours: regular files of our user that nobody else may write."""
+    with contextlib.ExitStack() as stack:
+        fds = [_open_ours(path, stack) for path in (declared, symcache)]
+        return _load(*fds) if min(fds) >= 0 else None
+
+
+def _open_ours(path: Path, stack: contextlib.ExitStack) -> int:
+    """Open a file until the stack ends; -1 if it is not there, or not ours."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return None
-    try:
-        status = os.fstat(fd)
-        is_ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
-        if not stat.S_ISREG(status.st_mode) or not is_ours or not status.st_size:
-            return None
-        return _load(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
+        return -1
+    stack.callback(os.close, fd)
+    status = os.fstat(fd)
+    is_ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return fd if stat.S_ISREG(status.st_mode) and is_ours and status.st_size else -1
 
 
-def _load(path: str) -> Any:  # noqa: ANN401
+def _load(declared: int, symcache: int) -> _Opened | None:
     from symbolic.exceptions import SymbolicError  # noqa: PLC0415 (27 ms, and optional)
     from symbolic.symcache import SymCache  # noqa: PLC0415
 
     opener: Any = SymCache.open
     try:
-        return opener(path)
+        cache = opener(f"/proc/self/fd/{symcache}")
     except SymbolicError as err:
         _logger.debug("symcache is broken error=%s", err)
         return None
+    found = Declared.open(declared)
+    return _Opened(cache, found) if found else None
 
 
 def _key(elf: ElfFile) -> str:
@@ -178,12 +199,12 @@ def _key(elf: ElfFile) -> str:
     return digest.hexdigest()[:40]
 
 
-def _convert(fd: int, target: int) -> bool:
-    """Let a child write the symcache of `fd` into `target`."""
-    command = [sys.executable, "-P", "-m", __name__, str(fd), str(target)]
+def _convert(fd: int, declared: int, symcache: int) -> bool:
+    """Let a child write what it reads of `fd` into the two others."""
+    command = [sys.executable, "-P", "-m", __name__, *map(str, (fd, declared, symcache))]
     result = subprocess.run(
         command,
-        pass_fds=(fd, target),
+        pass_fds=(fd, declared, symcache),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=CHILD_SECONDS * 2,
@@ -194,7 +215,7 @@ def _convert(fd: int, target: int) -> bool:
     return result.returncode == 0
 
 
-def main(fd: int, target: int) -> int:
+def main(fd: int, declared: int, symcache: int) -> int:
     """Convert, in the child: the limits hold for this process only."""
     for what, limit in (
         (resource.RLIMIT_AS, MAX_CHILD_BYTES),
@@ -208,12 +229,14 @@ def main(fd: int, target: int) -> int:
 
     archive = Archive.open(f"/proc/self/fd/{fd}")
     for item in archive.iter_objects():
-        with os.fdopen(target, "wb", closefd=False) as stream:
+        with os.fdopen(symcache, "wb", closefd=False) as stream:
             cache: Any = item.make_symcache()
             cache.dump_into(stream)
+        with os.fdopen(declared, "wb", closefd=False) as stream:
+            stream.write(read_declared(ElfFile(FileSource(fd))))
         return 0
     return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(*map(int, sys.argv[1:4])))
