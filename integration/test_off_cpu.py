@@ -10,11 +10,14 @@ from collections import Counter
 import pytest
 
 from integration.recording import build_c, read_recording, record
-from integration.runs import Running, otelagent
+from integration.runs import Running, otelagent, wait_until
+from otelagent.export.otlp_reading import decode_profiles
 from otelagent.options import Options
 from otelagent.profile.formats import registry
 from otelagent.sampling import load_objects
 from otelagent.waiting import OFF_CPU, UNKNOWN, WALL, is_waiting, state_of
+from tests.export.conformance import check
+from tests.export.receivers import HttpReceiver
 
 pytestmark = [pytest.mark.needs("bpf")]
 PLACES = {"nap": "nap", "condition": "wait_for_condition", "read": "read_pipe", "spin": "spin"}
@@ -117,6 +120,28 @@ def test_what_waits_all_the_time_is_not_seen_and_the_user_is_told(tmp_path):
 
     assert recording.samples == 0
     assert "otelagent dump" in recording.said
+
+
+def test_an_agent_sends_waits_and_what_ran(waits):
+    with HttpReceiver() as receiver, Running("30", program=(str(waits),)) as target:
+        options = ("-off-cpu-threshold=1", "--off-cpu-min", "1ms", "--reporter-interval", "300ms")
+        pid = ("-p", target.process.pid)
+        with Running("agent", *pid, f"-collection-agent={receiver.url}", *options) as agent:
+            wait_until(lambda: len(receiver.requests) >= 3, "a third request")
+            agent.process.send_signal(signal.SIGTERM)
+            assert agent.end() == 0, agent.said
+
+    assert receiver.faults == []
+    found = Counter()
+    for request in receiver.requests:
+        assert check(request) == []
+        info, entries = decode_profiles(request)
+        assert info.sample_type in (WALL, OFF_CPU)
+        for trace, *_keys, group in entries:
+            found[state_of(trace), *(functions(trace) & {"nap", "spin"})] += group.value
+    assert found["sleeping", "nap"] > 0.5e9
+    assert found["preempted", "spin"] > 0
+    assert found["", "spin"] > 0
 
 
 def test_short_waits_are_left_out_and_counted(waits, tmp_path):

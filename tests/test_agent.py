@@ -10,12 +10,15 @@ import pytest
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
 
 from otelagent import metrics
+from otelagent.abi._generated import SampleFlag
 from otelagent.abi.codec import Generation
 from otelagent.agent import Agent, Plan
 from otelagent.chance import draw_lot, jittered
 from otelagent.losses import Losses
 from otelagent.model import Trace
+from otelagent.options import OffCpu
 from otelagent.traces.collector import GroupKey, GroupTotal, Tally
+from otelagent.waiting import waiting_frame
 from tests.export.conformance import check
 
 
@@ -26,7 +29,8 @@ class FakeProfiler:
         self.options = SimpleNamespace(frequency_hz=20, off_cpu=None, on_cpu=True)
         self.started_ns = 1000
         self.switched = []
-        self.sampling = SimpleNamespace(enable=self.switched.append)
+        self.waits = []
+        self.sampling = SimpleNamespace(enable=self.switched.append, waiting=lambda: self.waits)
         self.table = SimpleNamespace(images={}, entries={})
         generation = Generation(1, 0, 999_999_999)  # no process
         raw = SimpleNamespace(hash=1, flags=0, generation=generation, comm=b"app", user=b"")
@@ -161,6 +165,41 @@ def test_the_resource_is_on_every_request():
     [resource] = requests_of(sink)[0].resource_profiles
     found = {entry.key: entry.value.string_value for entry in resource.resource.attributes}
     assert (found["service.name"], found["host.name"]) == ("shop", "h")
+
+
+def test_traces_that_threads_wait_with_are_kept():
+    """Their waits come when they are over, with nothing but the hash."""
+    profiler, now = FakeProfiler(), Now()
+    profiler.options.off_cpu, profiler.collector.take_begun = OffCpu(), lambda: {2}
+    profiler.collector.traces[2] = profiler.collector.traces[3] = profiler.collector.traces[1]
+    profiler.waits = [SimpleNamespace(hash=3), SimpleNamespace(hash=4)]
+    agent = make(profiler, FakeSink(), now)
+    noted = []
+    agent._recent = SimpleNamespace(note=noted.append)
+
+    profiler.sample(2000)
+    agent.report()
+
+    assert noted == [{1, 2, 3}]
+
+
+def test_waits_are_a_profile_of_their_own():
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+    profiler.options.off_cpu, profiler.collector.take_begun = OffCpu(0.25), set
+    profiler.collector.traces[1].flags = 1 << SampleFlag.OFF_CPU_BIT
+    profiler.handler.finish = lambda _raw: Trace((waiting_frame("sleeping"),))
+    agent = make(profiler, sink, now)
+    profiler.sample(2000)
+    profiler.groups[GroupKey(1, 7, 7, b"app")].weight = 3_000_000
+    agent.report()
+
+    [request] = requests_of(sink)
+    assert check(request) == []
+    [profile] = request.resource_profiles[0].scope_profiles[0].profiles
+    strings = request.dictionary.string_table
+    assert strings[profile.sample_type.type_strindex] == "off_cpu"
+    # One in four was followed.
+    assert [list(sample.values) for sample in profile.samples] == [[12_000_000]]
 
 
 def test_lots_switch_sampling_itself_off_and_on():

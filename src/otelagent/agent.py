@@ -19,7 +19,7 @@ from otelagent.host.clock import read_offset
 from otelagent.host.metadata import read_metadata
 from otelagent.processes.notes import ProcessNotes
 from otelagent.profile.model import Profile
-from otelagent.recording import Merger, notes
+from otelagent.recording import Merger, notes, types
 from otelagent.traces.recent import Bounds, RecentTraces
 
 if TYPE_CHECKING:
@@ -146,15 +146,23 @@ class Agent:
         profiler, until_ns = self._profiler, time.monotonic_ns()
         profiler.flush()
         groups = profiler.collector.take()
-        self._recent.note(key.hash for key in groups)
+        self._recent.note({key.hash for key in groups} | self._wanted())
         profiler.namers.rest(REST_REPORTS)
         if groups:
             self._report(groups, until_ns)
 
+    def _wanted(self) -> set[int]:
+        """Tell which traces a wait has begun with: when it is over they are asked for."""
+        if not self._profiler.options.off_cpu:
+            return set()
+        begun = self._profiler.collector.take_begun()
+        waiting = {each.hash for each in self._profiler.sampling.waiting()}
+        return begun | (waiting & self._profiler.collector.traces.keys())
+
     def _report(self, groups: Mapping[GroupKey, GroupTotal], until_ns: int) -> None:
         profiler, offset_ns = self._profiler, self._wall_offset_ns()
         profile = Profile(
-            period_ns=1_000_000_000 // profiler.options.frequency_hz,
+            *types(profiler.options),
             start_unix_ns=self._since_ns + offset_ns,
             duration_ns=until_ns - self._since_ns,
             host=self._plan.resource,

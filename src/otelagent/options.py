@@ -5,12 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from otelagent.kernel.switches import OffCpu
 
 DEFAULT_FRAMES = 1024
 FREQUENCY_HELP = "Samples per second and CPU."
@@ -19,6 +17,13 @@ NO_SYMBOLS_HELP = "Leave native frames as FileID and address."
 BTF_HELP = "The kernel's types, where it has none itself."
 NO_CHECK_HELP = "Run on kernels that may freeze, too."
 MAX_HZ, MAX_FRAMES = 10_000, 1024
+
+
+class OffCpu(NamedTuple):
+    """Which waits: those of so many of a target's switches (0 to 1), each at least so long."""
+
+    chance: float = 1.0
+    min_ns: int = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 
 from otelagent.cli.waits import choose_waits
 from otelagent.errors import ConfigError
-from otelagent.kernel.switches import OffCpu
+from otelagent.options import OffCpu
 
 
 def test_each_option_has_its_default():

@@ -8,6 +8,7 @@ from otelagent.config.environment import variable_of
 from otelagent.config.resolve import attributes_of, endpoint_of, options_of, resolve
 from otelagent.config.settings import DEFAULTS, NAMES, TYPES, convert, help_of, show
 from otelagent.errors import ConfigError, SettingError
+from otelagent.options import OffCpu
 
 pytest.importorskip("yaml", reason="PyYAML is not installed: make installs it")
 
@@ -179,6 +180,16 @@ def test_an_empty_variable_says_nothing():
 )
 def test_tracers_are_those_that_are_named(text, has_python):
     assert options_of(resolve({"tracers": text}, {})).python == has_python
+
+
+def test_waits_are_followed_if_a_part_of_them_is_asked_for():
+    def waits(**given):
+        return options_of(resolve(given, {})).off_cpu
+
+    assert waits() is None
+    assert waits(**{"off-cpu-threshold": "0.25"}) == OffCpu(0.25, 1_000_000)
+    few = waits(**{"off-cpu-threshold": "1", "off-cpu-min": "50us"})
+    assert few == OffCpu(1.0, 50_000)
 
 
 def test_cpus_are_a_list_of_ranges():

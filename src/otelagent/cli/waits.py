@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from otelagent.errors import ConfigError
-
-if TYPE_CHECKING:
-    from otelagent.kernel.switches import OffCpu
+from otelagent.options import OffCpu
 
 LEAST_THRESHOLD = 0.001
 OffCpuOnly = Annotated[
@@ -48,7 +46,6 @@ def choose_waits(
             raise ConfigError("--off-cpu-threshold and --off-cpu-min need --off-cpu or --wall")
         return None
     from otelagent.formats.durations import parse_duration  # noqa: PLC0415 (not for --help)
-    from otelagent.kernel.switches import OffCpu  # noqa: PLC0415
 
     found = OffCpu()
     if threshold is not None:

@@ -14,7 +14,7 @@ from otelagent.config.settings import DEFAULTS, NAMES, TYPES, Settings, convert
 from otelagent.errors import ConfigError, SettingError
 from otelagent.export.endpoint import Endpoint, parse_address, parse_headers
 from otelagent.formats.pairs import parse_pairs
-from otelagent.options import Options
+from otelagent.options import OffCpu, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,7 +106,15 @@ def options_of(resolved: Resolved) -> Options:
         map_scale=of.map_scale_factor,
         bpf_log_level=of.bpf_log_level,
         cache_directory=Path(of.cache_directory) if of.cache_directory else None,
+        off_cpu=waits_of(of),
     )
+
+
+def waits_of(settings: Settings) -> OffCpu | None:
+    """Say which waits are followed; None for none."""
+    if not settings.off_cpu_threshold:
+        return None
+    return OffCpu(settings.off_cpu_threshold, round(settings.off_cpu_min * 1e9))
 
 
 def parse_tracers(text: str) -> set[str]:

@@ -8,7 +8,7 @@ same setting; the command line and the file's checks are made from this one clas
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,9 @@ from otelagent import options
 from otelagent.errors import ConfigError
 from otelagent.formats.durations import parse_duration
 from otelagent.formats.quantities import parse_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Duration(float):
@@ -87,6 +90,11 @@ class Settings(
     reporter_jitter: Annotated[
         float, Meta(ge=0, le=1, description="Part of the interval that is left to chance.")
     ] = 0.2
+    off_cpu_threshold: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Follow this part of the waits of threads; 0: none."),
+    ] = 0.0
+    off_cpu_min: Annotated[Duration, _text("Leave shorter waits out.")] = Duration(0.001)
     probabilistic_threshold: Annotated[
         int,
         Meta(ge=1, le=100, description="Sample in so many of 100 intervals; 100: always."),
@@ -187,13 +195,13 @@ def show(value: object) -> str:
     return str(value)
 
 
-_TIMES = {"h": 3600, "m": 60, "s": 1}
+_TIMES = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
 _SIZES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "": 1}
 
 
-def _show_in(value: float, units: dict[str, int]) -> str:
+def _show_in(value: float, units: Mapping[str, float]) -> str:
     """Write a number in the largest unit of which it is a multiple."""
     for unit, size in units.items():
         if value >= size and value % size == 0:
             return f"{value / size:g}{unit}"
-    return f"{value:g}{[*units][-1]}"
+    return f"{value / size:g}{unit}"

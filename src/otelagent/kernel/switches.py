@@ -8,7 +8,7 @@ asked for. All maps are the profiler's but for each CPU's record and the threads
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otelagent.abi.codec import Sample, decode_sample
 from otelagent.bpf.maps import HashMap
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 
 _OWN = {"states", "deferred_stacks", "unwinders", "waits"}
 _TRACEPOINT = "sched_switch"
-
-
-class OffCpu(NamedTuple):
-    """What is asked for: follow so many of a target's switches (0 to 1), each wait so long."""
-
-    chance: float = 1.0
-    min_ns: int = 1000
 
 
 def load_switches(

@@ -113,6 +113,7 @@ class Collector:
         self._doomed: set[int] = set()
         self._deep: dict[int, bytes] = {}
         self._waits = Waits()
+        self._begun: set[int] = set()
         self.tally = Tally()
         self.deferred = 0
         self.unknown = 0
@@ -125,6 +126,12 @@ class Collector:
         with self._lock:
             groups, self.groups = self.groups, {}
         return groups
+
+    def take_begun(self) -> set[int]:
+        """Give the traces that waits began with since the last call: they may have no sample."""
+        with self._lock:
+            begun, self._begun = self._begun, set()
+        return begun
 
     def watch(self, on_trace: Callable[[RawTrace], None]) -> None:
         """Tell one more of each new trace, from the reader thread."""
@@ -197,6 +204,8 @@ class Collector:
                 self.traces[trace.hash] = trace
                 self._on_trace(trace)
             self._doomed.discard(trace.hash)
+            if kind == RecordKind.STACK:
+                self._begun.add(trace.hash)
         elif kind == RecordKind.DEFERRED:
             self.deferred += 1
             self.unknown += 1
@@ -255,7 +264,9 @@ class Collector:
                 self._on_trace(trace)
             if not trace.flags >> SampleFlag.OFF_CPU_BIT & 1:
                 self._count(trace, key, 1, trace.weight, (trace.time_ns,))
-            elif ended := self._waits.add_stack(Begin(trace.tid, trace.time_ns), key):
+                return
+            self._begun.add(trace.hash)
+            if ended := self._waits.add_stack(Begin(trace.tid, trace.time_ns), key):
                 self._count_wait(key, ended)
 
     def _count(
