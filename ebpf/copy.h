@@ -17,6 +17,10 @@ enum {
 	COPY_BELOW = 1024,
 	/* What of the current stack is copied if there is another, too. */
 	COPY_HALF = OA_MAX_STACK_BYTES / 2,
+	/* Below the stack pointer, another stack is at least so far away. */
+	COPY_NEAR = 1024,
+	/* Pairs looked at above the frame that Go's asmcgocall called. */
+	COPY_PAIRS = 32,
 	/* What may be missing at a stretch: a large array that the thread has not written to. */
 	COPY_HOLE = 12 * OA_STACK_PAGE_BYTES,
 };
@@ -40,20 +44,75 @@ static __always_inline bool looks_called(u64 pc)
 #endif
 }
 
-/* The first frame record behind the current stack that is on none near to it; 0: there is none. */
-static __always_inline u64 find_other_stack(u64 sp, u64 fp)
+#if defined(__TARGET_ARCH_arm64)
+/* Go's asmcgocall on arm64 gives the frame pointer up. It calls C by `blr x1`, and right above C's
+ * frame are the goroutine and how far below the end of its stack it was (native.h:find_go_caller).
+ * Nothing tells how large C's frame is, so pairs above its record are tried: the goroutine begins
+ * with the bounds of its stack (runtime.g), and there a caller's address must lie.
+ */
+static __always_inline u64 find_goroutine(struct oa_deferred *d, u64 fp, u64 called)
+{
+	u64 kept[2] = {}, bounds[2] = {}, pc;
+	u32 insn = 0;
+
+	if (read_user(&insn, sizeof(insn), called - sizeof(insn)) || insn != 0xd63f0020)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < COPY_PAIRS; i++) {
+		fp += sizeof(kept);
+		if (read_user(kept, sizeof(kept), fp))
+			return 0;
+		if (!kept[0] || kept[0] & 7 || !kept[1] || kept[1] & 7)
+			continue;
+		if (read_user(bounds, sizeof(bounds), kept[0]) || bounds[1] <= bounds[0] ||
+		    kept[1] >= bounds[1] - bounds[0])
+			continue;
+		if (read_user(&pc, sizeof(pc), bounds[1] - kept[1]) || !looks_called(pc))
+			continue;
+		d->go_high = bounds[1];
+		return bounds[1] - kept[1];
+	}
+	return 0;
+}
+#endif
+
+/* Stacks grow down, so above is the current one, unless that is far. A goroutine's stack may lie
+ * near to the runtime's; but on arm64 Go's newest frame record is right below the stack pointer.
+ */
+static __always_inline bool is_elsewhere(u64 sp, u64 fp)
+{
+	/* verifier: one comparison; two make unwind_stop a tenth longer. */
+	return fp - sp + COPY_NEAR >= OA_FP_WINDOW_BYTES + COPY_NEAR;
+}
+
+/* The first frame record that lies on another stack than the current one; 0: there is none. */
+static __always_inline u64 find_other_stack(struct oa_deferred *d, u64 sp, u64 fp)
 {
 	u64 pair[2] = {};
+	u64 other = 0;
 
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < COPY_FRAMES; i++) {
 		if (!fp || fp & 7 || read_user(pair, sizeof(pair), fp))
-			return 0;
-		if (fp - sp >= OA_FP_WINDOW_BYTES)
-			return sp - fp >= OA_FP_WINDOW_BYTES && looks_called(pair[1]) ? fp : 0;
+			break;
+		if (!other && is_elsewhere(sp, fp)) {
+			if (!looks_called(pair[1]))
+				break;
+			other = fp;
+		}
+#if defined(__TARGET_ARCH_arm64)
+		/* Also on the other stack: a callback's goroutine may have called C before. */
+		u64 place = find_goroutine(d, fp, pair[1]);
+
+		if (place)
+			return other || place - sp < OA_MAX_STACK_BYTES ? other : place;
+#else
+		if (other)
+			break;
+#endif
 		fp = pair[0];
 	}
-	return 0;
+	return other;
 }
 
 /* Copy what is at `addr` behind the first `begin` bytes, at most up to `end`; returns where the
@@ -100,9 +159,10 @@ static __always_inline u64 copy_stack(struct oa_deferred *d, u64 begin, u64 end,
 static __always_inline u64 copy_stacks(struct oa_deferred *d)
 {
 	u64 sp = d->regs.gp[REG_SP];
-	u64 other = find_other_stack(sp, d->regs.gp[REG_FP]);
-	u64 first = 0, all, probe;
+	u64 first = 0, all, probe, other;
 
+	d->go_high = 0;
+	other = find_other_stack(d, sp, d->regs.gp[REG_FP]);
 	if (other && !read_user(&probe, sizeof(probe), other - COPY_BELOW))
 		other -= COPY_BELOW;
 	d->stack_addr = sp;

@@ -7,6 +7,7 @@
  * the frame pointer.
  */
 
+#include "go.h"
 #include "leaf.h"
 #include "lookup.h"
 
@@ -59,24 +60,6 @@ static __always_inline bool get_reg(struct oa_state *s, u32 reg, u64 *value)
 	return true;
 }
 
-#if defined(__TARGET_ARCH_arm64)
-/* Go's asmcgocall goes to the thread's own stack and keeps there which goroutine it came from, or
- * none, and how far below the goroutine's first byte of stack (runtime.g.stack.hi) it was
- * (runtime/asm_arm64.s; since it took arguments on the stack).
- */
-static __always_inline bool find_go_caller(struct oa_state *s, u64 *value)
-{
-	u64 kept[2], high = 0;
-
-	if (!read_stack(s, *value, &kept[0]) || !read_stack(s, *value + 8, &kept[1]))
-		return false;
-	if (kept[0] && !read_stack(s, kept[0] + 8, &high))
-		return false;
-	*value = kept[0] ? high - kept[1] : kept[1];
-	return true;
-}
-#endif
-
 static __always_inline bool find_cfa(struct oa_state *s, const struct oa_rule *rule, u64 *cfa)
 {
 	u64 value, index;
@@ -109,6 +92,15 @@ static __always_inline bool find_cfa(struct oa_state *s, const struct oa_rule *r
 		/* fall through */
 	case OA_CFA_OTHER_STACK:
 		s->regs.gp[REG_SP] = 0; /* no place is below it */
+		break;
+	case OA_CFA_GO_INJECTED:
+		if (!read_stack(s, value, &s->link))
+			return false;
+		value += (s64)rule->cfa_add;
+		break;
+	case OA_CFA_GO_ENTRY:
+		if (!get_reg(s, rule->cfa_reg2, &s->link))
+			return false;
 		break;
 #endif
 	default:
@@ -197,6 +189,9 @@ static __always_inline void step_by_rule(struct oa_state *s, u32 index)
 	kept = keeps_registers(s, rule);
 	to_caller(s, strip_pac(pc), cfa, fp);
 	s->kept = kept;
+#if defined(__TARGET_ARCH_arm64)
+	take_link(s, rule->cfa_kind);
+#endif
 }
 
 /* Restore the interrupted frame from the signal frame that the kernel made. */

@@ -248,6 +248,9 @@ enum oa_cfa_kind {
 			       pointers */
 	OA_CFA_OTHER_STACK, /* as OA_CFA_REG, and may be below: of another stack (arm64) */
 	OA_CFA_GO_CALL, /* what Go's asmcgocall kept at the stack pointer, + cfa_add (arm64) */
+	OA_CFA_GO_INJECTED, /* reg + cfa_offset, where the caller's link register is; + cfa_add:
+			       Go's signal handler made the call (arm64) */
+	OA_CFA_GO_ENTRY, /* as OA_CFA_REG; the caller's link register is cfa_reg2 (arm64) */
 };
 
 /* How a row finds a register of the caller. */
@@ -442,6 +445,7 @@ struct oa_deferred {
 	u64 kernel[127];
 	u64 stack_addr; /* where `stack` begins: a red zone below the stack pointer */
 	u64 other_addr; /* where another stack begins that frame pointers lead to */
+	u64 go_high; /* where the stack of the goroutine that called C ends (arm64); 0: not known */
 	u32 stack_bytes; /* valid bytes of `stack` at stack_addr */
 	u32 other_bytes; /* and, behind them, at other_addr */
 	u32 python_bytes; /* and, behind those, of struct oa_python_copy */

@@ -58,6 +58,8 @@ struct oa_state {
 	struct oa_rule rule; /* that the step goes by */
 	u64 hash;
 	u64 bx_addr; /* where the caller's rbx was saved; 0: still in its register */
+	u64 go_high; /* host: as in the deferred record */
+	u64 link; /* arm64: the caller's link register, where the rule tells it */
 	u32 space; /* address space in `mappings` */
 	u32 tail_calls;
 	u32 steps;

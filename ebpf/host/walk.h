@@ -55,6 +55,7 @@ static void begin_deferred(struct oa_host *host, const struct oa_deferred *d)
 	host->stack.bytes = d->stack_bytes;
 	host->other.addr = d->other_addr;
 	host->other.bytes = d->other_bytes;
+	s->go_high = d->go_high;
 	host->cut = 0;
 	host->has_python = begin_python(s, d);
 	host->python.bytes = host->has_python ? d->python_bytes : 0;

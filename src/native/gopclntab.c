@@ -23,7 +23,7 @@ enum { MAGIC_1_16 = 0xfffffffa, MAGIC_1_18 = 0xfffffff0, MAGIC_1_20 = 0xfffffff1
 /* internal/abi/symtab.go; since Go 1.17, the last one since 1.18 */
 enum { FLAG_TOP_FRAME = 1, FLAG_SP_WRITE = 2, FLAG_ASM = 4 };
 
-enum kind { NORMAL, SWITCHING, CALLS_C, FROM_C, STOP, SIGNAL };
+enum kind { NORMAL, SWITCHING, CALLS_C, FROM_C, INJECTED, ENTRY, STOP, SIGNAL };
 
 static void open_view(const struct oa_go *go, struct oa_view *view, u64 piece)
 {
@@ -95,18 +95,45 @@ static const struct {
 	{"sigtramp", 9, NORMAL}, /* the kernel calls it: its caller is the signal frame */
 };
 
+/* On arm64 only, by whole names with the zero: what is not called as functions are. */
+static const struct {
+	const char *name;
+	u32 length;
+	enum kind kind;
+} special_arm64[] = {
+	{"crosscall2", 11, FROM_C},
+	{"gogo", 5, STOP}, /* the second half of runtime.gogo */
+	{"runtime.asyncPreempt", 21, INJECTED},
+	{"runtime.asyncPreempt.abi0", 26, INJECTED},
+	{"runtime.sigpanic", 17, INJECTED},
+	{"runtime.morestack_noctxt", 25, ENTRY},
+	{"runtime.morestack_noctxt.abi0", 30, ENTRY},
+};
+
+static enum kind look_arm64_name(const u8 *name, u64 left)
+{
+	u32 i;
+
+	for (i = 0; i < sizeof(special_arm64) / sizeof(*special_arm64); i++)
+		if (left >= special_arm64[i].length &&
+		    !memcmp(name, special_arm64[i].name, special_arm64[i].length))
+			return special_arm64[i].kind;
+	return NORMAL;
+}
+
 /* What a name says of a function; NORMAL: it is not special. */
 static enum kind look_name(struct oa_go *go, u32 at, u32 *flags)
 {
-	static const char prefix[] = "runtime.", from_c[] = "crosscall2";
+	static const char prefix[] = "runtime.";
 	u64 left;
 	const u8 *name = oa_look(&go->names, go->names_at + at, NAME_BYTES, &left);
+	enum kind kind = NORMAL;
 	u32 i;
 
-	if (name && left > sizeof(from_c) && !memcmp(name, from_c, sizeof(from_c)) &&
-	    go->table->machine == OA_MACHINE_AARCH64)
-		return FROM_C;
-
+	if (name && go->table->machine == OA_MACHINE_AARCH64)
+		kind = look_arm64_name(name, left);
+	if (kind != NORMAL)
+		return kind;
 	if (!name || left <= sizeof(prefix) || memcmp(name, prefix, sizeof(prefix) - 1))
 		return NORMAL;
 	name += sizeof(prefix) - 1;
@@ -121,13 +148,29 @@ static enum kind look_name(struct oa_go *go, u32 at, u32 *flags)
 	return special[i].kind;
 }
 
+/* arm64: the one function that is no assembly and is special. Wrappers have the names of what they
+ * wrap, so that no other name is looked at. Few functions have a number.
+ */
+static int is_sigpanic(struct oa_go *go, const u8 *function)
+{
+	static const char wanted[] = "runtime.sigpanic";
+	u64 left;
+	const u8 *name;
+
+	if (go->table->machine != OA_MACHINE_AARCH64 || !function[go->id_at])
+		return 0;
+	name = oa_look(&go->names, go->names_at + oa_go_u32(function + go->name_at), NAME_BYTES,
+		       &left);
+	return name && left >= sizeof(wanted) && !memcmp(name, wanted, sizeof(wanted));
+}
+
 static inline enum kind classify(struct oa_go *go, const u8 *function)
 {
 	u32 flags = function[go->id_at + 1];
 	enum kind kind;
 
 	if (go->relative && !(flags & (FLAG_ASM | FLAG_TOP_FRAME | FLAG_SP_WRITE)))
-		return NORMAL;
+		return is_sigpanic(go, function) ? INJECTED : NORMAL;
 	kind = look_name(go, oa_go_u32(function + go->name_at), &flags);
 	if (kind != NORMAL)
 		return kind;
@@ -163,9 +206,11 @@ static int add_function(struct oa_go *go, u64 entry, u64 size, u64 at, struct oa
 	stats->unwound++;
 	stats->switching += kind == SWITCHING;
 	return oa_go_add(go, entry, size, pcsp,
-			 kind == SWITCHING ? OA_GO_SWITCHING
-			 : kind == FROM_C  ? OA_GO_FROM_C
-					   : OA_GO_PLAIN);
+			 kind == SWITCHING  ? OA_GO_SWITCHING
+			 : kind == FROM_C   ? OA_GO_FROM_C
+			 : kind == INJECTED ? OA_GO_INJECTED
+			 : kind == ENTRY    ? OA_GO_ENTRY
+					    : OA_GO_PLAIN);
 }
 
 static int add_functions(struct oa_go *go, struct oa_go_stats *stats)

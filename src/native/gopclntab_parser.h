@@ -80,6 +80,8 @@ enum oa_go_how {
 	OA_GO_PLAIN,
 	OA_GO_SWITCHING, /* it changes to another stack */
 	OA_GO_FROM_C, /* arm64: C calls it, and it keeps x29 and x30 as C does */
+	OA_GO_INJECTED, /* arm64: a signal handler makes it look called from anywhere */
+	OA_GO_ENTRY, /* arm64: called at a function's entry, whose link register is in x3 */
 };
 
 /* Add the rows of a function with depths at `pcsp`. Returns 0, -EIO or -ENOMEM. */

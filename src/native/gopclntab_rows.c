@@ -157,6 +157,40 @@ static inline __attribute__((always_inline)) int next_depth(const struct oa_go *
 	return 1;
 }
 
+/* arm64: assembly may move the stack pointer on (callCgoMmap makes room so); the link register and
+ * the frame pointer stay where they were saved, at the bottom of the frame of the first depth.
+ */
+static u32 moved_rule(struct oa_go *go, s64 depth, s64 saved)
+{
+	struct oa_rule rule = {
+		.cfa_reg = OA_ARM_SP,
+		.cfa_offset = (s32)depth,
+		.ra_kind = OA_REG_CFA,
+		.ra_offset = -(s32)saved,
+		.fp_kind = OA_REG_CFA,
+		.fp_offset = -(s32)saved - 8,
+	};
+
+	if (depth == saved || depth <= 0 || depth > MAX_DELTA)
+		return rule_of(go, depth);
+	return oa_rows_rule(go->rows, &rule);
+}
+
+static int put_arm64_depths(struct oa_go *go, struct depths *d)
+{
+	s64 saved = 0;
+	int err = 0;
+
+	while (!err && next_depth(go, d)) {
+		if (d->next == d->from) /* a damaged table */
+			continue;
+		if (saved <= 0 || d->depth <= 0)
+			saved = d->depth;
+		err = oa_rows_put(go->rows, d->from, moved_rule(go, d->depth, saved));
+	}
+	return err;
+}
+
 /* Put one row per change of the stack depth. */
 static int put_depths(struct oa_go *go, struct depths *depths)
 {
@@ -216,6 +250,58 @@ static int put_from_c(struct oa_go *go, struct depths *d)
 					  : rule_of(go, d->depth));
 	}
 	return err;
+}
+
+/* The rule of a function that moved the stack pointer by `depth`: sigctxt.pushCall and preparePanic
+ * (runtime/signal_arm64.go) keep the link register of what they interrupt in 16 bytes above it.
+ */
+static struct oa_rule injected_rule(s64 depth)
+{
+	struct oa_rule rule = {
+		.cfa_kind = OA_CFA_GO_INJECTED,
+		.cfa_reg = OA_ARM_SP,
+		.cfa_offset = (s32)depth,
+		.cfa_add = 16,
+		.ra_kind = OA_REG_IN,
+		.ra_reg = OA_ARM_LR,
+	};
+
+	if (depth) {
+		rule.ra_kind = rule.fp_kind = OA_REG_CFA;
+		rule.ra_offset = -(s32)depth - 16;
+		rule.fp_offset = -(s32)depth - 24;
+		rule.ra_reg = 0;
+	}
+	return rule;
+}
+
+static int put_injected(struct oa_go *go, struct depths *d)
+{
+	struct oa_rule rule;
+	int err = 0;
+
+	while (!err && next_depth(go, d)) {
+		rule = injected_rule(d->depth);
+		err = oa_rows_put(go->rows, d->from,
+				  d->depth >= 0 && d->depth <= MAX_DELTA
+					  ? oa_rows_rule(go->rows, &rule)
+					  : OA_ROW_UNSUPPORTED);
+	}
+	return err;
+}
+
+/* morestack_noctxt is called before its caller saved its link register, which is in x3 then. */
+static int put_entry(struct oa_go *go)
+{
+	struct oa_rule rule = {
+		.cfa_kind = OA_CFA_GO_ENTRY,
+		.cfa_reg = OA_ARM_SP,
+		.cfa_reg2 = 3,
+		.ra_kind = OA_REG_IN,
+		.ra_reg = OA_ARM_LR,
+	};
+
+	return oa_rows_put(go->rows, 0, oa_rows_rule(go->rows, &rule));
 }
 
 /* Put the first rows with a depth, up to where the frame pointer is the function's own. */
@@ -296,9 +382,14 @@ static int add_depths(struct oa_go *go, u64 size, u32 pcsp, enum oa_go_how how, 
 	d.end = begin + left;
 	if (!go->budget)
 		return 0;
-	err = how == OA_GO_PLAIN    ? put_depths(go, &d)
-	      : how == OA_GO_FROM_C ? put_from_c(go, &d)
-				    : put_frame_pointer(go, &d);
+	if (how == OA_GO_PLAIN && go->table->machine == OA_MACHINE_AARCH64)
+		err = put_arm64_depths(go, &d);
+	else
+		err = how == OA_GO_PLAIN      ? put_depths(go, &d)
+		      : how == OA_GO_FROM_C   ? put_from_c(go, &d)
+		      : how == OA_GO_INJECTED ? put_injected(go, &d)
+		      : how == OA_GO_ENTRY    ? put_entry(go)
+					      : put_frame_pointer(go, &d);
 	if (!err && d.cut && left < go->table->size - at && bytes < MOST_BYTES)
 		return 1;
 	spend(go, (u64)(d.at - begin));

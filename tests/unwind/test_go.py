@@ -146,6 +146,66 @@ def test_arm64_calls_c_from_what_it_kept_on_the_other_stack():
     assert behind.cfa_kind == abi.CfaKind.OTHER_STACK
 
 
+def test_arm64_goes_back_to_the_goroutine_when_c_has_returned():
+    """blr x1; mov x9,x0; mov sp,x5; str; ldr x30,[sp],#16; ret."""
+    words = (0xD63F0020, 0xAA0003E9, 0x910000BF, 0xB9002BE0, 0xF84107FE, 0xD65F03C0)
+    functions = [GoFunction("runtime.asmcgocall", 0x1000, ((0, 4), (16, 32), (0, 28)), flags=2)]
+    elf = make_elf(build_pclntab(functions, quantum=4), machine=183)
+    data = bytearray(elf.source.read_at(0, elf.source.size))
+    data[0x1010:0x1028] = struct.pack("<6I", *words)
+    table = extract(ElfFile(BytesSource(bytes(data))))
+
+    rules = [rule_at(table, 0x1010 + 4 * i) for i in range(6)]
+    assert [rule.cfa_kind for rule in rules] == [abi.CfaKind.GO_CALL] * 3 + [abi.CfaKind.REG] * 3
+    assert [(rule.cfa_offset, rule.ra_offset) for rule in rules[3:5]] == [(16, -16)] * 2
+    assert rules[5].ra_kind == abi.RegKind.IN
+
+
+def test_arm64_keeps_the_link_register_where_it_was_when_the_stack_pointer_moves_on():
+    """callCgoMmap makes room of 16 bytes in its frame of 16."""
+    depths = ((0, 4), (16, 16), (32, 8), (16, 8), (0, 4), (16, 8), (32, 16))
+    functions = [GoFunction("runtime.callCgoMmap", 0x1000, depths, flags=4)]
+    table = extract(make_elf(build_pclntab(functions, quantum=4), machine=183))
+
+    places = [rule_at(table, at) for at in (0x1004, 0x1014, 0x101C, 0x1028, 0x1030)]
+    assert [(rule.cfa_offset, rule.ra_offset, rule.fp_offset) for rule in places] == [
+        *((16, -16, -24), (32, -16, -24), (16, -16, -24)),
+        *((16, -16, -24), (32, -16, -24)),
+    ]
+
+
+@pytest.mark.parametrize("name", ["runtime.asyncPreempt", "runtime.sigpanic"])
+def test_arm64_calls_that_a_signal_handler_makes_have_a_link_register_behind_them(name):
+    """Its 16 bytes lie between the two frames; a longer name is another function's."""
+    flags = 4 if name.endswith("Preempt") else 0
+    depths = ((0, 4), (64, 56), (0, 4))
+    functions = [
+        GoFunction(name, 0x1000, depths, func_id=3, flags=flags),
+        GoFunction(f"{name}2", 0x1040, depths, func_id=3, flags=flags),
+    ]
+    table = extract(make_elf(build_pclntab(functions, quantum=4), machine=183))
+
+    entry, body, other = (rule_at(table, at) for at in (0x1000, 0x1008, 0x1048))
+    assert {entry.cfa_kind, body.cfa_kind} == {abi.CfaKind.GO_INJECTED}
+    assert {entry.cfa_add, body.cfa_add} == {16}
+    assert (entry.cfa_offset, entry.ra_kind) == (0, abi.RegKind.IN)
+    assert (body.cfa_offset, body.ra_offset, body.fp_offset) == (64, -80, -88)
+    assert other.cfa_kind == abi.CfaKind.REG
+
+
+def test_arm64_grows_stacks_before_the_link_register_was_saved():
+    depths = ((0, 8),)
+    functions = [
+        GoFunction("runtime.morestack_noctxt", 0x1000, depths, flags=6),
+        GoFunction("gogo", 0x1008, depths, flags=6),
+    ]
+    table = extract(make_elf(build_pclntab(functions, quantum=4), machine=183))
+
+    rule = rule_at(table, 0x1004)
+    assert (rule.cfa_kind, rule.cfa_reg2) == (abi.CfaKind.GO_ENTRY, 3)
+    assert table.find(0x1008) == abi.Row.STOP
+
+
 def test_arm64_is_called_by_c_with_its_registers_at_the_top_of_the_frame():
     functions = [GoFunction("crosscall2", 0x1000, ((0, 4), (192, 56), (0, 4)), flags=4)]
     table = extract(make_elf(build_pclntab(functions, quantum=4), machine=183))

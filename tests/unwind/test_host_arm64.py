@@ -14,6 +14,7 @@ from cffi import FFI
 import build
 from otelagent.abi._generated import CfaKind, Fault, FrameFlag, Reg, RegKind, Row, SampleFlag
 from otelagent.unwind import host
+from otelagent.unwind.host import HostTables
 from tests.unwind import walks
 from tests.unwind.walks import BIAS, STACK, TEXT, World, rule
 
@@ -139,6 +140,109 @@ def test_a_call_of_c_from_go_returns_to_the_goroutine(has_switched):
     result = walk(rows=LEAF | {0x1000: call}, stack=stack)
 
     assert (result.addrs, result.fault) == ([0x1000, CALLER - BIAS], Fault.NONE)
+
+
+GO_CALL = rule(
+    (CfaKind.GO_CALL, SP, 0), ra=(RegKind.CFA, 0, -16), fp=(RegKind.CFA, 0, -24), cfa_add=16
+)
+GOROUTINE, HIGH = 0x40_0000_0A00, 0x40_0000_8000
+DEPTH = 0x120
+
+
+def test_a_copied_stack_of_a_goroutine_is_found_without_the_goroutine():
+    """Its end was noted when the stacks were copied."""
+    other = (HIGH - DEPTH - 16, [0, 0, CALLER, 0, 0])
+    fields = {"stack": [GOROUTINE, DEPTH], "other": other, "rows": LEAF | {0x1000: GO_CALL}}
+
+    result = walk(**fields, go_high=HIGH)
+
+    assert (result.addrs, result.fault) == ([0x1000, CALLER - BIAS], Fault.NONE)
+    assert walk(**fields).fault == Fault.READ_STACK
+
+
+@pytest.mark.parametrize("is_framed", [True, False])
+def test_a_call_that_a_signal_handler_made_gives_back_the_link_register(is_framed):
+    """What was interrupted had saved nothing: a leaf, or a function at its entry."""
+    at = {"ra": (RegKind.CFA, 0, -16 - 32), "fp": (RegKind.CFA, 0, -24 - 32)}
+    how = at if is_framed else {"ra": (RegKind.IN, LR, 0)}
+    depth = 32 if is_framed else 0
+    injected = rule((CfaKind.GO_INJECTED, SP, depth), **how, cfa_add=16)
+    leaf = rule((CfaKind.REG, SP, 0), ra=(RegKind.IN, LR, 0))
+    rows = {0x1000: injected, 0x1700: leaf, 0x1708: Row.STOP, 0x2000: Row.STOP}
+    stack = [TEXT + 0x704, 0, 0, 0] * is_framed + [CALLER, 0, 0, 0]
+
+    result = walk(rows=rows, stack=stack, regs={LR: TEXT + 0x704}, other=(STACK - 8, [0]))
+
+    assert (result.addrs, result.fault) == ([0x1000, 0x1704, CALLER - BIAS], Fault.NONE)
+    assert result.frames[1][1] == 0, "it is where it was interrupted, no return address"
+
+
+def test_a_call_at_a_functions_entry_keeps_its_link_register_in_another():
+    entry = rule((CfaKind.GO_ENTRY, SP, 0), ra=(RegKind.IN, LR, 0), cfa_reg2=3)
+    leaf = rule((CfaKind.REG, SP, 0), ra=(RegKind.IN, LR, 0))
+    rows = {0x1000: entry, 0x1700: leaf, 0x1708: Row.STOP, 0x2000: Row.STOP}
+
+    result = walk(rows=rows, regs={LR: TEXT + 0x704, 3: CALLER})
+
+    assert (result.addrs, result.fault) == ([0x1000, 0x1704, CALLER - BIAS], Fault.NONE)
+    assert result.frames[1][1] == 1 << FrameFlag.RETURN_BIT
+
+
+def copy(library, regs, memory):
+    """Let the BPF code copy a thread's stacks; gives the record."""
+    ffi, lib = library
+    tables = HostTables()
+    for addr, data in memory.items():
+        tables.add_memory(addr, data)
+    record = ffi.new("struct oa_deferred *")
+    for reg, value in regs.items():
+        record.regs.gp[reg] = value
+    lib.oa_host_copy_stacks(tables.handle, record)
+    return record
+
+
+BL, BLR_X1 = 0x94000000, 0xD63F0020
+CODE = {CALLER - 8: struct.pack("<4I", 0, BL, BLR_X1, BL)}
+RECORD = HIGH - DEPTH
+GO_STACK = {
+    HIGH - 0x4000: bytes(0x4000 - DEPTH) + struct.pack("<2Q", CALLER, 0) + bytes(DEPTH - 16)
+}
+
+
+def test_go_functions_have_their_record_below_the_stack_pointer(library):
+    """The chain goes on from there to the stack of the goroutine."""
+    there = RECORD - 8
+    stack = bytes(2040) + struct.pack("<2Q", there, CALLER) + bytes(4096 - 8)
+
+    record = copy(library, {SP: STACK, FP: STACK - 8}, {STACK - 2048: stack} | GO_STACK | CODE)
+
+    assert record.other_addr == there - 1024
+
+
+@pytest.mark.parametrize(
+    ("kept", "is_found"),
+    [
+        ((GOROUTINE, DEPTH), True),
+        ((GOROUTINE, DEPTH + 16), False),  # no return address is there
+        ((GOROUTINE, 0x8000), False),  # deeper than the stack is large
+        ((GOROUTINE + 16, DEPTH), False),  # no bounds of a stack
+        ((0, STACK), False),  # it was on this stack already
+    ],
+)
+def test_a_call_of_c_by_go_is_seen_by_the_call_and_by_what_was_kept(library, kept, is_found):
+    """C's frame is 48 bytes; what it returns to follows `blr x1`."""
+    words = struct.pack("<8Q", 0, CALLER + 4, 0, 0, 0, 0, *kept)
+    stack = bytes(2048 + 64) + words + bytes(4096 - 128)
+    bounds = {GOROUTINE: struct.pack("<4Q", HIGH - 0x4000, HIGH, 0, 0)}
+
+    record = copy(
+        library,
+        {SP: STACK, FP: STACK + 64},
+        {STACK - 2048: stack} | bounds | GO_STACK | CODE,
+    )
+
+    assert record.go_high == (HIGH if is_found else 0)
+    assert record.other_addr == (RECORD - 1024 if is_found else 0)
 
 
 @pytest.mark.parametrize(

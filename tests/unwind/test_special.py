@@ -153,6 +153,19 @@ def test_arm64_entry_and_signal_return():
     assert table.find(0x107F) == table.find(0x1080) == abi.Row.SIGNAL
 
 
+@pytest.mark.parametrize(
+    ("behind", "row"), [(0x1F2003D5, abi.Row.SIGNAL), (0xD503201F, abi.Row.SIGNAL), (1, None)]
+)
+def test_arm64_signal_return_ends_behind_its_system_call(behind, row):
+    """There the pc is while the kernel has not noted the call yet; other code is not ours."""
+    start = struct.pack("<II", 0xD280001D, 0xD280001E)
+    code = start + bytes(120) + struct.pack("<3I", 0xD2801168, 0xD4000001, behind) + bytes(64)
+    table = extract(make_elf(code, machine=EM_AARCH64, entry=0x1000))
+
+    assert table.find(0x1087) == abi.Row.SIGNAL
+    assert (table.find(0x1088) == abi.Row.SIGNAL) == (row is not None)
+
+
 def test_arm64_call_right_after_a_call_through_a_register():
     code = struct.pack("<IIII", 0xD503201F, 0xD63F0020, 0x97FFFFFE, 0xD503201F)
 

@@ -103,6 +103,7 @@ class World:
     """Another stack's copy: its address and words."""
     behind: bytes = b""
     """What follows the record."""
+    go_high: int = 0
 
     def deferred(self) -> bytes:
         """Make the record that BPF sends."""
@@ -124,6 +125,7 @@ class World:
         record.regs.valid_all = self.valid_all
         record.stack_addr, record.stack_bytes = record.regs.gp[SP], len(self.stack) * 8
         record.other_addr, record.other_bytes = self.other[0], len(self.other[1]) * 8
+        record.go_high = self.go_high
         words = [*self.stack, *self.other[1]]
         stack = struct.pack(f"={len(words)}Q", *words)
         ffi.memmove(record.stack, stack, len(stack))

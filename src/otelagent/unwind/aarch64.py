@@ -30,8 +30,12 @@ ENTRY = re.compile(
     ),
     re.DOTALL,
 )
-# mov x8,#139; svc #0: rt_sigreturn
-SIGNAL_RETURN = re.compile(_words(0xD2801168, 0xD4000001))
+# mov x8,#139; svc #0: rt_sigreturn. What fills up behind it (nop, in the vDSO with its bytes
+# swapped) counts too: an interrupt that waited while the system call was entered finds the pc
+# behind svc and nothing that tells a system call.
+SIGNAL_RETURN = re.compile(
+    rb"%s(?:%s|%s)?" % (_words(0xD2801168, 0xD4000001), _words(0xD503201F), _words(0x1F2003D5))
+)
 # musl: ldp x1,x0,[sp],#16; blr x1
 CLONE_CHILD = re.compile(_words(0xA8C103E1, 0xD63F0020) + rb"....", re.DOTALL)
 

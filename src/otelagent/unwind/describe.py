@@ -42,19 +42,16 @@ def describe_rule(rule: Any, machine: int) -> str:  # noqa: ANN401 (cdata)
 
 def _cfa(rule: Any, names: tuple[str, ...]) -> str:  # noqa: ANN401 (cdata)
     base = f"{_name(names, rule.cfa_reg)}{rule.cfa_offset:+d}"
-    match rule.cfa_kind:
-        case CfaKind.DEREF:
-            return f"*({base}){rule.cfa_add:+d}"
-        case CfaKind.DEREF_INDEX:
-            index = f"{_name(names, rule.cfa_reg2)}*8"
-            return f"*({base}+{index}){rule.cfa_add:+d}"
-        case CfaKind.PLT:
-            return f"{base}, and 8 more from byte {rule.cfa_add} of each 16 on"
-        case CfaKind.OTHER_STACK:
-            return f"{base}, on another stack"
-        case CfaKind.GO_CALL:
-            return f"the goroutine's stack pointer, kept at {base}, {rule.cfa_add:+d}"
-    return base
+    second = _name(names, rule.cfa_reg2)
+    return {
+        CfaKind.DEREF: f"*({base}){rule.cfa_add:+d}",
+        CfaKind.DEREF_INDEX: f"*({base}+{second}*8){rule.cfa_add:+d}",
+        CfaKind.PLT: f"{base}, and 8 more from byte {rule.cfa_add} of each 16 on",
+        CfaKind.OTHER_STACK: f"{base}, on another stack",
+        CfaKind.GO_CALL: f"the goroutine's stack pointer, kept at {base}, {rule.cfa_add:+d}",
+        CfaKind.GO_INJECTED: f"{base}{rule.cfa_add:+d}, the caller's x30 at {base}",
+        CfaKind.GO_ENTRY: f"{base}, the caller's x30 in {second}",
+    }.get(rule.cfa_kind, base)
 
 
 def _register(names: tuple[str, ...], kind: int, reg: int, offset: int) -> str:

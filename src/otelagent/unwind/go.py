@@ -11,6 +11,7 @@ See `docs/gopclntab.md`.
 from __future__ import annotations
 
 import errno
+import re
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,10 @@ MAX_SWITCH_BYTES = 4096
 _PIECE = 4 << 20
 _HEAD_BYTES = 32
 _BLR_X1 = b"\x20\x00\x3f\xd6"
+_MOV_TO_SP = re.compile(rb"[\x1f\x3f\x5f\x7f\x9f\xbf\xdf\xff][\x00-\x03]\x00\x91", re.DOTALL)
+"""`mov sp, xN`"""
+_POP_LINK = b"\xfe\x07\x41\xf8"
+"""`ldr x30, [sp], #16`"""
 _SWITCH_FRAME = 16
 """Bytes of the frame of `asmcgocall` on arm64: of its link register, aligned."""
 _MODULE_TEXT = 176
@@ -131,7 +136,11 @@ def add_go(builder: RowBuilder, elf: ElfFile, table: GoTable) -> str:
 
 
 def _add_calls_of_c(builder: RowBuilder, elf: ElfFile, addr: int, size: int) -> None:
-    """Describe where arm64's `asmcgocall` calls: its frame pointer is the thread's own there."""
+    """Describe what arm64's `asmcgocall` does from its calls on.
+
+    Its frame pointer is the thread's own there. When C has returned, what was kept is still
+    at the stack pointer, up to the move that goes back to the goroutine's stack.
+    """
     code = elf.read_address(addr, min(size, MAX_SWITCH_BYTES))
     rule = builder.rule(
         cfa_kind=CfaKind.GO_CALL,
@@ -142,9 +151,25 @@ def _add_calls_of_c(builder: RowBuilder, elf: ElfFile, addr: int, size: int) -> 
         fp_kind=RegKind.CFA,
         fp_offset=-_SWITCH_FRAME - 8,
     )
+    back = builder.rule(
+        cfa_reg=Reg.ARM_SP,
+        cfa_offset=_SWITCH_FRAME,
+        ra_kind=RegKind.CFA,
+        ra_offset=-_SWITCH_FRAME,
+        fp_kind=RegKind.CFA,
+        fp_offset=-_SWITCH_FRAME - 8,
+    )
     for at in range(0, len(code) - 3, 4):
-        if code[at : at + 4] == _BLR_X1:
+        if code[at : at + 4] != _BLR_X1:
+            continue
+        moves = next((i for i in range(at, len(code) - 3, 4) if _MOV_TO_SP.match(code, i)), None)
+        if moves is None:
             builder.add(addr + at, 4, 0, rule)
+            continue
+        builder.add(addr + at, moves + 4 - at, 0, rule)
+        pop = code.find(_POP_LINK, moves)
+        if pop >= 0 and pop % 4 == 0:
+            builder.add(addr + moves + 4, pop - moves, 0, back)
 
 
 def _text_start(elf: ElfFile, head: bytes, addr: int) -> int:
