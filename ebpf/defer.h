@@ -48,12 +48,22 @@ static __always_inline void send_deferred(struct oa_state *s, OA_CONTEXT *ctx, b
 	taken(s);
 }
 
+/* Threads may leave CPUs much more often than CPUs tick: half of the ring stays for the rest. */
+static __always_inline bool has_room(struct oa_state *s)
+{
+#ifdef OA_OFF_CPU
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < 2 * config.wake_bytes;
+#else
+	return true;
+#endif
+}
+
 /* A stack that met code not loaded yet is unwound in user space, within limits. */
 static __always_inline bool defer(struct oa_state *s, OA_CONTEXT *ctx, bool has_loop)
 {
 	if (!s->missing || s->in_exec || s->trace.fault != OA_FAULT_NO_MAPPING)
 		return false;
-	if (!may_defer(s->trace.sample.pid, s->trace.sample.time_ns)) {
+	if (!has_room(s) || !may_defer(s->trace.sample.pid, s->trace.sample.time_ns)) {
 		s->trace.fault = OA_FAULT_DEFERRED_LIMIT;
 		return false;
 	}

@@ -268,8 +268,9 @@ static __always_inline void taken(struct oa_state *s)
 	u32 tid = sample->tid;
 
 	if (bpf_map_update_elem(&waits, &tid, sample, BPF_NOEXIST)) {
-		/* Now and then a thread comes back, and the tracepoint is not called (1 of 1,000 on
-		 * a virtual machine with 6.18; ftrace misses the same): its last wait is lost.
+		/* Now and then a thread comes back, and the tracepoint is not called (up to 1 of
+		 * 1,000 in a busy virtual machine with 6.18; ftrace misses the same): its last wait
+		 * is lost.
 		 */
 		if (bpf_map_update_elem(&waits, &tid, sample, BPF_EXIST))
 			count(OA_COUNTER_LOST_WAIT, 1);

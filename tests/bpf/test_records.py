@@ -38,3 +38,18 @@ def test_counters_of_all_cpus_are_summed():
 
     assert len(sums) == COUNTERS
     assert (sums[Counter.TICKS], sums[Counter.SAMPLES], sums[last]) == (33, 3 << 40, 3)
+
+
+def test_both_records_of_a_cpu_count_and_are_told():
+    """Ticks have one, and switches another: what either lost is lost."""
+    stride = 8 + 8 * COUNTERS
+    buffers = [bytearray(2 * stride) for _ in range(2)]
+    memory = [SimpleNamespace(buffer=memoryview(each)) for each in buffers]
+    records = CpuRecords(memory, stride, 2)
+    for at, buffer in enumerate(buffers):
+        struct.pack_into("Q", buffer, stride + 8 + 8 * Counter.LOST_TRACE, 5 + at)
+
+    records.advance_epoch()
+
+    assert records.read_counters()[Counter.LOST_TRACE] == 11
+    assert all(struct.unpack_from("Q", each, stride)[0] for each in buffers)

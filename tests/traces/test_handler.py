@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from otelagent import metrics
-from otelagent.abi._generated import Fault, FrameFlag, FrameKind
+from otelagent.abi._generated import Fault, FrameFlag, FrameKind, SampleFlag, Wait
 from otelagent.abi.codec import Generation, RawTrace
 from otelagent.model import Executable, FileId, Frame, FrameType, Function, Line
 from otelagent.symbolize.result import Named, unresolved
@@ -82,6 +82,25 @@ class World:
 @pytest.fixture
 def world():
     return World()
+
+
+def test_a_wait_begins_with_why_and_then_the_scheduler(world):
+    world._kernel = lambda addr, **_: named({1: "bpf_trace_run4", 2: "__schedule"}.get(addr, "k"))
+    world.handler._kernel = SimpleNamespace(name=world._kernel)
+    flags = 1 << SampleFlag.OFF_CPU_BIT | Wait.BLOCKED << SampleFlag.WAIT_BIT
+    waited = raw(frame(0x10), kernel=(1, 2, 3))._replace(flags=flags)
+
+    trace = world.handler.finish(waited)
+
+    assert world.names(trace) == ["[off-CPU: blocked]", "__schedule", "k", "n10"]
+    assert trace.frames[0].type is FrameType.OFF_CPU
+
+
+def test_without_names_of_the_kernel_a_wait_has_all_its_frames(world):
+    flags = 1 << SampleFlag.OFF_CPU_BIT | 7 << SampleFlag.WAIT_BIT
+    trace = world.handler.finish(raw(frame(0x10), kernel=(1, 2))._replace(flags=flags))
+
+    assert world.names(trace) == ["[off-CPU: waiting]", "k1", "k2", "n10"]
 
 
 def test_kernel_frames_come_first_and_callers_are_named_at_their_calls(world):

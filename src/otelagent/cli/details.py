@@ -44,8 +44,11 @@ def details(profiler: Profiler, losses: Losses) -> Iterator[str]:
 def remarks(profiler: Profiler, losses: Losses) -> Iterator[str]:
     """Tell what the last line's numbers mean where something can or cannot be done about it."""
     faults = profiler.collector.tally_now().faults
-    if losses.lost_samples:
+    unseen = losses.counters.get(Counter.LOST_END.name, 0)
+    if losses.lost_samples > unseen:
         yield "samples were lost: a lower frequency (-F) or fewer processes would help"
+    if unseen:
+        yield f"{unseen} waits were lost: the kernel did not tell that they were over"
     if switches := losses.counters.get(Counter.SWITCHES.name, 0):
         yield waits_line(profiler, losses, switches)
     if profiler.throttled >= _TOLD_SHARE:

@@ -163,10 +163,20 @@ def read(path: str | Path) -> Profile:
         raise FormatError(f"{path}: {err}", hint=err.hint or hint) from err
 
 
+def _read_most(stream: BinaryIO) -> bytes:
+    """Read one byte more than may be read: memory is asked for only as the file needs it."""
+    parts: list[bytes] = []
+    left = MAX_FILE_BYTES + 1
+    while left and (part := stream.read(min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
 def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+            data = _read_most(stream)
     except OSError as err:
         raise FormatError(f"{path}: {err.strerror or err}") from err
     if len(data) > MAX_FILE_BYTES:
