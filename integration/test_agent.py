@@ -4,10 +4,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,8 @@ from otelagent import metrics
 from otelagent.agent import Agent, Plan
 from otelagent.bpf.known import KnownTraces
 from otelagent.chance import new_random
+from otelagent.formats.proc_status import effective_capabilities
+from otelagent.kernel import capabilities
 from otelagent.options import Options
 from otelagent.profiler import Profiler
 from otelagent.traces.recent import Bounds
@@ -89,6 +94,41 @@ def test_what_is_sampled_arrives_and_the_end_comes_after_a_last_report(busy):
     }
     assert (attributes["service.name"], attributes["team"]) == ("shop", "x")
     assert attributes["process.command"] == sys.executable
+
+
+def test_a_service_manager_is_told_and_a_hangup_reloads(busy, tmp_path):
+    """READY, RELOADING, STOPPING; capabilities that are not needed any more are gone."""
+    settings, path = tmp_path / "agent.yaml", tmp_path / "notify"
+    settings.write_text("reporter-interval: 200ms\nsamples-per-second: 99\n")
+    told = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(0.05)
+        environ = os.environ | {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "600000"}
+        options = ("agent", "-p", busy.pid, "--config", settings, "--store", tmp_path / "store")
+
+        def has_told(line):
+            with suppress(TimeoutError):
+                told.extend(manager.recv(1000).decode().splitlines())
+            return told.count(line)
+
+        with Running(*options, env=environ) as agent:
+            wait_until(lambda: has_told("READY=1"), "READY")
+            threads = Path(f"/proc/{agent.process.pid}/task").glob("*/status")
+            held = {effective_capabilities(each.read_text()) for each in threads}
+            wait_until(lambda: has_told("WATCHDOG=1") > 1, "a sign of life")
+            settings.write_text("reporter-interval: 300ms\nstore-age: 2h\n")
+            agent.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: has_told("READY=1") > 1, "READY after the reload")
+            agent.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: has_told("STOPPING=1"), "STOPPING")
+            assert agent.end() == 0
+
+    now = capabilities.held()
+    assert held == {capabilities.still_needed(now, writes_to_others=False)}
+    changed = "reloaded changed=reporter-interval, samples-per-second needs_a_restart=store-age"
+    assert changed in agent.said
+    assert "RELOADING=1" in told
 
 
 def read_metrics(port):

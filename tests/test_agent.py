@@ -30,7 +30,12 @@ class FakeProfiler:
         self.started_ns = 1000
         self.switched = []
         self.waits = []
-        self.sampling = SimpleNamespace(enable=self.switched.append, waiting=lambda: self.waits)
+        self.frequencies = []
+        self.sampling = SimpleNamespace(
+            enable=self.switched.append,
+            set_frequency=self.frequencies.append,
+            waiting=lambda: self.waits,
+        )
         self.table = SimpleNamespace(images={}, entries={})
         generation = Generation(1, 0, 999_999_999)  # no process
         raw = SimpleNamespace(hash=1, flags=0, generation=generation, comm=b"app", user=b"")
@@ -250,3 +255,38 @@ def test_the_end_tells_what_became_of_everything():
 
     assert make(FakeProfiler(), sink, Now()).close(5) == ["all is well"]
     assert sink.ended is not None
+
+
+def test_another_frequency_holds_after_what_was_sampled_at_the_old_one_is_reported():
+    profiler, sink = FakeProfiler(), FakeSink()
+    agent = make(profiler, sink, Now())
+    profiler.sample(2000)
+    agent.set_frequency(5)
+    profiler.sample(3000)
+    agent.report()
+
+    periods = [
+        profile.period
+        for request in requests_of(sink)
+        for resource in request.resource_profiles
+        for scope in resource.scope_profiles
+        for profile in scope.profiles
+    ]
+    assert (periods, profiler.frequencies) == ([50_000_000, 200_000_000], [5])
+
+
+def test_another_plan_holds_at_once_and_sampling_that_a_lot_switched_off_goes_on():
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+    agent = make(profiler, sink, now, threshold=1, lot_interval_s=60.0)
+    agent.work()
+    assert profiler.switched == [False]
+
+    agent.follow(Plan(interval_s=30.0, jitter=0.0, resource=(("team", "x"),)))
+    profiler.sample(2000)
+    agent.report()
+
+    assert profiler.switched == [False, True]
+    [resource] = requests_of(sink)[-1].resource_profiles
+    assert "team" in {entry.key for entry in resource.resource.attributes}
+    agent.work()
+    assert agent.due == now.seconds + 30

@@ -76,6 +76,11 @@ class Plan:
     variables: tuple[str, ...] = ()
     bounds: Bounds = Bounds()  # noqa: RUF009 (frozen)
 
+    @property
+    def instance_id(self) -> str:
+        """What this run is known by."""
+        return dict(self.resource).get("service.instance.id", "")
+
 
 class Agent:
     """Reports what a running profiler samples. One thread calls it: `work` when it is due.
@@ -83,6 +88,7 @@ class Agent:
     Attributes:
         due: When `work` has something to do (`clock`).
         is_sampling: Whether the lot fell on this interval.
+        plan: What holds now.
     """
 
     def __init__(
@@ -96,7 +102,7 @@ class Agent:
     ) -> None:
         self._profiler = profiler
         self._sinks = sinks
-        self._plan = plan
+        self.plan = plan
         self._rng = rng
         self._clock = clock
         self._about = ProcessNotes(partial(read_metadata, variables=plan.variables))
@@ -105,6 +111,7 @@ class Agent:
         self._recent = RecentTraces(
             *(profiler.collector, profiler.handler, known, self._clean, plan.bounds)
         )
+        self._frequency_hz = profiler.options.frequency_hz
         self._since_ns = profiler.started_ns
         self._told: dict[str, int] = {}
         self._offset = read_offset()
@@ -121,22 +128,40 @@ class Agent:
         """Do what is due."""
         now = self._clock()
         if now >= self._lot_at:
-            self._lot_at = now + self._plan.lot_interval_s
+            self._lot_at = now + self.plan.lot_interval_s
             self._draw()
         if now >= self._report_at:
             self._set_report_time()
             self.report()
 
+    def follow(self, plan: Plan) -> None:
+        """Do as another plan says, from the next report on; its bounds stay as they were."""
+        self.report()
+        self.plan = plan
+        self._about.read_by(partial(read_metadata, variables=plan.variables))
+        self._set_report_time()
+        self._lot_at = self._clock()
+        if plan.threshold >= 100:
+            self._switch(is_sampling=True)
+
+    def set_frequency(self, frequency_hz: int) -> None:
+        """Sample so often from now on; what was sampled until now is reported before."""
+        self.report()
+        self._profiler.sampling.set_frequency(frequency_hz)
+        self._frequency_hz = frequency_hz
+
     def _set_report_time(self) -> None:
-        wait_s = jittered(self._plan.interval_s, self._plan.jitter, self._rng)
+        wait_s = jittered(self.plan.interval_s, self.plan.jitter, self._rng)
         self._report_at = self._clock() + wait_s
 
     def _draw(self) -> None:
         """Let the lot decide whether to sample; where not, no CPU is interrupted at all."""
-        if self._plan.threshold >= 100:
+        if self.plan.threshold >= 100:
             self._lot_at = float("inf")
             return
-        is_sampling = draw_lot(self._plan.threshold, self._rng)
+        self._switch(is_sampling=draw_lot(self.plan.threshold, self._rng))
+
+    def _switch(self, *, is_sampling: bool) -> None:
         if is_sampling != self.is_sampling:
             self.is_sampling = is_sampling
             self._profiler.sampling.enable(is_sampling)
@@ -160,15 +185,15 @@ class Agent:
         return begun | (waiting & self._profiler.collector.traces.keys())
 
     def _report(self, groups: Mapping[GroupKey, GroupTotal], until_ns: int) -> None:
-        profiler, offset_ns = self._profiler, self._wall_offset_ns()
+        offset_ns = self._wall_offset_ns()
         profile = Profile(
-            *types(profiler.options),
+            *types(self._profiler.options, self._frequency_hz),
             start_unix_ns=self._since_ns + offset_ns,
             duration_ns=until_ns - self._since_ns,
-            host=self._plan.resource,
+            host=self.plan.resource,
             notes=self._new_notes(),
         )
-        self._merger.add(groups, profile, offset_ns if self._plan.timestamps else None)
+        self._merger.add(groups, profile, offset_ns if self.plan.timestamps else None)
         self._since_ns = until_ns
         for record in encode_requests(profile, profile):
             for sink in self._sinks:

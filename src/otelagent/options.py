@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 DEFAULT_FRAMES = 1024
@@ -24,6 +25,10 @@ class OffCpu(NamedTuple):
 
     chance: float = 1.0
     min_ns: int = 1000
+
+
+def _do_nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Options:
         error_frames: End a stack that was cut short with a frame that says why.
         map_scale: Maps have room for 2 to the power of this times as much.
         bpf_log_level: What the verifier tells (0: nothing, 1 or 2), as a warning.
+        on_loaded: Called when programs are loaded and before any thread is started.
         cache_directory: Where unwind rows and line tables are kept; None: the usual place.
     """
 
@@ -70,3 +76,4 @@ class Options:
     map_scale: int = 0
     bpf_log_level: int = 0
     cache_directory: Path | None = None
+    on_loaded: Callable[[], None] = _do_nothing

@@ -37,9 +37,12 @@ def host_attributes() -> tuple[tuple[str, str], ...]:
     )
 
 
-def types(options: Options) -> tuple[tuple[str, str], tuple[str, str], int]:
-    """Give sample type, period type and period (ns) of what is asked for."""
-    period_ns = 1_000_000_000 // options.frequency_hz
+def types(options: Options, frequency_hz: int = 0) -> tuple[tuple[str, str], tuple[str, str], int]:
+    """Give sample type, period type and period (ns) of what is asked for.
+
+    `frequency_hz` is how often it was sampled, where that is not what was asked for.
+    """
+    period_ns = 1_000_000_000 // (frequency_hz or options.frequency_hz)
     if not options.off_cpu:
         return ProfileInfo().sample_type, ProfileInfo().period_type, period_ns
     if not options.on_cpu:

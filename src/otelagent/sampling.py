@@ -36,6 +36,7 @@ def load_objects(options: Options) -> list[BpfObject]:
     except BaseException:
         objects[0].close()
         raise
+    options.on_loaded()
     return objects
 
 

@@ -265,3 +265,21 @@ def test_profiles_that_a_receiver_refuses_are_counted_and_told_once(caplog):
         "profiles of a request were refused"
     ]
     assert "4 profiles refused by the receiver" in sender.summary()
+
+
+def test_another_client_is_used_from_the_next_request_on_and_the_old_one_closed():
+    old, new = FakeClient(), FakeClient()
+    closed = []
+    old.close = lambda: closed.append("old")
+    sender = exporter(old)
+    sender.start()
+    first, second = record(pid=1), record(pid=2)
+    sender.put(first)
+    wait_until(lambda: old.taken)
+
+    sender.use(new)
+    sender.put(second)
+    sender.close(5)
+
+    assert (old.taken, new.taken, closed) == ([first.data], [second.data], ["old"])
+    assert_exact(sender)

@@ -64,3 +64,22 @@ def test_all_that_matter_are_described():
     assert rows["CAP_BPF"] == rows["CAP_PERFMON"] == (True, True)
     assert rows["CAP_SYS_PTRACE"] == rows["CAP_SYSLOG"] == (False, False)
     assert rows["CAP_SYS_ADMIN"] == (True, False)
+
+
+ALL = (1 << 41) - 1
+KEPT = 1 << 39 | 1 << 38 | 1 << 19 | 1 << 2 | 1 << 34 | 1 << 40
+
+
+def test_what_was_for_the_start_alone_goes():
+    assert capabilities.still_needed(ALL, writes_to_others=False) == KEPT
+    assert capabilities.still_needed(ALL, writes_to_others=True) == KEPT | 1 << 1
+
+
+def test_sys_admin_stays_where_it_stands_in_for_another():
+    before_5_9 = ALL & ~(1 << 40)
+
+    assert capabilities.still_needed(before_5_9, writes_to_others=False) >> 21 & 1
+
+
+def test_nothing_is_kept_that_is_not_held():
+    assert capabilities.still_needed(1 << 39, writes_to_others=True) == 1 << 39

@@ -8,15 +8,20 @@ until somebody wants to know. Programs that are tail-called count for the one th
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from otelagent import log
 from otelagent._native import ffi, lib
 from otelagent.bpf.reasons import describe, hint_for
 from otelagent.errors import AgentError, NotPermitted
 
 if TYPE_CHECKING:
     from otelagent.bpf.object import BpfObject
+
+
+logger = logging.getLogger(__name__)
 
 
 class RunTime(NamedTuple):
@@ -33,13 +38,16 @@ class RunTimes:
         NotPermitted: CAP_SYS_ADMIN is missing.
     """
 
-    def __init__(self, bpf: BpfObject) -> None:
+    def __init__(self) -> None:
         fd = int(lib.oa_stats_enable())
         if fd < 0:
             what = f"the run time of BPF programs cannot be measured: {describe(fd)}"
             raise NotPermitted(what, hint=hint_for(fd))
         self._fd = fd
         self._programs: dict[str, int] = {}
+
+    def watch(self, bpf: BpfObject) -> None:
+        """Read those programs of an object that are loaded."""
         for name in bpf.programs():
             try:
                 self._programs[name] = bpf.program(name).fd
@@ -62,3 +70,12 @@ class RunTimes:
     def close(self) -> None:
         """Let the kernel stop measuring."""
         os.close(self._fd)
+
+
+def try_to_measure() -> RunTimes | None:
+    """Let the kernel measure; None where it refuses, which is told once."""
+    try:
+        return RunTimes()
+    except NotPermitted as err:
+        log.once(logger, "run-time", str(err), hint=err.hint)
+        return None

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from otelagent.cli.recordoptions import (  # noqa: TC001 (typer looks at the ann
     Quiet,
     Verbose,
 )
+
+if TYPE_CHECKING:
+    from otelagent.config.resolve import Resolved
 
 Config = Annotated[
     str,
@@ -80,7 +83,11 @@ def agent(
     from otelagent.config.resolve import options_of, resolve  # noqa: PLC0415
 
     log.configure(verbose)
-    resolved = resolve(given(context), os.environ, config)
+
+    def read() -> Resolved:
+        return resolve(given(context), os.environ, config)
+
+    resolved = read()
     settings = resolved.settings
     base = options_of(resolved)
     run(
@@ -102,4 +109,5 @@ def agent(
             check_kernel=not settings.no_kernel_version_check,
         ),
         resolved,
+        read,
     )

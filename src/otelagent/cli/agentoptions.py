@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _GIVEN = "otelagent.settings"
-_METAVARS = {"Duration": "TIME", "Bytes": "SIZE", "int": "N", "float": "PART", "bool": "[=BOOL]"}
+_METAVARS = {
+    "Duration": "TIME",
+    "Bytes": "SIZE",
+    "Share": "SHARE",
+    "int": "N",
+    "float": "PART",
+    "bool": "[=BOOL]",
+}
 _TEXTS = {
     "collection-agent": "ADDRESS",
     "env-vars": "LIST",

@@ -4,13 +4,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otelagent.export.endpoint import GRPC, METRICS, PROFILES, make_tls
+from otelagent.kernel import capabilities
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otelagent.config.resolve import Resolved
     from otelagent.config.settings import Settings
     from otelagent.export.backlog import Backlog
@@ -68,6 +73,15 @@ def _make_exporter(settings: Settings, endpoint: Endpoint) -> Exporter:
     return _start(str(endpoint.address), make_client(endpoint, PROFILES), backlog)
 
 
+def renew_clients(sinks: Sequence[Kept], endpoint: Endpoint) -> None:
+    """Let what sends profiles send them by a new client; as `make_client`."""
+    from otelagent.export.exporter import Exporter  # noqa: PLC0415
+
+    for sink in sinks:
+        if isinstance(sink, Exporter):
+            sink.use(make_client(endpoint, PROFILES))
+
+
 def make_metrics_exporter(endpoint: Endpoint) -> Exporter:
     """Begin to send the agent's own metrics to where profiles go."""
     from otelagent.export.backlog import MemoryBacklog  # noqa: PLC0415
@@ -100,3 +114,20 @@ def make_client(endpoint: Endpoint, signal: Signal) -> Client:
     from otelagent.export.http_client import HttpClient  # noqa: PLC0415
 
     return HttpClient(endpoint, name)
+
+
+def drop_capabilities(settings: Settings) -> None:
+    """Give up what was needed for the start alone."""
+    names = [settings.spool, settings.cache_directory]
+    names.append(settings.store or ("" if settings.collection_agent else DEFAULT_STORE))
+    is_anothers = any(_owner_of(Path(name)) != os.geteuid() for name in names if name)
+    needed = capabilities.still_needed(capabilities.held(), writes_to_others=is_anothers)
+    capabilities.keep(needed)
+
+
+def _owner_of(path: Path) -> int:
+    """Tell whose a directory is, or the one that it would be made in."""
+    for each in (path, *path.absolute().parents):
+        if each.exists():
+            return each.stat().st_uid
+    return 0

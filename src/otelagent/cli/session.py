@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from otelagent.cli.request import make_options
 from otelagent.formats.durations import parse_duration
 from otelagent.host import procfs
-from otelagent.host.command import ENDING, HeldCommand
+from otelagent.host.command import ENDING, HeldCommand, is_from_terminal
 
 if TYPE_CHECKING:
     from otelagent.cli.request import Request
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 """How long a command may go on after the signal that asked it to end."""
-_FROM_KERNEL = 0x80
-"""si_code SI_KERNEL (include/uapi/asm-generic/siginfo.h): a terminal sent it to its whole group."""
 
 
 class Session:
@@ -98,8 +96,7 @@ class Session:
         left = seconds if self.seconds is None else min(seconds, self.seconds - self.elapsed)
         info = signal.sigtimedwait(self._watched, max(left, 0))
         if info and info.si_signo in ENDING:
-            self._interrupted(info)
-            return True
+            return self.interrupted(info)
         if self.command and self.command.reap():
             self.status = self.command.exit_status
             return True
@@ -119,14 +116,15 @@ class Session:
             return True
         return self.profiler.has_failed
 
-    def _interrupted(self, info: signal.struct_siginfo) -> None:
+    def interrupted(self, info: signal.struct_siginfo) -> bool:
         """Pass the signal on to the command, once: a terminal sends it to the command too."""
         if self.command is None:
-            return
+            return True
         number = signal.Signals(info.si_signo)
-        came_too = info.si_code == _FROM_KERNEL and self.command.group == os.getpgrp()
+        came_too = is_from_terminal(info) and self.command.group == os.getpgrp()
         self._end_command(None if came_too else number)
         self.status = 128 + number
+        return True
 
     def _end_command(self, number: signal.Signals | None) -> None:
         """Sample on until the command has ended."""

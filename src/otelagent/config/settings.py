@@ -16,7 +16,7 @@ from msgspec import Meta
 from otelagent import options
 from otelagent.errors import ConfigError
 from otelagent.formats.durations import parse_duration
-from otelagent.formats.quantities import parse_bytes
+from otelagent.formats.quantities import parse_bytes, parse_share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 class Duration(float):
     """Seconds, written as `5s`, `2m30s` or `200ms`."""
+
+
+class Share(float):
+    """A part of a whole, 0 to 1, written as `1%` or `0.01`."""
 
 
 class Bytes(int):
@@ -71,6 +75,10 @@ class Settings(
     ] = ""
     store_bytes: Annotated[Bytes, _text("What it may take.")] = Bytes(1 << 30)
     store_age: Annotated[Duration, _text("How long a profile is kept.")] = Duration(7 * 86400)
+    max_cpu: Annotated[
+        Share,
+        _text("Sample less often where the agent takes more of the machine, as 1%; 0: no limit."),
+    ] = Share(0)
     metrics_listen: Annotated[
         str,
         _text("Answer /metrics, /healthz, /readyz here: 127.0.0.1:PORT, or PORT alone."),
@@ -179,6 +187,8 @@ def convert(key: str, value: object, *, strict: bool) -> Any:  # noqa: ANN401 (o
 def _decode(kind: type, value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ConfigError(f"expected a {kind.__name__.lower()}, got {value!r}")
+    if kind is Share:
+        return Share(parse_share(str(value)))
     if kind is Duration:
         return Duration(parse_duration(str(value)))
     return Bytes(parse_bytes(str(value)))
@@ -190,6 +200,8 @@ def show(value: object) -> str:
         return str(value).lower()
     if isinstance(value, Duration):
         return _show_in(value, _TIMES)
+    if isinstance(value, Share):
+        return f"{100 * value:g}%"
     if isinstance(value, Bytes):
         return _show_in(value, _SIZES)
     return str(value)

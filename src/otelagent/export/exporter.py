@@ -69,6 +69,7 @@ class Exporter(threading.Thread):
         super().__init__(name="export", daemon=True)
         self.where = name
         self._client = client
+        self._next_client: Client | None = None
         self._backlog = backlog
         self._rng = rng or random.Random()  # noqa: S311 (no secret depends on it)
         self._lock = threading.Condition()
@@ -99,13 +100,29 @@ class Exporter(threading.Thread):
         """Send until `close`, and then what is left, until its deadline."""
         while (record := self._next()) is not None:
             try:
-                answer = self._client.send(record.data)
+                answer = self._pick().send(record.data)
             except Exception as err:  # noqa: BLE001 (one request never ends the thread)
                 answer = Answer(Verdict.REFUSED, f"{type(err).__name__}: {err}")
             wait_s = self._settle(record, answer)
             if wait_s:
                 self._rest(wait_s, asked=answer.wait_s > 0)
         self._client.close()
+
+    def use(self, client: Client) -> None:
+        """Send by another client from the next request on; from any thread."""
+        with self._lock:
+            self._next_client = client
+
+    def _pick(self) -> Client:
+        with self._lock:
+            old, self._client, self._next_client = (
+                self._client,
+                self._next_client or self._client,
+                None,
+            )
+        if old is not self._client:
+            old.close()
+        return self._client
 
     def _next(self) -> Record | None:
         with self._lock:

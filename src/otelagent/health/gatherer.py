@@ -4,12 +4,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING
 
-from otelagent import log
-from otelagent.errors import AgentError
 from otelagent.health import readings
 
 if TYPE_CHECKING:
@@ -21,15 +18,15 @@ if TYPE_CHECKING:
     from otelagent.metrics import Reading
     from otelagent.profiler import Profiler
 
-logger = logging.getLogger(__name__)
 STUCK_SECONDS = 60.0
 """The main thread comes by each second; a report of everything may take it some more."""
 
 
 class Gatherer:
-    """Reads the agent. `beat`, `begin` and `end` are the main thread's, the rest is any thread's.
+    """Reads the agent. `beat` is the main thread's, the rest is any thread's.
 
     Attributes:
+        is_ready: Whether it samples.
         times: Measures BPF programs; None where nobody asked, or the kernel refused.
     """
 
@@ -40,15 +37,6 @@ class Gatherer:
         self._began = self._beat = time.monotonic()
         self.is_ready = False
         self.times: RunTimes | None = None
-
-    def measure_bpf(self) -> None:
-        """Let the kernel measure our programs; where it refuses, that is told once."""
-        from otelagent.bpf.statistics import RunTimes  # noqa: PLC0415 (only if asked for)
-
-        try:
-            self.times = RunTimes(self._profiler.bpf)
-        except AgentError as err:
-            log.once(logger, "run-time", str(err), hint=err.hint)
 
     def beat(self) -> None:
         """Say that the main thread works."""
@@ -95,10 +83,3 @@ class Gatherer:
 
     def _room(self, name: str) -> int:
         return self._profiler.bpf.map_info(name).max_entries
-
-    def close(self) -> None:
-        """Let the kernel stop measuring."""
-        self.is_ready = False
-        if self.times:
-            self.times.close()
-            self.times = None

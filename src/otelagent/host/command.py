@@ -33,8 +33,15 @@ class CommandFailed(AgentError):  # noqa: N818 (named for the fate)
         self.exit_status = 127 if is_missing else 126
 
 
+_FROM_KERNEL = 0x80
+"""si_code SI_KERNEL (include/uapi/asm-generic/siginfo.h): a terminal sent it to its whole group."""
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 """Signals that ask us to end; the front blocks them and looks at them itself."""
+
+
+def is_from_terminal(info: signal.struct_siginfo) -> bool:
+    """Tell whether a terminal sent a signal, or went away, rather than somebody's kill."""
+    return info.si_code == _FROM_KERNEL
 
 
 @dataclass(slots=True)

@@ -9,15 +9,19 @@ CAP_PERFMON (Linux a17b53c4a4b5, "bpf, capability: Introduce CAP_BPF", v5.8).
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
-from otelagent.errors import NotPermitted
+from otelagent._native import lib
+from otelagent.errors import KernelError, NotPermitted
 from otelagent.formats.proc_status import effective_capabilities
 from otelagent.log import fields
 
 _log = logging.getLogger(__name__)
 _STATUS = Path("/proc/self/status")
 
+_DAC_OVERRIDE = 1
+_CHECKPOINT_RESTORE = 40
 _DAC_READ_SEARCH, _SYS_PTRACE, _SYS_ADMIN, _SYS_RESOURCE, _SYSLOG = 2, 19, 21, 24, 34
 _PERFMON, _BPF = 38, 39
 NEEDED = {
@@ -52,6 +56,38 @@ def describe(have: int) -> list[tuple[str, str, bool, bool]]:
     ]
     useful = ((*USEFUL[number], bool(have >> number & 1), False) for number in USEFUL)
     return [*rows, *useful]
+
+
+def still_needed(have: int, *, writes_to_others: bool) -> int:
+    """Give the capabilities that sampling needs after its programs are loaded.
+
+    CPUs come and go: their perf events are opened then (PERFMON), rows get further maps (BPF).
+    Processes and their files are read all the time (SYS_PTRACE, DAC_READ_SEARCH; links of
+    map_files: CHECKPOINT_RESTORE), and kernel symbols when modules come (SYSLOG). What
+    SYS_RESOURCE and SYS_ADMIN are for is done at the start; but that SYS_ADMIN stays where
+    it stands in for one of the others.
+
+    Args:
+        have: What is held.
+        writes_to_others: Profiles are kept in a directory of somebody else (DAC_OVERRIDE).
+    """
+    keep = {_BPF, _PERFMON, _SYS_PTRACE, _DAC_READ_SEARCH, _SYSLOG, _CHECKPOINT_RESTORE}
+    if any(not have >> number & 1 for number in (_BPF, _PERFMON, _CHECKPOINT_RESTORE)):
+        keep.add(_SYS_ADMIN)
+    if writes_to_others:
+        keep.add(_DAC_OVERRIDE)
+    return have & sum(1 << number for number in keep)
+
+
+def keep(capabilities: int) -> None:
+    """Give up all other capabilities for good: of this thread, and of those it starts from now.
+
+    Raises:
+        KernelError: The kernel refuses.
+    """
+    error = int(lib.oa_keep_capabilities(capabilities))
+    if error:
+        raise KernelError(f"capabilities cannot be given up: {os.strerror(-error)}")
 
 
 def how_to_grant(names: list[str]) -> str:

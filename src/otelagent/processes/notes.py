@@ -28,6 +28,10 @@ class ProcessNotes:
         self._notes: dict[Generation, Attributes] = {}
         self._lock = threading.Lock()
 
+    def read_by(self, read: Callable[[int], Attributes]) -> None:
+        """Describe processes that come from now on in another way."""
+        self._read = read
+
     def see(self, generation: Generation) -> None:
         """Read about a process unless that was done."""
         if generation in self._notes:
