@@ -67,7 +67,6 @@ def test_what_threads_ran_and_waited_is_how_long_they_lived(waits, tmp_path):
         assert waited[tid] + ran[tid] == pytest.approx(wall_ns, rel=0.08), name
 
 
-@pytest.mark.guest
 def test_waits_are_where_and_why_threads_waited(waits, tmp_path):
     profile, threads, _said = run(tmp_path / "all.html", "--off-cpu", "--", waits, "1")
 
