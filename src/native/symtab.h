@@ -82,7 +82,4 @@ s32 oa_symtab_find(const struct oa_symtab *table, u64 addr, struct oa_symbol *fo
 /* Copy range `index` of those made by oa_symtab_finish; 0 if there is none. */
 s32 oa_symtab_at(const struct oa_symtab *table, u64 index, struct oa_symbol *found);
 
-/* Feed hostile bytes through every function above. */
-void oa_symtab_fuzz(const u8 *bytes, u64 size);
-
 #endif

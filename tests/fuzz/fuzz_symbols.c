@@ -31,7 +31,7 @@ void oa_fuzz_one(const u8 *data, size_t size)
 	struct oa_symtab *table = oa_symtab_new(TEXT, 2);
 	u8 *room = malloc(size + 1);
 	u32 at = 0, names[8], indices[8], got;
-	u64 hidden = 0;
+	u64 hidden = 0, next = 0, addrs[8];
 	s64 count;
 
 	if (!table || !room)
@@ -44,6 +44,8 @@ void oa_fuzz_one(const u8 *data, size_t size)
 		oa_symtab_add_end(table, size);
 		while ((got = oa_symtab_doubtful(table, 0, &at, names, indices, 8)))
 			oa_symtab_drop(table, indices[got - 1]);
+		while ((got = oa_symtab_unsized(table, 64, &next, addrs, indices, 8)))
+			oa_symtab_bound(table, indices[got - 1], data[got]);
 		count = oa_symtab_finish(table);
 		if (count >= 0)
 			look_up(table, count);
