@@ -8,6 +8,17 @@ equal, when the stacks are aligned, are counted. Of stacks that differ it is tol
 to: `they end`, `they go on` (ours ended without a fault), `we end` (with the fault), or the first
 two frames that differ. Frames of CPython's eval loop, which `dump` replaces, are left out; Python's
 are compared with py-spy's. Needs gdb, elfutils, and to be root.
+
+Others are asked only where they can know. They go by call frame information, so a stack is
+compared up to
+
+- the first address that no `.eh_frame` and no `.debug_frame` covers (code made at run time,
+  assembly, Go without DWARF): from there on they guess;
+- and with a function in which Go changes from one stack to another or begins one, for which there
+  is no such information: those that Go's traceback stops at (`topofstack` in
+  runtime/traceback.go), systemstack, cgocallback, and the trampoline of signals.
+
+How many frames that leaves out is told.
 """
 
 from __future__ import annotations
@@ -32,16 +43,25 @@ sys.path.insert(0, str(ROOT))
 
 from otelagent.dump.stacks import ThreadStack, take  # noqa: E402 (after the path is set)
 from otelagent.errors import AgentError  # noqa: E402
+from otelagent.formats.elf import ElfFile  # noqa: E402
 from otelagent.host.live import LiveImage  # noqa: E402
 from otelagent.model import FrameType  # noqa: E402
 from otelagent.unwind.cache import RowCache, default_directory  # noqa: E402
+from otelagent.unwind.cfi import add_cfi, find_debug_frame, find_eh_frame  # noqa: E402
+from otelagent.unwind.rows import RowBuilder  # noqa: E402
 from tests.coredump import oracle  # noqa: E402 (beside the tests, not installed)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otelagent.formats.proc_maps import MappedRange
+
 EVAL_LOOP = re.compile(r"_PyEval_EvalFrameDefault|_PyEval_Vector.*eval")
 EU_THREAD, EU_FRAME = re.compile(r"TID (\d+):"), re.compile(r"#\d+\s+0x([0-9a-f]+)")
+GO_SWITCH = re.compile(
+    r"runtime\.(goexit|mstart|mcall|morestack(_noctxt)?|rt0_go|asmcgocall|systemstack|cgocallback|"
+    r"sigreturn\w*)(\.abi0)?$"
+)
 PER_INSTANT = 4
 """Processes of a command that are looked at each time."""
 
@@ -70,6 +90,52 @@ def ours(image: LiveImage, stacks: list[ThreadStack]) -> Found:
         ]
         for stack in stacks
     }
+
+
+class Described:
+    """Tells what code of an image call frame information covers; by that alone, not by our rows."""
+
+    def __init__(self, image: LiveImage) -> None:
+        self._image = image
+        self._maps = image.read_maps()
+        self._builders: dict[str, tuple[RowBuilder, ElfFile] | None] = {}
+
+    def covers(self, pc: int) -> bool:
+        """Tell whether an address has information."""
+        for each in self._maps:
+            if each.start <= pc < each.end:
+                found = self._of(each) if each.inode else None
+                if found is None:
+                    return each.path == "[vdso]"
+                addr = found[1].address_of(pc - each.start + each.offset)
+                return addr is not None and found[0].around(addr)[0]
+        return False
+
+    def _of(self, mapped: MappedRange) -> tuple[RowBuilder, ElfFile] | None:
+        if mapped.path not in self._builders:
+            try:
+                elf = ElfFile(self._image.open_mapped(mapped))
+                builder = RowBuilder(
+                    [(s.vaddr, s.vaddr + s.filesz) for s in elf.executable_loads()]
+                )
+                for section in (find_eh_frame(elf), find_debug_frame(elf)):
+                    if section is not None:
+                        add_cfi(builder, elf, section)
+                self._builders[mapped.path] = builder, elf
+            except AgentError:
+                self._builders[mapped.path] = None
+        return self._builders[mapped.path]
+
+
+def cut(own: Stack, theirs: Stack, described: Described) -> tuple[Stack, Stack]:
+    """Cut both stacks where who goes by call frame information has none left."""
+    for at, (pc, name) in enumerate(own):
+        if not described.covers(pc):
+            return own[:at], theirs[:at]
+        if GO_SWITCH.match(name):
+            same = [n for n, (other, _) in enumerate(theirs) if other in (pc, pc + 1)]
+            return own[: at + 1], theirs[: same[0] + 1] if same else theirs
+    return own, theirs
 
 
 def ask_eu_stack(pid: int, eval_loop: set[int]) -> Found:
@@ -121,7 +187,7 @@ class Tally:
     """What came out for one asked."""
 
     def __init__(self) -> None:
-        self.agreed = self.count = 0
+        self.agreed = self.count = self.left_out = 0
         self.differences: collections.Counter[str] = collections.Counter()
 
     def add(self, own: Stack, fault: str, theirs: Stack) -> None:
@@ -173,6 +239,7 @@ def compare(pid: int, tallies: dict[str, Tally]) -> None:
         with contextlib.closing(image):
             stacks = take(image, cache=RowCache(default_directory())).stacks
             mine = ours(image, stacks)
+            described = Described(image)
             told = oracle.run_gdb("-p", str(pid))
         loop = {f[0] for each in told.values() for f in each if EVAL_LOOP.match(f[1] or "")}
         gdb = {
@@ -185,7 +252,9 @@ def compare(pid: int, tallies: dict[str, Tally]) -> None:
             for stack in stacks:
                 if not stack.thread.problem:
                     tid = stack.thread.tid
-                    tallies[name].add(mine[tid], stack.trace.fault, theirs.get(tid, []))
+                    parts = cut(mine[tid], theirs.get(tid, []), described)
+                    tallies[name].left_out += len(mine[tid]) - len(parts[0])
+                    tallies[name].add(parts[0], stack.trace.fault, parts[1])
         if any(frame.type is FrameType.PYTHON for each in stacks for frame in each.trace.frames):
             agreed, count = ask_py_spy(pid, stacks)
             tallies["py-spy"].agreed += agreed
@@ -206,7 +275,10 @@ def main() -> int:
     child = None
     if given.pid is None:
         child = subprocess.Popen(
-            given.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+            given.command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
         )
     tallies: dict[str, Tally] = collections.defaultdict(Tally)
     done = 0
@@ -223,10 +295,14 @@ def main() -> int:
             except (AgentError, RuntimeError, OSError, ValueError) as err:
                 print(f"  {pid}: {err}", file=sys.stderr)
     if child is not None:
-        os.killpg(child.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     name = " ".join(given.command)[:60] or str(given.pid)
-    said = ", ".join(f"{who} {t.agreed} of {t.count}" for who, t in tallies.items())
+    said = ", ".join(
+        f"{who} {t.agreed} of {t.count}" + f" ({t.left_out} left out)" * bool(t.left_out)
+        for who, t in tallies.items()
+    )
     print(f"{name}: {done} instants; {said}")
     for who, tally in tallies.items():
         for what, frames in tally.differences.most_common(8):
