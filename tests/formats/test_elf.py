@@ -35,6 +35,21 @@ def test_symbol_is_found_by_its_exact_name():
     assert {"main"} >= set(found)
 
 
+def test_symbols_are_found_where_another_reader_finds_them():
+    defined = set()
+    with Path(os.path.realpath(sys.executable)).open("rb") as stream:
+        for section in ELFFile(stream).iter_sections():
+            if section["sh_type"] in {"SHT_DYNSYM", "SHT_SYMTAB"}:
+                symbols = [s for s in section.iter_symbols() if s["st_shndx"] != "SHN_UNDEF"]
+                defined |= {(s.name, s["st_value"]) for s in symbols if s.name}
+    names = sorted({name for name, _ in defined})[:: max(len(defined) // 50, 1)]
+
+    found = ElfFile(BytesSource(real_file())).find_symbols(*names)
+
+    assert found.keys() == set(names) != set()
+    assert {(name, symbol.value) for name, symbol in found.items()} <= defined
+
+
 def test_any_cut_of_the_headers_is_refused_or_empty():
     data = real_file()[:4096]
     for size in range(0, 4096, 7):

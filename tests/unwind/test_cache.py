@@ -5,8 +5,11 @@ import threading
 
 import pytest
 
-from otelagent.unwind.cache import RowCache, decode_table, encode_table
+from otelagent.unwind.cache import LARGE_BYTES, RowCache, decode_table, encode_table
 from otelagent.unwind.rows import RowBuilder
+
+HAS_TURN = b"\x01"
+"""After it is written the others are looked at."""
 
 
 def make_table(offset=8, functions=20):
@@ -107,19 +110,28 @@ def test_entries_used_longest_ago_make_room(tmp_path):
         os.utime(entry(cache, key), (1000 + number, 1000 + number))
     cache.get(b"a")
     cache.put(b"d", make_table())
+    cache.put(HAS_TURN, make_table())
 
-    assert [key for key in (b"a", b"b", b"c", b"d") if entry(cache, key).exists()] == [
-        b"a",
-        b"c",
-        b"d",
-    ]
+    keys = (b"a", b"b", b"c", b"d", HAS_TURN)
+    assert [key for key in keys if entry(cache, key).exists()] == [b"a", b"d", HAS_TURN]
+
+
+def test_not_every_entry_makes_the_others_be_looked_at(cache, monkeypatch):
+    looks = []
+    monkeypatch.setattr(cache, "_evict", lambda: looks.append(1))
+    for number in range(256):
+        cache.put(bytes([number]), make_table())
+    assert len(looks) == 16
+
+    cache.write("ff.rows", bytes(LARGE_BYTES + 1))
+    assert len(looks) == 17
 
 
 def test_what_a_crashed_writer_left_is_removed(cache):
     left = cache.directory / ".6b.1.00000000"
     left.write_bytes(b"half")
     os.utime(left, (1, 1))
-    cache.put(b"key", make_table())
+    cache.put(HAS_TURN, make_table())
 
     assert not left.exists()
 

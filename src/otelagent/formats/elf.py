@@ -338,15 +338,14 @@ class ElfFile:
         ]
 
     def _symbol_sections(self) -> list[tuple[Section, Section]]:
-        tables = []
+        headers, tables = self._section_headers, []
         for kind in (SHT_SYMTAB, SHT_DYNSYM):
-            for section in self.sections:
-                if section.type != kind or section.link >= len(self.sections):
+            for index, (_, found, *_, size, link, _, _, _) in enumerate(headers):
+                if found != kind or link >= len(headers):
                     continue
-                strings = self.sections[section.link]
-                if strings.type != SHT_STRTAB or section.size + strings.size > MAX_SYMBOL_BYTES:
-                    continue
-                tables.append((section, strings))
+                strings = headers[link]
+                if strings[1] == SHT_STRTAB and size + strings[5] <= MAX_SYMBOL_BYTES:
+                    tables.append((self._make_section(index), self._make_section(link)))
         return tables
 
     def find_symbols(self, *names: str) -> dict[str, ElfSymbol]:
@@ -372,13 +371,18 @@ class ElfFile:
 
 
 def _symbols_named(symbols: bytes, start: int) -> Iterator[tuple[int, ...]]:
-    """Give the entries of a symbol table whose name is at `start`, without taking all apart."""
+    """Give the entries of a symbol table whose name is at `start`, without taking all apart.
+
+    Zeros, as most bytes of a table are, make `bytes.find` slow: only lowest bytes are searched.
+    """
     wanted = start.to_bytes(4, "little")
-    at = symbols.find(wanted)
-    while 0 <= at <= len(symbols) - _SYMBOL.size:
-        if at % _SYMBOL.size == 0:
+    lowest = symbols[:: _SYMBOL.size]
+    number = lowest.find(wanted[0])
+    while number >= 0:
+        at = number * _SYMBOL.size
+        if symbols[at : at + 4] == wanted and at + _SYMBOL.size <= len(symbols):
             yield _SYMBOL.unpack_from(symbols, at)
-        at = symbols.find(wanted, at - at % _SYMBOL.size + _SYMBOL.size)
+        number = lowest.find(wanted[0], number + 1)
 
 
 def _iter_notes(data: bytes, align: int) -> Iterator[tuple[str, int, bytes]]:

@@ -25,6 +25,8 @@ FORMAT_VERSION = 14
 """Part of every key: raise it when rows of the same file would come out differently."""
 MAX_BYTES = 256 << 20
 MAX_ENTRY_BYTES = 64 << 20
+LARGE_BYTES = 1 << 20
+"""After an entry of this size there is always a look whether they are too many."""
 _MAGIC = b"oa-rows\n"
 # magic, CRC-32 of all that follows, bytes of pages, rows, rules and sources
 _HEADER = struct.Struct("<8sIIIII")
@@ -154,7 +156,10 @@ class RowCache:
             finally:
                 os.close(fd)
             os.rename(partial, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-            self._evict()
+            # To look at 3,000 entries takes 10 ms, most files' rows 3. Names are hashes, so that
+            # one of 16 has its turn, whoever writes it.
+            if name.startswith("0") or len(data) > LARGE_BYTES:
+                self._evict()
         except OSError as err:
             self._remove(partial)
             hint = f"check the free space of {self.directory}"
