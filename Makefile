@@ -72,13 +72,13 @@ legal: build ## licences of all dependencies; writes build/deps.otelagent.csv
 	@$(PY) tools/legal.py
 
 .venv/.package: .venv/.installed
-	@$(PIP) --no-build-isolation -e '.[dev,package]'
+	@$(PIP) $$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["package"])')
 	@touch $@
 
 package: build .venv/.package ## .deb, .rpm and wheel of this machine's architecture, into build/dist/
 	@$(PY) package/make.py
 
-test-package: package ## install, run, upgrade and remove them in a clean Debian root (root, 4 min)
+test-package: package ## install, run, upgrade and remove them in a clean Debian root (root, some minutes)
 	@.ci/packages package
 	@$(PY) -m pytest -q package
 
