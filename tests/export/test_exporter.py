@@ -283,3 +283,16 @@ def test_another_client_is_used_from_the_next_request_on_and_the_old_one_closed(
 
     assert (old.taken, new.taken, closed) == ([first.data], [second.data], ["old"])
     assert_exact(sender)
+
+
+def test_a_receiver_that_hangs_at_the_end_is_told_in_words_that_say_so(caplog):
+    sender = exporter(FakeClient(None))
+    sender.start()
+    sender.put(record())
+    wait_until(lambda: not sender._client.answers)
+
+    sender.close(0.1)
+
+    [said] = [each.getMessage() for each in caplog.records]
+    assert said.startswith("not delivered receiver=receiver why=no answer for 0.")
+    assert said.endswith(" s when the agent ended")

@@ -6,12 +6,14 @@ import random
 
 import pytest
 
+from otelagent import metrics
 from otelagent.errors import OutputError
 from otelagent.export.account import Amount
 from otelagent.export.answer import Answer, Verdict
 from otelagent.export.backlog import FULL
 from otelagent.export.exporter import Exporter
 from otelagent.export.spool import DAMAGED, NOT_WRITTEN, SpoolBacklog
+from otelagent.export.store import Store
 from tests.export.receivers import record
 
 ROOM = 10 * 4096
@@ -146,3 +148,31 @@ def test_a_place_that_is_no_directory_is_told(tmp_path):
 
     with pytest.raises(OutputError):
         SpoolBacklog(str(tmp_path / "file"), ROOM)
+
+
+def test_files_that_are_not_ours_are_told_counted_and_left_alone(tmp_path, caplog):
+    (tmp_path / "garbage.otlp.zst").write_bytes(b"x" * 100)
+    (tmp_path / "notes.txt").write_text("mine")
+    before = metrics.kept_skipped.total
+
+    spool = SpoolBacklog(str(tmp_path), 4096)
+    spool.put(record())
+    spool.close()
+
+    assert (tmp_path / "garbage.otlp.zst").exists()
+    assert spool.queued.requests == 1
+    assert metrics.kept_skipped.total == before + 1
+    [said] = [each.getMessage() for each in caplog.records]
+    assert said.startswith("skipped: it is not named as we name files directory=")
+
+
+def test_a_store_leaves_files_alone_that_are_not_its_own(tmp_path):
+    (tmp_path / "garbage.otlp.zst").write_bytes(b"x" * 10_000)
+
+    store = Store(str(tmp_path), 8192, 10**18)
+    for _ in range(20):
+        store.put(record())
+    store.close(0)
+
+    assert (tmp_path / "garbage.otlp.zst").exists()
+    assert len(list(tmp_path.glob("*.otlp.zst"))) > 1

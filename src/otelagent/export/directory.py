@@ -5,12 +5,21 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from otelagent import metrics
 from otelagent.errors import OutputError
+from otelagent.log import fields
 
+if TYPE_CHECKING:
+    import re
+
+logger = logging.getLogger(__name__)
 ENDING = ".otlp.zst"
+STRANGE = "it is not named as we name files"
 _LOCK = ".lock"
 _PART = ".part"
 BLOCK_BYTES = 4096
@@ -40,23 +49,45 @@ class KeptDirectory:
         for left in self.path.glob(f"*{_PART}"):
             left.unlink(missing_ok=True)  # a write that a crash ended
 
-    def names(self) -> list[str]:
-        """List our files; they are named so that this is oldest first."""
-        return sorted(entry.name for entry in os.scandir(self.path) if entry.name.endswith(ENDING))
+    def names(self, ours: re.Pattern[str]) -> list[str]:
+        """List our files, named so that this is oldest first; others are told, and left alone."""
+        found = sorted(each.name for each in os.scandir(self.path) if each.name.endswith(ENDING))
+        strangers = [name for name in found if not ours.fullmatch(name)]
+        if strangers:
+            metrics.kept_skipped.add(len(strangers), reason=STRANGE)
+            where = {"directory": self.path, "files": len(strangers), "one": strangers[0]}
+            logger.warning("%s", fields(f"skipped: {STRANGE}", **where))
+        return [name for name in found if ours.fullmatch(name)]
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, which appears whole or not at all.
+        """Write a file, which appears whole or not at all, and is there after a loss of power.
 
         Raises:
             OSError: It could not be written.
         """
         part = self.path / f"{name}{_PART}"
         try:
-            part.write_bytes(data)
+            with part.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fdatasync(stream.fileno())
             part.rename(self.path / name)
+            self.sync()
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+    def sync(self, name: str = "") -> None:
+        """Let the disk have a file of ours, or by default which files there are.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        fd = os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def taken_bytes(self, name: str) -> int:
         """Tell what a file takes; 0 if it is gone."""

@@ -73,7 +73,7 @@ class Exporter(threading.Thread):
         self._backlog = backlog
         self._rng = rng or random.Random()  # noqa: S311 (no secret depends on it)
         self._lock = threading.Condition()
-        self._ending = self._is_closed = False
+        self._ending = self._is_closed = self._is_aborted = False
         self._deadline = float("inf")
         self._failures = 0
         self._said: set[str] = set()
@@ -99,10 +99,15 @@ class Exporter(threading.Thread):
     def run(self) -> None:
         """Send until `close`, and then what is left, until its deadline."""
         while (record := self._next()) is not None:
+            began = time.monotonic()
             try:
                 answer = self._pick().send(record.data)
             except Exception as err:  # noqa: BLE001 (one request never ends the thread)
                 answer = Answer(Verdict.REFUSED, f"{type(err).__name__}: {err}")
+            if self._is_aborted and answer.verdict == Verdict.AGAIN:
+                # What the client says of its own end tells nobody anything.
+                took_s = time.monotonic() - began
+                answer = Answer(Verdict.AGAIN, f"no answer for {took_s:.1f} s when the agent ended")
             wait_s = self._settle(record, answer)
             if wait_s:
                 self._rest(wait_s, asked=answer.wait_s > 0)
@@ -170,7 +175,7 @@ class Exporter(threading.Thread):
         if answer.what in self._said or len(self._said) >= MAX_REASONS:
             return
         self._said.add(answer.what)
-        what = "not delivered, trying again"
+        what = "not delivered" if self._is_aborted else "not delivered, trying again"
         if answer.verdict == Verdict.REFUSED:
             what = "refused, and dropped"
         logger.warning("%s", fields(what, receiver=self.where, why=answer.what, hint=answer.hint))
@@ -193,6 +198,7 @@ class Exporter(threading.Thread):
         if self.is_alive():
             self.join(seconds)
             if self.is_alive():
+                self._is_aborted = True
                 self._client.abort()
                 self.join(ABORT_SECONDS)
         with self._lock:

@@ -13,19 +13,17 @@ import logging
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from otelagent import log, metrics
+from otelagent import log
 from otelagent.errors import FormatError
 from otelagent.export.backlog import FULL, Backlog, Lost
 from otelagent.export.directory import ENDING, KeptDirectory, whole_blocks
 from otelagent.export.records import pack_record, read_records
-from otelagent.log import fields
 
 if TYPE_CHECKING:
     from otelagent.export.records import Record
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"(\d{20})-(\d{10})-(\d+)" + re.escape(ENDING))
-STRANGE = "its name is not one that the spool gives"
 DAMAGED = "its file in the spool is damaged or gone"
 NOT_WRITTEN = "it could not be written into the spool"
 
@@ -47,16 +45,11 @@ class SpoolBacklog(Backlog[_Kept]):
         super().__init__(most_bytes)
         self._directory = KeptDirectory(path)
         self._number = 0
-        strangers = 0
-        for name in self._directory.names():
-            if found := _NAME.fullmatch(name):
+        for name in self._directory.names(_NAME):
+            found = _NAME.fullmatch(name)
+            if found:
                 self._number = max(self._number, int(found[2]) + 1)
                 self._enter(_Kept(name, int(found[3]), self._directory.taken_bytes(name)))
-            else:
-                strangers += 1
-        if strangers:
-            metrics.kept_skipped.add(strangers, reason=STRANGE)
-            logger.warning("%s", fields("skipped in the spool", files=strangers, why=STRANGE))
         self._make_room(0)
 
     def _leave(self, item: _Kept) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from otelagent.export.records import Record
 
 logger = logging.getLogger(__name__)
+_NAME = re.compile(r"\d{20}-\d{4,}" + re.escape(ENDING))
 MAX_FILE_BYTES = 16 << 20
 MAX_FILE_NS = 3600 * 10**9
 SHARE = 16
@@ -51,7 +53,8 @@ class Store:
         self._clock_ns = clock_ns
         self._file_bytes = min(MAX_FILE_BYTES, max(most_bytes // SHARE, 1))
         self._directory = KeptDirectory(path)
-        self._kept = {name: self._directory.taken_bytes(name) for name in self._directory.names()}
+        names = self._directory.names(_NAME)
+        self._kept = {name: self._directory.taken_bytes(name) for name in names}
         self._name = ""
         self._size = 0
         self._began_ns = 0
@@ -79,6 +82,9 @@ class Store:
         """Begin another file where this one is large or old, and remove what is too much."""
         is_old = self._clock_ns() - self._began_ns > min(MAX_FILE_NS, self._most_age_ns)
         if not self._name or is_old or (self._size and self._size + size > self._file_bytes):
+            if self._name:
+                self._directory.sync(self._name)  # it is whole
+                self._directory.sync()
             self._name = _file_name(start_ns, self._kept)
             self._size = 0
             self._began_ns = self._clock_ns()
