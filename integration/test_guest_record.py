@@ -133,7 +133,7 @@ def test_whole_system_sees_every_process(tmp_path, program):
     What uses a CPU while the profiler begins makes that twice as long: one thread of the
     host emulates all CPUs in turn.
     """
-    before = subprocess.Popen([*NICE, program, *SHORT])
+    before = subprocess.Popen([*NICE, program, "600", "5"])
     while "/libc.so" not in Path(f"/proc/{before.pid}/maps").read_text():
         time.sleep(0.01)
     before.send_signal(signal.SIGSTOP)
@@ -144,7 +144,7 @@ def test_whole_system_sees_every_process(tmp_path, program):
         whole = Whole(tmp_path, 60)
         before.send_signal(signal.SIGCONT)
         subprocess.check_call([*NICE, later, *SHORT])
-        before.wait()
+        before.send_signal(signal.SIGSTOP)  # and there it stays, as it would elsewhere
         whole.process.send_signal(signal.SIGINT)
         done = whole.end()
 
