@@ -127,6 +127,18 @@ def saved(rule):
     return rule.fp_kind, rule.fp_offset, link
 
 
+@pytest.mark.parametrize(
+    ("word", "is_function"),
+    [(0xD503233F, True), (0xD503237F, True), (0xD503245F, True), (0xD503249F, False)],
+)
+def test_signing_begins_a_function_and_no_case_of_a_table(word, is_function):
+    """paciasp, pacibsp and bti c; a table leads to bti j. Seen in libc: after `b`, by a pointer."""
+    br, b_back = 0xD61F0020, 0x17FFFFFF
+    found = states(STP, br, NOP, LDP, b_back, NOP, word, NOP, RET)
+
+    assert found[6] == (ENTRY if is_function else FRAMED)
+
+
 def test_any_words_are_safe():
     words = [(at * 2654435761) & 0xFFFFFFFF for at in range(1, 20_000)]
 

@@ -257,7 +257,9 @@ class _Code:
             last = self._sorted[first - 1] if first else 0
             low, high = (bisect_right(self.tables, (at,)) for at in (last, index))
             states = {state for _, state in self.tables[low:high]}
-            if len(states) == 1:
+            if _is_start(self.words, index) and word & _SIGN_MASK in _SIGNS:
+                self.enter(index)  # what a table leads to begins with neither
+            elif len(states) == 1:
                 self.reach(index, states.pop())
             elif not states and _is_start(self.words, index):
                 self.enter(index)
@@ -284,6 +286,8 @@ def _opens(word: int) -> bool:
 
 # ret and its signed forms, br, b
 _ENDS = ((0xFFFFF000, 0xD65F0000), (0xFFFFFC1F, 0xD61F0000), (0xFC000000, 0x14000000))
+_SIGN_MASK, _SIGNS = 0xFFFFFFBF, (0xD503233F, 0xD503241F)
+"""paciasp or pacibsp, bti c, under the mask that makes the first two one"""
 # bti c; paciasp, pacibsp; stp with x30 and str x30, before the stack pointer; sub sp, sp
 _STARTS = (
     (0xFFFFFFFF, 0xD503245F),
