@@ -193,6 +193,9 @@ class Agent:
             host=self.plan.resource,
             notes=self._new_notes(),
         )
+        traces = self._profiler.collector.traces
+        seen = {traces[key.hash].generation for key in groups}
+        self._merger.forget(self._about.look_again(seen))
         self._merger.add(groups, profile, offset_ns if self.plan.timestamps else None)
         self._since_ns = until_ns
         for record in encode_requests(profile, profile):

@@ -17,7 +17,7 @@ from otelagent.profile.model import Profile
 from otelagent.waiting import OFF_CPU, WALL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from otelagent.abi.codec import Generation, RawTrace
     from otelagent.losses import Losses
@@ -96,6 +96,11 @@ class Merger:
                 # Each wait stands for all those that were not followed.
                 weight = round(weight / self._chance)
             profile.add(trace, process, thread, total.count, weight, times)
+
+    def forget(self, generations: Iterable[Generation]) -> None:
+        """Describe these processes anew."""
+        for each in generations:
+            self._processes.pop(each, None)
 
     def keep(self, traces: Mapping[int, RawTrace]) -> None:
         """Forget processes that none of these traces is of."""

@@ -25,10 +25,10 @@ def retry_delay_s(details: bytes) -> float | None:
     if not 0 < len(details) <= MAX_BYTES:
         return None
     try:
-        for number, status_detail in _fields(details):
+        for number, status_detail in read_fields(details):
             if number != _STATUS_DETAILS or not isinstance(status_detail, bytes):
                 continue
-            detail = dict(_fields(status_detail))
+            detail = dict(read_fields(status_detail))
             value = detail.get(_ANY_VALUE, b"")
             if detail.get(_ANY_TYPE) == RETRY_INFO and isinstance(value, bytes):
                 return _delay(value)
@@ -38,15 +38,15 @@ def retry_delay_s(details: bytes) -> float | None:
 
 
 def _delay(retry_info: bytes) -> float:
-    duration = dict(_fields(retry_info)).get(_RETRY_DELAY, b"")
-    parts = dict(_fields(duration)) if isinstance(duration, bytes) else {}
+    duration = dict(read_fields(retry_info)).get(_RETRY_DELAY, b"")
+    parts = dict(read_fields(duration)) if isinstance(duration, bytes) else {}
     seconds, nanos = parts.get(_SECONDS, 0), parts.get(_NANOS, 0)
     if not isinstance(seconds, int) or not isinstance(nanos, int) or seconds >> 62:
         return 0.0  # negative numbers are the highest of all
     return seconds + min(nanos, 10**9) / 1e9
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Take a message apart: numbers and values of its fields.
 
     Raises:
