@@ -78,7 +78,7 @@ def run(rounds, seed, spinning, spool):
             url = receiver.url if number % 2 else "http://127.0.0.1:9"
             held = kill_at(rng.random(), spinning, spool, url, is_loaded=number % 4 > 0)
         most = max(most, len(held))
-        wait_until(lambda held=held: not any(is_there(*each) for each in held), "their end")
+        wait_until(lambda held=held: not any(is_there(*each) for each in held), f"end of {held}")
         check_spool(spool)
     assert most > 10  # it had something to leave behind
     assert (set(PINS.iterdir()) if PINS.is_dir() else set()) == before

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -31,4 +32,11 @@ s32 oa_keep_capabilities(u64 keep)
 		sets[half].inheritable &= mask;
 	}
 	return syscall(SYS_capset, &header, sets) ? -errno : 0;
+}
+
+void oa_die_with(s32 parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != parent)
+		raise(SIGKILL);
 }

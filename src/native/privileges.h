@@ -10,5 +10,7 @@
  * most (a bit for each), and never get one again; 0 or -errno.
  */
 s32 oa_keep_capabilities(u64 keep);
+/* Let this process be killed when the thread that forked it ends, or now if it has ended. */
+void oa_die_with(s32 parent);
 
 #endif

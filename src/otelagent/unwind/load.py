@@ -20,6 +20,7 @@ import signal
 import warnings
 from typing import TYPE_CHECKING
 
+from otelagent._native import lib
 from otelagent.errors import BadElf
 from otelagent.unwind.cache import FORMAT_VERSION, RowCache, decode_table, encode_table
 from otelagent.unwind.code import find_undescribed, read_symbols
@@ -89,8 +90,11 @@ def load_rows(source: Source, elf: ElfFile, cache: RowCache | None) -> RowTable:
             # Python ≥ 3.12 warns of forking with threads. The child takes no lock of
             # another thread: it parses, writes and leaves without any clean-up.
             warnings.simplefilter("ignore", DeprecationWarning)
+            parent = os.getpid()
             pid = os.fork()
         if pid == 0:
+            # It has all that we have open: after a kill -9 nobody else would end it.
+            lib.oa_die_with(parent)
             _run_child(elf, cache, key, result_fd)
         status = _wait(pid)
         return _read_result(result_fd, status)
