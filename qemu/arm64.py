@@ -8,6 +8,7 @@ No script of a package is run, so nothing needs an arm64 machine.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -69,6 +70,40 @@ def find() -> Path:
         root.chmod(0o755)
         if not target.exists():  # another run may have been faster
             root.rename(target)
+    return target
+
+
+CC, CXX = "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++"
+WORKLOADS = vm.ROOT / "integration" / "workloads"
+BUILT = vm.ROOT / "build" / "aarch64"
+
+
+def build(root: Path) -> Path:
+    """Make the package for arm64 and what it is tried on; returns the folder of the programs.
+
+    Raises:
+        NoKernel: A compiler is missing, or says no.
+    """
+    target = BUILT / "programs"
+    target.mkdir(parents=True, exist_ok=True)
+    parked = vm.ROOT / "tests/coredump/programs/native.c"
+    # Signed return addresses: no-ops where the processor has none.
+    c = (CC, "-O2", "-g", "-mbranch-protection=standard", "-pthread", "-o")
+    go = {"GOARCH": "arm64", "CGO_ENABLED": "1", "CC": CC}
+    steps: list[tuple[tuple[str | Path, ...], dict[str, str]]] = [
+        ((sys.executable, vm.ROOT / "build.py", "cross"), {"OTELAGENT_ARM64_ROOT": str(root)}),
+        ((*c, target / "recurse", WORKLOADS / "c/recurse.c"), {}),
+        ((*c, target / "native", parked), {}),
+        ((CXX, *c[1:], target / "throws", WORKLOADS / "cxx/throws.cc"), {}),
+        (("go", "build", "-C", WORKLOADS / "go/mixed", "-o", target / "gomixed", "."), go),
+        (("go", "build", "-C", WORKLOADS / "go/cgo", "-o", target / "gocgo", "."), go),
+    ]
+    for command, environment in steps:
+        if shutil.which(str(command[0])) is None:
+            raise fetch.NoKernel(f"{command[0]} is not installed")
+        done = fetch.run(*command, env=os.environ | environment)
+        if done.returncode:
+            raise fetch.NoKernel(f"{command[0]}: {done.stderr.strip()[-300:]}")
     return target
 
 

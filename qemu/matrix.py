@@ -14,15 +14,18 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import arm64
 import fetch
 import special
 import vm
@@ -31,6 +34,8 @@ KERNELS = Path(__file__).with_name("kernels.toml")
 LOGS = vm.ROOT / "build" / "qemu"
 MEMORY_MIB = 1024
 TIMEOUT_S = float(os.environ.get("OTELAGENT_QEMU_TIMEOUT", "600"))
+# Emulation of the other kind of machine, and twice its time where return addresses are signed.
+ARM64_TIMES = 3
 # Seconds for all, which CI gives: a guest that would begin with less left than the longest one
 # took is not run, and the table says so. Without it all are run.
 BUDGET_S = float(os.environ.get("OTELAGENT_QEMU_BUDGET", "inf"))
@@ -45,6 +50,9 @@ _PYTEST = (".ci/pytest", "--color=no", "-o", "cache_dir=/tmp/pytest-cache", "-m"
 CACHE = LOGS / "cache"
 # Programs of the tests, made on the host: compilers take seconds there.
 PROGRAMS = ("recurse", "recurse-static", "refused.o")
+# In guests of arm64, where the checkout is in another place.
+ARM64_PATH = f"{vm.TREE}/build/aarch64:/{arm64.SITE}"
+ARM64_CHECKS = ("python3", "integration/arm64_guest.py", "build/aarch64/programs")
 VERIFIER = (".venv/bin/python", "tools/verifier.py")
 
 
@@ -55,6 +63,7 @@ class Wanted:
     Attributes:
         series: What is fetched, or the special kernel's name.
         cpus: How many the guest has.
+        signs: Its processor has pointer authentication.
     """
 
     name: str
@@ -62,6 +71,8 @@ class Wanted:
     cpus: int
     always: bool
     is_special: bool
+    is_arm64: bool
+    signs: bool
     features: tuple[str, ...]
     lacks: tuple[str, ...]
 
@@ -89,6 +100,8 @@ def parse_kernels(text: str) -> list[Wanted]:
             row.get("cpus", 2),
             row.get("always", False),
             row.get("fragment", False),
+            row.get("arm64", False),
+            row.get("signing", False),
             (*every, *row["features"]),
             tuple(row.get("lacks", ())),
         )
@@ -133,13 +146,37 @@ def guest_command(kernel: fetch.Kernel, wanted: Wanted, command: tuple[str, ...]
         "--memory",
         str(MEMORY_MIB),
         "--timeout",
-        str(TIMEOUT_S),
+        str(TIMEOUT_S * (ARM64_TIMES if wanted.is_arm64 else 1)),
     ]
     # hypothesis would be loaded, which takes a second.
     run += ["--env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"]
     run += ["--env", f"OTELAGENT_FEATURES={','.join(wanted.features)}"]
     run += ["--env", f"OTELAGENT_LACKS={','.join(wanted.lacks)}"]
+    if wanted.is_arm64:
+        run += ["--arm64", *["--signing"] * wanted.signs]
+        run += ["--env", f"PYTHONPATH={ARM64_PATH}", "--env", "PYTHONPYCACHEPREFIX=/var/cache/pyc"]
+        command = ARM64_CHECKS
     return [*run, "--", *command]
+
+
+_ARM64 = threading.Lock()
+
+
+def find_kernel(wanted: Wanted) -> fetch.Kernel:
+    """Fetch a kernel, and what else its guest needs.
+
+    Raises:
+        NoKernel: It cannot be had, or not be booted.
+    """
+    if wanted.is_special:
+        return special.find(wanted.series)
+    if not wanted.is_arm64:
+        return fetch.fetch(wanted.series)
+    if shutil.which(vm.ARM64.qemu) is None:
+        raise fetch.NoKernel(f"{vm.ARM64.qemu} is not installed (package qemu-system-arm)")
+    with _ARM64:
+        arm64.build(arm64.find())
+    return fetch.fetch(wanted.series, "arm64")
 
 
 class Matrix:
@@ -158,7 +195,7 @@ class Matrix:
             print(f"== kernel {wanted.name} NOT RUN: no time is left", flush=True)
             return Outcome(wanted.name, "-", 0, 0, f"NOT RUN: {BUDGET_S:.0f} s are not enough")
         try:
-            kernel = (special.find if wanted.is_special else fetch.fetch)(wanted.series)
+            kernel = find_kernel(wanted)
         except fetch.NoKernel as error:
             print(f"== kernel {wanted.name} SKIPPED: {error}", flush=True)
             return Outcome(wanted.name, "-", 0, 0, f"SKIPPED: {error}".partition("\n")[0])

@@ -166,3 +166,28 @@ def test_jobs_may_be_set(monkeypatch):
     assert matrix.jobs() == 3
     monkeypatch.delenv("OTELAGENT_QEMU_JOBS")
     assert matrix.jobs() >= 1
+
+
+def test_guests_of_arm64_run_their_own_checks_with_their_own_root(tmp_path):
+    kernel = fetch.Kernel("6.12", tmp_path / "vmlinuz", None)
+    wanted = {each.name: each for each in KERNELS if each.is_arm64}
+    plain, signing = wanted["arm64-6.12"], wanted["arm64-signing"]
+
+    command = matrix.guest_command(kernel, plain, ("unused",))
+    assert "--arm64" in command
+    assert "--signing" not in command
+    assert command[command.index("--timeout") + 1] == str(matrix.TIMEOUT_S * matrix.ARM64_TIMES)
+    assert tuple(command[command.index("--") + 1 :]) == matrix.ARM64_CHECKS
+    assert "--signing" in matrix.guest_command(kernel, signing, ("unused",))
+    assert not any(each.always for each in wanted.values())
+
+
+def test_a_guest_of_arm64_is_skipped_and_said_where_there_is_no_emulator(monkeypatch, capsys):
+    monkeypatch.setattr(matrix.shutil, "which", lambda _name: None)
+    wanted = next(each for each in KERNELS if each.is_arm64)
+
+    outcome = matrix.Matrix(("true",)).boot(wanted)
+
+    assert (outcome.status, outcome.release) == (0, "-")
+    assert "qemu-system-aarch64 is not installed" in outcome.last_line
+    assert "SKIPPED" in capsys.readouterr().out
