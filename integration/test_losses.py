@@ -4,11 +4,12 @@
 
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
-from otelagent import metrics
-from otelagent.kernel import plan
+from otelagent import metrics, sampling
+from otelagent.kernel.plan import wish_of
 from otelagent.options import Options
 from otelagent.profiler import Profiler
 
@@ -52,7 +53,7 @@ def test_every_tick_is_a_sample_or_a_counted_loss(recorded, bounded):
 
 def test_a_ring_that_is_far_too_small_loses_and_counts(recorded, monkeypatch):
     """The same sum where most is lost."""
-    monkeypatch.setattr(plan.Wish, "__init__", _small(plan.Wish.__init__))
+    monkeypatch.setattr(sampling, "wish_of", lambda o: replace(wish_of(o), ring_bytes=4096))
 
     profiler, counters, dropped = recorded()
 
@@ -60,10 +61,3 @@ def test_a_ring_that_is_far_too_small_loses_and_counts(recorded, monkeypatch):
     assert lost > 0
     assert counters["TICKS"] == counters["SAMPLES"] + lost
     assert counters["SAMPLES"] == profiler.collector.tally.samples + dropped
-
-
-def _small(init):
-    def make(self, *args, **kwargs):
-        init(self, *args, ring_bytes=4096, **kwargs)
-
-    return make

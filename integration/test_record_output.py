@@ -224,8 +224,8 @@ def test_capabilities_are_enough_and_hidden_kernel_addresses_are_told(open_direc
 
 def test_a_full_ring_is_told_as_number_and_share():
     code = (
-        "import functools, otelagent.profiler as p;"
-        "p.Wish = functools.partial(p.Wish, ring_bytes=4096);"
+        "from dataclasses import replace; import otelagent.sampling as s; of = s.wish_of;"
+        "s.wish_of = lambda options: replace(of(options), ring_bytes=4096);"
         "from otelagent.cli import main; main()"
     )
     record = ("record", "-F", 10_000, "-f", "collapsed", "-o", "/dev/null", "--")

@@ -114,9 +114,14 @@ def test_cpu_that_went_and_came_between_two_looks_is_sampled_again(machine, monk
     events.refresh()
     assert opened == [0, 1, 1]
 
-    machine.times = {0: (400, 400), 1: (20, 20)}
+    for now in (400, 500):  # it went just when its event was opened
+        machine.times = {0: (now, now), 1: (0, 0)}
+        events.refresh()
+    assert opened == [0, 1, 1, 1]
+
+    machine.times = {0: (600, 600), 1: (20, 20)}
     events.refresh()
-    assert opened == [0, 1, 1]
+    assert opened == [0, 1, 1, 1]
 
 
 def test_an_event_of_one_process_stands_still_while_that_sleeps(machine):

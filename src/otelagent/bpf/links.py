@@ -155,9 +155,10 @@ def find_dead(before: dict[int, int], now: dict[int, int]) -> set[int]:
     """CPUs whose event was enabled for no longer than at the last look (ns, by CPU).
 
     A CPU that is switched off takes its events off the list, and they do not come back with
-    it (`perf_event_exit_cpu_context`, kernel/events/core.c; seen on 5.10 and 7.3).
+    it (`perf_event_exit_cpu_context`, kernel/events/core.c; seen on 5.10 and 7.3). An event that
+    was opened just before was never enabled.
     """
-    return {cpu for cpu, enabled_ns in now.items() if enabled_ns and enabled_ns == before.get(cpu)}
+    return {cpu for cpu, enabled_ns in now.items() if enabled_ns == before.get(cpu)}
 
 
 def open_tracepoint(number: int, name: str) -> int:
