@@ -78,13 +78,16 @@ class Event(NamedTuple):
         return self.kind == EventKind.EXIT and self.pid == self.tid
 
 
+_KINDS = {int(kind): kind for kind in EventKind}
+
+
 def _read_events(events: bytes, names: bytes) -> Iterator[Event]:
     for row in _EVENT.iter_unpack(events):
         time_ns, addr, length, page_offset, inode, generation, kind, pid, tid, ppid = row[:10]
         major, minor, prot, flags, start, size, cpu, _ = row[10:]
         where = (addr, length, page_offset, major, minor, inode, generation, prot, flags, cpu)
         name = names[start : start + size]
-        yield Event(EventKind(kind), time_ns, pid, tid, ppid, *where, name)
+        yield Event(_KINDS[kind], time_ns, pid, tid, ppid, *where, name)
 
 
 class Sideband:

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +18,7 @@ _ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
 _DELETED = b" (deleted)"
 
 
-@dataclass(frozen=True, slots=True)
-class MappedRange:
+class MappedRange(NamedTuple):
     """An executable mapping of a process.
 
     `path` is empty for anonymous memory; `[vdso]` and the like have inode 0.
