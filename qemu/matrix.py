@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -162,6 +163,16 @@ def guest_command(kernel: fetch.Kernel, wanted: Wanted, command: tuple[str, ...]
 _ARM64 = threading.Lock()
 
 
+@functools.cache
+def make_arm64() -> None:
+    """Build for arm64, once: guests that run already read what is built.
+
+    Raises:
+        NoKernel: It cannot be.
+    """
+    arm64.build(arm64.find())
+
+
 def find_kernel(wanted: Wanted) -> fetch.Kernel:
     """Fetch a kernel, and what else its guest needs.
 
@@ -175,7 +186,7 @@ def find_kernel(wanted: Wanted) -> fetch.Kernel:
     if shutil.which(vm.ARM64.qemu) is None:
         raise fetch.NoKernel(f"{vm.ARM64.qemu} is not installed (package qemu-system-arm)")
     with _ARM64:
-        arm64.build(arm64.find())
+        make_arm64()
     return fetch.fetch(wanted.series, "arm64")
 
 
