@@ -179,6 +179,16 @@ def test_where_a_cpu_came_processes_are_read_again(world):
     assert not world.machine.space(10)
 
 
+def test_what_was_told_before_a_cpu_came_is_doubtful_too(world):
+    """On that CPU another exec may have followed, of which nothing is told."""
+    world.sideband.batches.append([exec_event(10, 20), mmap_event(10, 21, CODE)])
+    world.sideband.came = True
+
+    world.thread._refresh()
+
+    assert not world.machine.table.entries[10].now.is_complete
+
+
 def test_a_wake_up_that_was_asked_for_is_not_asked_for_again(world, monkeypatch):
     calls = []
     monkeypatch.setattr(os, "eventfd_write", lambda *arguments: calls.append(arguments))

@@ -209,6 +209,7 @@ class ProcessesThread(threading.Thread):
         """Follow CPUs that come and go, and forget what ended."""
         try:
             if self._sideband.refresh():
+                self._round()  # what was told until now is as doubtful as what is known
                 self._table.doubt(time.monotonic_ns())
         except KernelError as err:
             logger.warning("%s", fields("process events of a CPU are lost", error=err))
