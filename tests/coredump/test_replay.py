@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A replay is the snapshot's alone: nothing of this machine is read."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -99,7 +98,7 @@ def test_what_was_not_read_is_missed_and_said(recorded):
     with pytest.raises(MemoryFault):
         image.read(0x1000, 8)
     with pytest.raises(TargetError, match="not in the snapshot"):
-        image.open_mapped(dataclasses.replace(mapped, path="/elsewhere"))
+        image.open_mapped(mapped._replace(path="/elsewhere"))
     assert isinstance(mapped, MappedRange)
 
 
