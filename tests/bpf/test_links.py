@@ -201,3 +201,14 @@ def test_a_frequency_that_the_kernel_refuses_is_asked_for_as_a_period(monkeypatc
     else:
         assert links.open_sampling(rate, 0) == 7
         assert asked == [(199, 0), (0, 1_000_000_000 // 199)]
+
+
+def test_debians_stricter_setting_is_named_where_the_capabilities_are_there(monkeypatch, tmp_path):
+    (tmp_path / "paranoid").write_text("3\n")
+    monkeypatch.setattr(links, "_PARANOID", tmp_path / "paranoid")
+    monkeypatch.setattr(links, "refusal_hint", lambda _call: "a security module may deny it")
+
+    assert "CAP_SYS_ADMIN" in open_error(-errno.EACCES, "dummy").hint
+
+    (tmp_path / "paranoid").write_text("2\n")
+    assert "security module" in open_error(-errno.EACCES, "dummy").hint

@@ -71,15 +71,30 @@ KEPT = 1 << 39 | 1 << 38 | 1 << 19 | 1 << 2 | 1 << 34 | 1 << 40
 
 
 def test_what_was_for_the_start_alone_goes():
-    assert capabilities.still_needed(ALL, writes_to_others=False) == KEPT
-    assert capabilities.still_needed(ALL, writes_to_others=True) == KEPT | 1 << 1
+    assert capabilities.still_needed(ALL, writes_to_others=False, wants_admin=False) == KEPT
+    assert capabilities.still_needed(ALL, writes_to_others=True, wants_admin=False) == KEPT | 1 << 1
+
+
+@pytest.mark.parametrize(("text", "wants"), [("2\n", False), ("-1\n", False), ("3\n", True)])
+def test_sys_admin_stays_where_perf_events_may_want_it(tmp_path, text, wants):
+    (tmp_path / "paranoid").write_text(text)
+
+    assert capabilities.may_want_admin(tmp_path / "paranoid") is wants
+    kept = capabilities.still_needed(ALL, writes_to_others=False, wants_admin=wants)
+    assert bool(kept >> 21 & 1) is wants
+
+
+def test_a_kernel_without_the_setting_wants_nothing(tmp_path):
+    assert not capabilities.may_want_admin(tmp_path / "none")
 
 
 def test_sys_admin_stays_where_it_stands_in_for_another():
     before_5_9 = ALL & ~(1 << 40)
 
-    assert capabilities.still_needed(before_5_9, writes_to_others=False) >> 21 & 1
+    assert (
+        capabilities.still_needed(before_5_9, writes_to_others=False, wants_admin=False) >> 21 & 1
+    )
 
 
 def test_nothing_is_kept_that_is_not_held():
-    assert capabilities.still_needed(1 << 39, writes_to_others=True) == 1 << 39
+    assert capabilities.still_needed(1 << 39, writes_to_others=True, wants_admin=True) == 1 << 39

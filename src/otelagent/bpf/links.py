@@ -38,6 +38,7 @@ _PARANOID_MEANS = {
     "4": "no perf events without privilege",
 }
 """Documentation/admin-guide/sysctl/kernel.rst; 3 and 4 are Debian's and Ubuntu's."""
+_DEBIANS = "3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,18 @@ def online_cpus() -> list[int]:
 
 def paranoid_hint() -> str:
     """Say what kernel.perf_event_paranoid is and how to get around it, or what else denies."""
-    if hint := refusal_hint("perf_event_open"):
-        return hint
+    hint = refusal_hint("perf_event_open")
     try:
         value = _PARANOID.read_text().strip()
     except OSError:
-        return "this kernel has no perf events (CONFIG_PERF_EVENTS)"
+        return hint or "this kernel has no perf events (CONFIG_PERF_EVENTS)"
+    if hint and value == _DEBIANS:
+        return (
+            "kernel.perf_event_paranoid is 3: Debian's kernels want CAP_SYS_ADMIN then, "
+            "CAP_PERFMON does not do: grant it, or set it to 2"
+        )
+    if hint:
+        return hint
     means = _PARANOID_MEANS.get(value, "unknown")
     return (
         f"kernel.perf_event_paranoid is {value} ({means}): "

@@ -121,8 +121,11 @@ def drop_capabilities(settings: Settings) -> None:
     names = [settings.spool, settings.cache_directory]
     names.append(settings.store or ("" if settings.collection_agent else DEFAULT_STORE))
     is_anothers = any(_owner_of(Path(name)) != os.geteuid() for name in names if name)
-    needed = capabilities.still_needed(capabilities.held(), writes_to_others=is_anothers)
-    capabilities.keep(needed)
+    wants_admin = capabilities.may_want_admin()
+    have = capabilities.held()
+    capabilities.keep(
+        capabilities.still_needed(have, writes_to_others=is_anothers, wants_admin=wants_admin)
+    )
 
 
 def _owner_of(path: Path) -> int:

@@ -19,6 +19,10 @@ from otelagent.log import fields
 
 _log = logging.getLogger(__name__)
 _STATUS = Path("/proc/self/status")
+_PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
+_MOST_PARANOID = 2
+"""Of the mainline kernel. Debian's has 3 as its default, and asks for CAP_SYS_ADMIN then
+("security,perf: Allow further restriction of perf_event_open"); CAP_PERFMON does not do."""
 
 _DAC_OVERRIDE = 1
 _CHECKPOINT_RESTORE = 40
@@ -58,21 +62,31 @@ def describe(have: int) -> list[tuple[str, str, bool, bool]]:
     return [*rows, *useful]
 
 
-def still_needed(have: int, *, writes_to_others: bool) -> int:
+def may_want_admin(paranoid: Path = _PARANOID) -> bool:
+    """Tell whether perf events may be opened by CAP_SYS_ADMIN only."""
+    try:
+        return int(paranoid.read_text()) > _MOST_PARANOID
+    except (OSError, ValueError):
+        return False
+
+
+def still_needed(have: int, *, writes_to_others: bool, wants_admin: bool) -> int:
     """Give the capabilities that sampling needs after its programs are loaded.
 
     CPUs come and go: their perf events are opened then (PERFMON), rows get further maps (BPF).
     Processes and their files are read all the time (SYS_PTRACE, DAC_READ_SEARCH; links of
     map_files: CHECKPOINT_RESTORE), and kernel symbols when modules come (SYSLOG). What
     SYS_RESOURCE and SYS_ADMIN are for is done at the start; but that SYS_ADMIN stays where
-    it stands in for one of the others.
+    it stands in for one of the others, or where perf events may want it.
 
     Args:
         have: What is held.
         writes_to_others: Profiles are kept in a directory of somebody else (DAC_OVERRIDE).
+        wants_admin: What `may_want_admin` says.
     """
     keep = {_BPF, _PERFMON, _SYS_PTRACE, _DAC_READ_SEARCH, _SYSLOG, _CHECKPOINT_RESTORE}
-    if any(not have >> number & 1 for number in (_BPF, _PERFMON, _CHECKPOINT_RESTORE)):
+    stands_in = any(not have >> number & 1 for number in (_BPF, _PERFMON, _CHECKPOINT_RESTORE))
+    if stands_in or wants_admin:
         keep.add(_SYS_ADMIN)
     if writes_to_others:
         keep.add(_DAC_OVERRIDE)
