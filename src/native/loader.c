@@ -101,7 +101,7 @@ void oa_object_close(struct oa_object *object)
 
 const char *oa_object_log(const struct oa_object *object)
 {
-	return object->log ? object->log : "";
+	return object && object->log ? object->log : "";
 }
 
 void oa_object_want_log(struct oa_object *object, u32 level)

@@ -35,6 +35,8 @@ class FakeRing:
         self.consumer = ffi.new("u64 *", start)
         self.producer = ffi.new("u64 *", start)
         handle = lib.oa_ring_from_memory(self.consumer, self.producer, self.data, size)
+        if not handle:
+            raise MemoryError
         self.ring = Ring(handle, -1)
 
     def put(self, record, flags=0, size=None):

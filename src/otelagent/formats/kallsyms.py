@@ -56,6 +56,8 @@ class Kallsyms:
         self._starts = [m.start for m in self._modules]
         text = self._ffi.new("struct oa_span[]", [_KERNEL_SPAN])
         self._table = self._ffi.gc(self._lib.oa_symtab_new(text, 1), self._lib.oa_symtab_free)
+        if not self._table:
+            raise MemoryError
         names = self._ffi.new("u8[]", len(data) + 1)
         hidden = self._ffi.new("u64 *")
         raw = self._ffi.from_buffer("u8[]", data)

@@ -82,6 +82,8 @@ class SymbolTable:
         self._ffi: Any = ffi
         text = self._ffi.new("struct oa_span[]", spans)
         self._table = self._ffi.gc(self._lib.oa_symtab_new(text, len(spans)), lib.oa_symtab_free)
+        if not self._table:
+            raise MemoryError
         self._found = None
         self._strings: list[Strings] = []
         self.count = 0
