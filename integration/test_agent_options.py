@@ -12,8 +12,9 @@ import pytest
 
 from integration.runs import wait_until
 from otelagent.abi._generated import Target
+from otelagent.bpf.object import LOG_STATISTICS
 from otelagent.model import FrameType
-from otelagent.options import Options
+from otelagent.options import OffCpu, Options
 from otelagent.profiler import Profiler
 from otelagent.recording import make_profile
 
@@ -48,7 +49,8 @@ def test_tracers_maps_cache_and_log_are_as_asked_for(spinning, tmp_path, caplog)
         pids=(spinning,),
         python=False,
         map_scale=1,
-        bpf_log_level=4,  # what 1 and 2 tell is long, and takes seconds
+        off_cpu=OffCpu(),
+        bpf_log_level=LOG_STATISTICS,  # what 1 and 2 tell is long, and takes seconds
         cache_directory=tmp_path,
         symbols=False,  # line tables would take seconds in an empty directory
     )
@@ -61,11 +63,12 @@ def test_tracers_maps_cache_and_log_are_as_asked_for(spinning, tmp_path, caplog)
         made = profile_of(profiler)
 
     frames = {frame for trace, *_ in made for frame in trace.frames}
-    assert {frame.type for frame in frames} <= {FrameType.NATIVE, FrameType.KERNEL}
+    assert FrameType.PYTHON not in {frame.type for frame in frames}
     assert any(frame.type is FrameType.NATIVE for frame in frames)
     assert entries == 1 << 20
     assert list(tmp_path.glob("*.rows"))
-    assert "processed" in caplog.text
+    told = [record.getMessage() for record in caplog.records if "processed" in record.getMessage()]
+    assert [line.partition(".")[0] for line in told] == ["profiler", "offcpu"]
 
 
 def test_only_the_cpus_asked_for_are_sampled(spinning):

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from otelagent.bpf.object import LOG_STATISTICS
 from otelagent.bpf.verifier import Statistics, parse_statistics
 from otelagent.kernel.features import has_feature
 from otelagent.kernel.offsets import find_offsets
@@ -28,13 +29,13 @@ MOST = 0.8
 def measure(*, has_loop: bool) -> tuple[list[Statistics], float]:
     """Load one flavour; returns what each program took, and seconds for all."""
     offsets = find_offsets()
-    wish = Wish(frequency_hz=99, everything=True, max_frames=1024)
+    wish = Wish(frequency_hz=99, everything=True, max_frames=1024, log_level=LOG_STATISTICS)
     began = time.monotonic()
-    bpf = load(wish, offsets, has_loop=has_loop, statistics=True)
+    bpf = load(wish, offsets, has_loop=has_loop)
     seconds = time.monotonic() - began
     found = parse_statistics(bpf.log)
     # Loaded only where waits are asked for: not part of the time.
-    switches = load_switches(wish, offsets, bpf, has_loop=has_loop, statistics=True)
+    switches = load_switches(wish, offsets, bpf, has_loop=has_loop)
     found += [
         replace(row, program=f"offcpu {row.program}") for row in parse_statistics(switches.log)
     ]

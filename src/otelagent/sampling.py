@@ -7,6 +7,7 @@ Used by one thread.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from otelagent.bpf.links import Rate, SamplingEvents
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from otelagent.abi.codec import Sample
     from otelagent.bpf.object import BpfObject
     from otelagent.options import Options
+
+_log = logging.getLogger(__name__)
 
 
 def load_objects(options: Options) -> list[BpfObject]:
@@ -36,6 +39,8 @@ def load_objects(options: Options) -> list[BpfObject]:
     except BaseException:
         objects[0].close()
         raise
+    for bpf in objects if options.bpf_log_level else ():
+        _log.warning("%s: %s", bpf.path.name, bpf.log)
     options.on_loaded()
     return objects
 

@@ -13,6 +13,7 @@ from otelagent.bpf.object import possible_cpus
 from otelagent.errors import LoadFailed
 from otelagent.kernel import plan
 from otelagent.kernel.plan import Wish, load, make_config
+from otelagent.kernel.switches import load_switches
 
 OFFSETS = SimpleNamespace(config_fields=lambda: {"task_pid": 1256, "user_regs_distance": 16216})
 
@@ -44,6 +45,7 @@ class FakeObject:
     def __init__(self, fails=False):
         self.sizes, self.autoload, self.variables = {}, {}, {}
         self.fails = fails
+        self.shared, self.log_level = {}, 0
         self.is_loaded = self.is_closed = False
 
     def set_variable(self, name, value):
@@ -56,6 +58,17 @@ class FakeObject:
     def set_max_entries(self, name, entries):
         assert not self.is_loaded
         self.sizes[name] = entries
+
+    def maps(self):
+        return ["states", "unwinders", "waits", "targets", "offcpu.rodata"]
+
+    def use_map(self, name, owner):
+        assert not self.is_loaded
+        self.shared[name] = owner
+
+    def want_log(self, level):
+        assert not self.is_loaded
+        self.log_level = level
 
     def load(self):
         if self.fails:
@@ -104,6 +117,24 @@ def test_maps_have_the_sizes_of_the_wish(loaded):
     assert (sizes["mappings"], sizes["pages"], sizes["rules"]) == (200, 300, Limit.MAX_RULES)
     assert (sizes["events"], sizes["known_traces"]) == (1 << 16, 64)
     assert sizes["states"] == sizes["deferred_stacks"] == possible_cpus()
+
+
+def test_what_follows_waits_is_opened_as_the_profiler_is(loaded, monkeypatch):
+    profiler, _ = loaded(log_level=2)
+    fake = FakeObject()
+    monkeypatch.setattr(plan.BpfObject, "open", lambda _path: fake)
+    wish = Wish(99, everything=False, max_frames=128, log_level=2, waits=64)
+
+    load_switches(wish, OFFSETS, profiler, has_loop=True)
+
+    assert fake.log_level == profiler.log_level == 2
+    assert fake.variables == profiler.variables
+    assert fake.shared == {"targets": profiler}
+    assert fake.sizes == {
+        "states": possible_cpus(),
+        "deferred_stacks": possible_cpus(),
+        "waits": 64,
+    }
 
 
 def test_object_that_is_refused_is_closed(loaded):

@@ -25,6 +25,8 @@ from otelagent._native import ffi, lib
 from otelagent.bpf.reasons import describe, hint_for, is_locked_down, read_lockdown
 from otelagent.errors import AttachFailed, LoadFailed, MissingFeature, NotPermitted
 
+LOG_STATISTICS = 4
+"""What verifying each program took (BPF_LOG_STATS, include/linux/bpf_verifier.h)."""
 _OBJECTS = Path(__file__).parent / "objects"
 
 
@@ -156,12 +158,12 @@ class BpfObject:
         """What libbpf and the verifier said so far (at most 256 KiB)."""
         return str(ffi.string(lib.oa_object_log(self.handle)).decode(errors="replace"))
 
-    def want_statistics(self) -> None:
-        """Let the log tell, after `load`, what verifying each program took."""
-        self.want_log(4)  # BPF_LOG_STATS, include/linux/bpf_verifier.h
-
     def want_log(self, level: int) -> None:
-        """Let the log tell what the verifier says to each program; 1: a summary, 2: all."""
+        """Let the log tell, after `load`, what the verifier says to each program.
+
+        Args:
+            level: 1: a summary, 2: all, or `LOG_STATISTICS`.
+        """
         lib.oa_object_want_log(self.handle, level)
 
     def set_variable(self, name: str, value: bytes) -> None:

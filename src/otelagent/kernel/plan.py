@@ -23,6 +23,7 @@ from otelagent.kernel.offsets import find_offsets
 from otelagent.log import fields
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from otelagent.bpf.object import Link
@@ -40,6 +41,8 @@ _UNWINDERS = {
     Unwinder.PYTHON: "unwind_python",
     Unwinder.STOP: "unwind_stop",
 }
+_TAIL_CALLS = "unwinders"
+"""The map of them; programs of one type alone may be in it, so each object has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,45 +163,66 @@ def choose_unwinders(bpf: BpfObject, *, has_loop: bool) -> None:
 
 def fill_unwinders(bpf: BpfObject, *, has_loop: bool) -> None:
     """Fill the table of tail calls of a loaded object."""
-    table = ProgArray.of(bpf, "unwinders")
+    table = ProgArray.of(bpf, _TAIL_CALLS)
     for index, name in _UNWINDERS.items():
         table[index] = bpf.program(f"{name}_loop" if has_loop else name).fd
 
 
-def load(
-    wish: Wish, offsets: KernelOffsets, *, has_loop: bool, statistics: bool = False
-) -> BpfObject:
-    """Open, configure and load the profiler, and fill its tail-call table.
+def load(wish: Wish, offsets: KernelOffsets, *, has_loop: bool) -> BpfObject:
+    """Load the profiler.
 
     Raises:
         KernelError: The kernel refused it.
     """
-    bpf = BpfObject.open(object_path("profiler"))
+    sizes = {
+        "states": possible_cpus(),
+        "deferred_stacks": possible_cpus(),
+        "events": wish.ring_bytes,
+        "known_traces": wish.known_sets,
+        "targets": wish.processes,
+        "processes": wish.processes,
+        "python_procs": wish.processes,
+        "mappings": wish.mappings,
+        "pages": wish.pages,
+        "rules": Limit.MAX_RULES,
+    }
+    return load_object("profiler", wish, offsets, sizes, has_loop=has_loop)
+
+
+def load_object(
+    name: str,
+    wish: Wish,
+    offsets: KernelOffsets,
+    sizes: Mapping[str, int],
+    *,
+    has_loop: bool,
+    lender: BpfObject | None = None,
+) -> BpfObject:
+    """Open, configure and load an object that has the unwinders, and fill its tail-call table.
+
+    Args:
+        name: Of the object.
+        wish: What is asked for.
+        offsets: What is known of the kernel.
+        sizes: Entries of maps.
+        has_loop: Whether the kernel has `bpf_loop`.
+        lender: A loaded object, of which all maps without a size here are used.
+
+    Raises:
+        KernelError: The kernel refused it.
+    """
+    bpf = BpfObject.open(object_path(name))
     try:
-        if statistics:
-            bpf.want_statistics()
         if wish.log_level:
             bpf.want_log(wish.log_level)
         bpf.set_variable("config", make_config(wish, offsets))
         choose_unwinders(bpf, has_loop=has_loop)
-        cpus = possible_cpus()
-        sizes = {
-            "states": cpus,
-            "deferred_stacks": cpus,
-            "events": wish.ring_bytes,
-            "known_traces": wish.known_sets,
-            "targets": wish.processes,
-            "processes": wish.processes,
-            "python_procs": wish.processes,
-            "mappings": wish.mappings,
-            "pages": wish.pages,
-            "rules": Limit.MAX_RULES,
-        }
-        for name, entries in sizes.items():
-            bpf.set_max_entries(name, entries)
+        for each in bpf.maps() if lender else ():
+            if each not in sizes and each != _TAIL_CALLS and not each.endswith(".rodata"):
+                bpf.use_map(each, lender)
+        for each, entries in sizes.items():
+            bpf.set_max_entries(each, entries)
         bpf.load()
-        if wish.log_level:
-            _log.warning("%s", bpf.log)
         fill_unwinders(bpf, has_loop=has_loop)
     except BaseException:
         bpf.close()

@@ -12,51 +12,29 @@ from typing import TYPE_CHECKING
 
 from otelagent.abi.codec import Sample, decode_sample
 from otelagent.bpf.maps import HashMap
-from otelagent.bpf.object import BpfObject, object_path, possible_cpus
+from otelagent.bpf.object import possible_cpus
 from otelagent.errors import AttachFailed
-from otelagent.kernel.plan import choose_unwinders, fill_unwinders, make_config
+from otelagent.kernel.plan import load_object
 
 if TYPE_CHECKING:
-    from otelagent.bpf.object import Link
+    from otelagent.bpf.object import BpfObject, Link
     from otelagent.kernel.offsets import KernelOffsets
     from otelagent.kernel.plan import Wish
 
-_OWN = {"states", "deferred_stacks", "unwinders", "waits"}
 _TRACEPOINT = "sched_switch"
 
 
 def load_switches(
-    wish: Wish,
-    offsets: KernelOffsets,
-    profiler: BpfObject,
-    *,
-    has_loop: bool,
-    statistics: bool = False,
+    wish: Wish, offsets: KernelOffsets, profiler: BpfObject, *, has_loop: bool
 ) -> BpfObject:
-    """Open, configure and load the object beside a loaded profiler.
+    """Load the object beside a loaded profiler.
 
     Raises:
         KernelError: The kernel refused it.
     """
-    bpf = BpfObject.open(object_path("offcpu"))
-    try:
-        if statistics:
-            bpf.want_statistics()
-        bpf.set_variable("config", make_config(wish, offsets))
-        choose_unwinders(bpf, has_loop=has_loop)
-        for name in bpf.maps():
-            if name not in _OWN and not name.endswith(".rodata"):
-                bpf.use_map(name, profiler)
-        cpus = possible_cpus()
-        sizes = {"states": cpus, "deferred_stacks": cpus, "waits": wish.waits}
-        for name, entries in sizes.items():
-            bpf.set_max_entries(name, entries)
-        bpf.load()
-        fill_unwinders(bpf, has_loop=has_loop)
-    except BaseException:
-        bpf.close()
-        raise
-    return bpf
+    cpus = possible_cpus()
+    sizes = {"states": cpus, "deferred_stacks": cpus, "waits": wish.waits}
+    return load_object("offcpu", wish, offsets, sizes, has_loop=has_loop, lender=profiler)
 
 
 def attach_switches(bpf: BpfObject) -> Link:
