@@ -125,7 +125,11 @@ def test_a_service_manager_is_told_and_a_hangup_reloads(busy, tmp_path):
             assert agent.end() == 0
 
     now = capabilities.held()
-    assert held == {capabilities.still_needed(now, writes_to_others=False)}
+    assert held == {
+        capabilities.still_needed(
+            now, writes_to_others=False, wants_admin=capabilities.may_want_admin()
+        )
+    }
     changed = "reloaded changed=reporter-interval, samples-per-second needs_a_restart=store-age"
     assert changed in agent.said
     assert "RELOADING=1" in told

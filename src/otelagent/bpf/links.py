@@ -38,7 +38,7 @@ _PARANOID_MEANS = {
     "4": "no perf events without privilege",
 }
 """Documentation/admin-guide/sysctl/kernel.rst; 3 and 4 are Debian's and Ubuntu's."""
-_DEBIANS = "3"
+_DEBIANS = ("3", "4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,10 @@ def paranoid_hint() -> str:
         value = _PARANOID.read_text().strip()
     except OSError:
         return hint or "this kernel has no perf events (CONFIG_PERF_EVENTS)"
-    if hint and value == _DEBIANS:
+    if hint and value in _DEBIANS:
         return (
-            "kernel.perf_event_paranoid is 3: Debian's kernels want CAP_SYS_ADMIN then, "
-            "CAP_PERFMON does not do: grant it, or set it to 2"
+            f"kernel.perf_event_paranoid is {value}: Debian's and Ubuntu's kernels want "
+            "CAP_SYS_ADMIN then, CAP_PERFMON does not do: grant it, or set it to 2"
         )
     if hint:
         return hint

@@ -12,7 +12,7 @@ from otelagent.host.cgroup import mounts
 
 _RATE_HZ = 99
 _SYSCTLS = {
-    "kernel.perf_event_paranoid": "CAP_PERFMON is above it",
+    "kernel.perf_event_paranoid": "CAP_PERFMON is above it; 3, 4 (Debian, Ubuntu): CAP_SYS_ADMIN",
     "kernel.perf_event_max_sample_rate": "the most that -F can ask for",
     "kernel.unprivileged_bpf_disabled": "CAP_BPF is above it",
     "kernel.kptr_restrict": "from 1 on kernel names need CAP_SYSLOG; at 2 there are none",
