@@ -115,6 +115,16 @@ def test_a_wrong_variable_is_status_78_and_a_wrong_option_2():
     assert caught.value.exit_status == 2
 
 
+def test_what_is_wrong_names_the_setting_once():
+    wrong = "there is no tracer 'perl'"
+    with pytest.raises(ConfigError, match=f"^--tracers: {wrong}$"):
+        resolve({"tracers": "perl"}, {})
+    with pytest.raises(SettingError, match=f"^OTELAGENT_TRACERS: {wrong}$"):
+        resolve({}, {"OTELAGENT_TRACERS": "perl"})
+    with pytest.raises(SettingError, match=r"^OTEL_EXPORTER_OTLP_HEADERS: headers: "):
+        resolve({}, {"OTEL_EXPORTER_OTLP_HEADERS": "x"})
+
+
 def endpoint(environ, options=()):
     return endpoint_of(resolve(dict(options), environ))
 

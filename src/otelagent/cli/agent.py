@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otelagent.cli.recordoptions import (  # noqa: TC001 (typer looks at the annotations)
+from otelagent.cli.sharedoptions import (  # noqa: TC001 (typer looks at the annotations)
     Cgroups,
     Duration,
     Pids,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otelagent.cli.sharedoptions import Force  # noqa: TC001 (typer looks at the annotations)
 from otelagent.cli.sources import Since, Until, read_profile, window
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def diff(
             "--format", "-f", metavar="FORMAT", help="html, json or table; else by the ending."
         ),
     ] = "",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: Force = False,
     top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Functions to show.")] = 20,
 ) -> None:
     """Compare two saved profiles: a table, or a differential flame graph (-o FILE.html).

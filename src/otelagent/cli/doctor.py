@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-from otelagent.cli import recordoptions as options  # noqa: TC001 (typer looks at the annotations)
+from otelagent.cli.sharedoptions import (  # noqa: TC001 (typer looks at the annotations)
+    BtfPath,
+    Force,
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 where it works, but reduced.")]
@@ -22,8 +25,8 @@ def doctor(
     json: Json = False,
     strict: Strict = False,
     bundle: Bundle = "",
-    force: options.Force = False,
-    btf_path: options.BtfPath = None,
+    force: Force = False,
+    btf_path: BtfPath = None,
 ) -> None:
     """Try what profiling needs on this machine, and say what is missing and how to get it.
 

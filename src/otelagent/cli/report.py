@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otelagent.cli.sharedoptions import Force  # noqa: TC001 (typer looks at the annotations)
 from otelagent.cli.sources import Since, Until, read_profile, window
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def report(
     until: Until = "",
     output: Output = "",
     format_name: FormatName = "",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: Force = False,
     top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Functions to show.")] = 20,
     debug_dir: Annotated[
         list[Path] | None,

@@ -46,7 +46,10 @@ class Resolved:
         except ConfigError as err:
             source = self.sources[key]
             kind = ConfigError if source.startswith("--") else SettingError
-            raise kind(f"{source}: {key}: {err}", hint=err.hint) from err
+            # These are named after the setting; lines of files, and variables of others, are not.
+            is_named = source.startswith(("--", "OTELAGENT_"))
+            where = source if is_named else f"{source}: {key}"
+            raise kind(f"{where}: {err}", hint=err.hint) from err
 
 
 def read_options(options: Mapping[str, str]) -> dict[str, Given]:

@@ -217,9 +217,11 @@ def load_object(
             bpf.want_log(wish.log_level)
         bpf.set_variable("config", make_config(wish, offsets))
         choose_unwinders(bpf, has_loop=has_loop)
-        for each in bpf.maps() if lender else ():
-            if each not in sizes and each != _TAIL_CALLS and not each.endswith(".rodata"):
-                bpf.use_map(each, lender)
+        if lender:
+            own = {*sizes, _TAIL_CALLS}
+            for each in bpf.maps():
+                if each not in own and not each.endswith(".rodata"):
+                    bpf.use_map(each, lender)
         for each, entries in sizes.items():
             bpf.set_max_entries(each, entries)
         bpf.load()
