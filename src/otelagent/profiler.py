@@ -21,6 +21,7 @@ from otelagent.bpf.records import CpuRecords
 from otelagent.bpf.ring import Ring
 from otelagent.bpf.sideband import Event, Sideband
 from otelagent.host import procfs
+from otelagent.host.cgroup import Cgroup
 from otelagent.host.kept import raise_open_files
 from otelagent.kernel.plan import attach_events
 from otelagent.losses import Losses, read_losses
@@ -34,7 +35,7 @@ from otelagent.processes.python_files import PythonFiles
 from otelagent.processes.rowstore import RowStore
 from otelagent.processes.runtimes import Runtimes
 from otelagent.processes.spaces import Spaces
-from otelagent.processes.survey import meet_interpreters
+from otelagent.processes.survey import Survey
 from otelagent.processes.table import ProcessTable
 from otelagent.processes.worker import ProcessesThread
 from otelagent.queues import BoundedQueue
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from otelagent.options import Options
 
 MAX_OPEN_FILES = 4096
+SURVEY_S, SLICE_S = 0.3, 0.005
+"""How long what runs already is looked at before sampling begins; then so long at a time."""
 MAX_FINISHED, MAX_FINISHED_BYTES = 8192, 40 << 20
 """Deferred stacks that were unwound and wait for the reader: more than can wait to be unwound."""
 
@@ -70,6 +73,7 @@ class Profiler:
         """The share of ticks that the kernel left out; known once it stopped."""
         self.still_waiting = 0
         """How many threads waited at the end; their waits count until then."""
+        self.survey: Survey | None = None
         self.finished: BoundedQueue[bytes] = BoundedQueue(MAX_FINISHED, MAX_FINISHED_BYTES)
 
     def start(self) -> None:
@@ -122,6 +126,7 @@ class Profiler:
             on_ksymbol=self._on_ksymbol,
             is_alive=lambda pid: not procfs.has_ended(pid),
             drained_ns=lambda: self.reader.drained_ns,
+            go_on=lambda: self.survey is not None and self.survey.go_on(SLICE_S),
         )
         self.collector = Collector(self._defer, self.processes.post, self.handler.see)
 
@@ -146,7 +151,8 @@ class Profiler:
             mode = Target.AT_EXEC if self.links else Target.FOLLOW
             self.add_target(self.options.held_pid, mode)
         if self.table.wants_all:
-            meet_interpreters(self.executables)
+            self.survey = self._make_survey()
+            self.survey.go_on(SURVEY_S)
         self.ring = Ring.open(bpf.map_info("events"))
         first_ms = FIRST_OF_ALL_MS if self.table.wants_all else FIRST_MS
         self.reader = ReaderThread(self.ring, self.collector, self.finished, first_ms)
@@ -155,6 +161,13 @@ class Profiler:
         self.started_ns = time.monotonic_ns()
         self.sampling = Sampling(self.objects, self.options)
         self.sampling.attach()
+
+    def _make_survey(self) -> Survey:
+        wanted = None
+        if not self.options.everything:
+            groups = [Cgroup(path, is_unified=True) for path in self.options.cgroups]
+            wanted = {pid for group in groups for pid in group.pids()}
+        return Survey(self.executables, self.table.ran_before, wanted)
 
     def _prepare(self, pid: int) -> None:
         """Know what runs already, so that its very first sample is whole."""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from pathlib import Path
 
-from otelagent.formats.proc_maps import MappedRange, parse_executable
+from otelagent.formats.proc_maps import MappedRange, keep_executable, parse_executable
 
 TEXT = b"""\
 55d0c0a00000-55d0c0a25000 r--p 00000000 fe:00 1234 /usr/bin/a
@@ -29,6 +29,18 @@ def test_backslash_in_a_file_s_name_need_not_begin_an_escape():
     [mapped] = parse_executable(line)
 
     assert mapped.path == "/tmp/a\\800\\777\nb"
+
+
+def test_what_is_kept_says_the_same():
+    shared = b"7f0000002000-7f0000003000 r-xs 00000000 00:01 5 /memfd:a\n"
+    kept = keep_executable(shared + TEXT)
+
+    assert kept.count(b"\n") == 4
+    assert kept.endswith(shared)
+    kept = keep_executable(TEXT.rstrip(b"\n"))
+    assert list(parse_executable(kept)) == list(parse_executable(TEXT))
+    own = Path("/proc/self/maps").read_bytes()
+    assert list(parse_executable(keep_executable(own))) == list(parse_executable(own))
 
 
 def test_own_maps_hold_a_libc_and_the_vdso():

@@ -6,7 +6,16 @@ import pytest
 
 from otelagent.errors import ProcessGone
 from otelagent.processes.table import MAX_UNREAD
-from tests.processes.fakes import Machine, exec_event, fork_event, generation, mapped, mmap_event
+from tests.processes.fakes import (
+    Machine,
+    exec_event,
+    exit_event,
+    fork_event,
+    generation,
+    lost_event,
+    mapped,
+    mmap_event,
+)
 
 CODE = 0x5000_0000_0000
 LIBRARY = 0x7000_0000_0000
@@ -143,6 +152,85 @@ def test_process_that_maps_much_before_it_is_sampled_is_read_from_proc(table_of_
     assert machine.scans == 1
     assert machine.found(10, CODE)
     assert machine.found(10, LIBRARY) is None
+
+
+def lines_of(start, inode=1, path="/bin/a"):
+    return f"{start:x}-{start + 0x4000:x} r-xp 00001000 08:01 {inode} {path}\n".encode()
+
+
+def test_a_process_that_ran_before_and_is_gone_when_it_is_looked_at_is_known(table_of_all):
+    machine, table = table_of_all
+    table.ran_before(10, lines_of(CODE), 5)
+    table.apply([mmap_event(10, 20, LIBRARY, inode=2, path=b"/lib/b"), exit_event(10, 30)])
+    machine.maps[10] = ProcessGone("process 10 is gone")
+    assert (machine.loads, len(machine.trie)) == (0, 0)
+
+    assert table.is_ready(generation(10), 25)
+    table.reported(generation(10), CODE, 25)
+
+    space = table.entries[10].now.space
+    assert space.find(CODE).loaded.executable.path == "/bin/a"
+    assert space.find(LIBRARY).loaded.executable.path == "/lib/b"
+    assert table.images[generation(10)] == "/bin/a"
+    assert machine.scans == 0
+
+
+def test_events_of_before_the_survey_do_not_make_it_wrong(table_of_all):
+    """They are applied after it: an exec, and a process that was forked and then looked at."""
+    _, table = table_of_all
+    table.ran_before(10, lines_of(LIBRARY, 2, "/lib/b"), 50)
+    table.ran_before(11, lines_of(LIBRARY, 2, "/lib/b"), 50)
+    table.apply([exec_event(10, 20), mmap_event(10, 21, CODE), fork_event(10, 11, 30)])
+    table.apply([exec_event(11, 60), mmap_event(11, 61, LIBRARY, inode=2, path=b"/lib/b")])
+
+    for pid, at, found, missing in (
+        (10, 25, CODE, LIBRARY),
+        (11, 40, CODE, LIBRARY),
+        (11, 62, LIBRARY, CODE),
+    ):
+        assert table.is_ready(generation(pid), at)
+        space = table.entries[pid].at(at).space
+        assert space.find(found), pid
+        assert space.find(missing) is None, pid
+
+
+def test_a_process_that_forked_before_it_was_looked_at_tells_of_its_child(table_of_all):
+    machine, table = table_of_all
+    machine.maps[11] = ProcessGone("process 11 is gone")
+    table.apply([fork_event(10, 11, 20), exit_event(11, 25)])
+    table.ran_before(10, lines_of(CODE), 30)
+
+    table.reported(generation(11), CODE, 22)
+
+    assert table.is_ready(generation(11), 22)
+    assert table.entries[11].now.space.find(CODE).loaded.executable.path == "/bin/a"
+    assert machine.scans == 1  # in vain
+
+
+def test_what_is_known_of_a_process_stays_when_it_is_looked_at_late(table_of_all):
+    machine, table = table_of_all
+    machine.maps[10] = [mapped(CODE)]
+    table.reported(generation(10), CODE, 20)
+    table.apply([exec_event(12, 20), mmap_event(12, 21, CODE)])
+
+    for pid in (10, 12):
+        table.ran_before(pid, lines_of(LIBRARY, 2, "/lib/b"), 30)
+
+        assert table.is_ready(generation(pid), 30)
+        assert table.entries[pid].now.space.find(CODE)
+        assert table.entries[pid].now.space.find(LIBRARY) is None
+
+
+def test_after_lost_events_what_was_kept_is_read_anew(table_of_all):
+    machine, table = table_of_all
+    table.ran_before(10, lines_of(LIBRARY, 2, "/lib/b"), 5)
+    table.apply([lost_event(20)])
+    machine.maps[10] = [mapped(CODE)]
+
+    table.reported(generation(10), CODE, 25)
+
+    assert table.entries[10].now.space.find(CODE)
+    assert table.entries[10].now.space.find(LIBRARY) is None
 
 
 def test_known_file_is_not_opened_again_where_a_look_at_it_suffices(table_of_all):

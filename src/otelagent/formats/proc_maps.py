@@ -45,3 +45,18 @@ def parse_executable(data: bytes) -> Iterator[MappedRange]:
         start, end, offset, major, minor = (int(match[group], 16) for group in (1, 2, 4, 5, 6))
         name = path.decode("utf-8", "surrogateescape")
         yield MappedRange(start, end, offset, major, minor, int(match[7]), name)
+
+
+def keep_executable(data: bytes) -> bytes:
+    """Leave out most of what `parse_executable` skips, in half of the time of a pattern.
+
+    What is shared with others comes last.
+    """
+    kept = []
+    for mark in (b"xp ", b"xs "):
+        at = data.find(mark)
+        while at >= 0:
+            end = data.find(b"\n", at) + 1 or len(data)
+            kept.append(data[data.rfind(b"\n", 0, at) + 1 : end])
+            at = data.find(mark, end)
+    return b"".join(kept)

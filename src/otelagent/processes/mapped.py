@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otelagent import metrics
 from otelagent.errors import BadElf, TargetError
+from otelagent.formats.proc_maps import MappedRange
 from otelagent.log import fields
 from otelagent.processes.python_files import tells_of_python
 from otelagent.processes.spaces import Mapping
@@ -18,7 +19,7 @@ from otelagent.processes.spaces import Mapping
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otelagent.formats.proc_maps import MappedRange
+    from otelagent.bpf.sideband import Event
     from otelagent.processes.executables import ClosableSource, Executables, Loaded
 
 logger = logging.getLogger(__name__)
@@ -100,3 +101,20 @@ class MappedFiles:
 
 def _identity(mapped: MappedRange) -> tuple[int, int, int]:
     return mapped.major, mapped.minor, mapped.inode
+
+
+def range_of(event: Event) -> MappedRange:
+    """What an MMAP event tells of."""
+    name = event.name.decode("utf-8", "surrogateescape")
+    inode = event.inode
+    if name.startswith(("//anon", "[")):
+        inode = 0
+    return MappedRange(
+        event.addr,
+        event.addr + event.length,
+        event.page_offset,
+        event.major,
+        event.minor,
+        inode,
+        name,
+    )

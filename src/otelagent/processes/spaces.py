@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from otelagent import log, metrics
 from otelagent.abi._generated import MappingFlag, Unwinder
 from otelagent.errors import KernelError
+from otelagent.formats.proc_maps import parse_executable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +92,7 @@ class Space:
     `keeps_frames` says that it has V8, whose code is in anonymous memory; that is looked at
     once there is code in such memory: `has_anonymous`. `unread` is what is mapped besides
     and was not looked at, since nothing was sampled there yet; None once something was.
+    `lines` is what /proc had said of that before (`formats/proc_maps.py`).
     """
 
     number: int
@@ -99,6 +101,13 @@ class Space:
     has_anonymous: bool = False
     keeps_frames: bool = False
     unread: list[MappedRange] | None = None
+    lines: bytes = b""
+
+    def take_unread(self) -> list[MappedRange]:
+        """Give what is mapped and was not looked at, oldest first; from now on all is."""
+        unread = [*parse_executable(self.lines), *(self.unread or ())]
+        self.unread, self.lines = None, b""
+        return unread
 
     def find(self, addr: int) -> Mapping | None:
         """Find the mapping that covers an address."""
@@ -237,6 +246,7 @@ class Spaces:
         space.users -= 1
         copy = self.make()
         copy.unread = None if space.unread is None else list(space.unread)
+        copy.lines = space.lines
         if self._interpreters:
             self._interpreters.copied(space.number, copy.number)
         for mapping in space.mappings:

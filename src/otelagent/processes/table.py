@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from otelagent import metrics
 from otelagent.bpf.sideband import EventKind
 from otelagent.errors import AgentError, ProcessGone
-from otelagent.formats.proc_maps import MappedRange
 from otelagent.log import fields
 from otelagent.processes.lives import Entry, Life
+from otelagent.processes.mapped import range_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from otelagent.abi.codec import Generation
     from otelagent.bpf.maps import HashMap
     from otelagent.bpf.sideband import Event
+    from otelagent.formats.proc_maps import MappedRange
     from otelagent.processes.mapped import MappedFiles
     from otelagent.processes.spaces import Space, Spaces
 
@@ -103,6 +104,18 @@ class ProcessTable:
         self._note_published(entry.now)
         return entry.now.space
 
+    def ran_before(self, pid: int, lines: bytes, now_ns: int) -> None:
+        """Note what a process has mapped, in case that it is sampled: it may be gone by then.
+
+        Events of before `now_ns` may come yet.
+        """
+        if pid not in self.entries:
+            self.entries[pid] = Entry(pid, [Life(now_ns, self.spaces.make())])
+        life = self.entries[pid].now
+        if not life.is_complete and life.generation is None:
+            life.space = self.spaces.own(life.space)
+            life.space.unread, life.space.lines, life.is_complete = [], lines, True
+
     def apply(self, events: Iterable[Event]) -> None:
         """Apply side-band events in order; a bad process is counted and left out."""
         for event in events:
@@ -129,7 +142,7 @@ class ProcessTable:
             return
         elif event.kind == EventKind.MMAP:
             if entry.now.is_complete:
-                self._map(entry, _mapped(event))
+                self._map(entry, range_of(event))
         elif event.is_leader_exit:
             entry.exited_ns = event.time_ns
 
@@ -185,7 +198,7 @@ class ProcessTable:
 
     def _map(self, entry: Entry, mapped: MappedRange) -> None:
         life = entry.now
-        if not life.path and mapped.inode:
+        if not life.path and mapped.inode and not life.space.lines:
             life.path = mapped.path
         if life.space.unread is not None:
             self._put_off(entry, mapped)
@@ -203,18 +216,24 @@ class ProcessTable:
         life.space = self.spaces.own(life.space)
         unread = life.space.unread
         if unread is None or len(unread) >= MAX_UNREAD:
-            life.space.unread, life.is_complete = None, False
+            life.space.take_unread()
+            life.is_complete = False
             return
         self.files.meet(entry.pid, mapped)
         unread.append(mapped)
 
     def _read(self, pid: int, life: Life) -> None:
         """Look at what a process has mapped that is sampled for the first time."""
-        unread, life.space.unread = life.space.unread, None
-        if unread is None:
+        if life.space.unread is None:
             return
-        for mapped in unread:
+        for mapped in life.space.take_unread():
+            if mapped.path == "[vsyscall]":
+                continue
             self.spaces.add(life.space, self.files.resolve(pid, mapped))
+            if not life.path and mapped.inode:
+                life.path = mapped.path
+        if life.generation:
+            self.images[life.generation] = life.path
         if life.elder:
             self.on_fork(life.elder, life.space)
 
@@ -298,7 +317,7 @@ class ProcessTable:
             if not life.path and mapped.inode:
                 life.path = mapped.path
         life.space = self.spaces.own(life.space)
-        life.space.unread = None
+        life.space.take_unread()
         self.spaces.replace(life.space, mappings)
         life.is_complete = True
         # Who changes 100,000 mappings makes events be lost, too: that must not go round and round.
@@ -361,19 +380,3 @@ class ProcessTable:
         self.processes.delete(_PID.pack(pid))
         self.on_gone(pid)
         self.on_end(pid)
-
-
-def _mapped(event: Event) -> MappedRange:
-    name = event.name.decode("utf-8", "surrogateescape")
-    inode = event.inode
-    if name.startswith(("//anon", "[")):
-        inode = 0
-    return MappedRange(
-        event.addr,
-        event.addr + event.length,
-        event.page_offset,
-        event.major,
-        event.minor,
-        inode,
-        name,
-    )

@@ -95,6 +95,8 @@ class ProcessesThread(threading.Thread):
         on_ksymbol: Told of kernel symbols that come and go.
         is_alive: Tells whether a pid still is.
         drained_ns: Tells up to when (CLOCK_MONOTONIC) all that was sampled has been posted.
+        go_on: Does a little of what has time, when there is nothing else to do; tells whether
+            something is left.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class ProcessesThread(threading.Thread):
         on_ksymbol: Callable[[Event], None],
         is_alive: Callable[[int], bool],
         drained_ns: Callable[[], int] = time.monotonic_ns,
+        go_on: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(name="processes", daemon=True)
         self._table = table
@@ -118,6 +121,7 @@ class ProcessesThread(threading.Thread):
         self._on_ksymbol = on_ksymbol
         self._is_alive = is_alive
         self._drained_ns = drained_ns
+        self._go_on = go_on
         self._seen_ns = 0
         self._reports: BoundedQueue[Report] = BoundedQueue(MAX_POSTED_REPORTS)
         self._deferred: BoundedQueue[Waiting] = BoundedQueue(MAX_WAITING, MAX_WAITING_BYTES)
@@ -194,7 +198,8 @@ class ProcessesThread(threading.Thread):
 
     def _sleep(self) -> None:
         """Wait for something to do; events that we want are often followed by others soon."""
-        patience_ms = 20 if self._waiting else int(REFRESH_SECONDS * 1000)
+        has_plans = self._go_on() or self._waiting
+        patience_ms = 20 if has_plans else int(REFRESH_SECONDS * 1000)
         self._sideband.wait(patience_ms, self._company_ms())
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake_fd)
