@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import http.server
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -51,7 +50,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     requests = taken_bytes = 0
 
-    def do_POST(self) -> None:  # noqa: N802 (the library's name)
+    def do_POST(self) -> None:
+        """Take a request."""
         size = int(self.headers["content-length"])
         self.rfile.read(size)
         Receiver.requests += 1
@@ -85,7 +85,7 @@ def look(pid: int, port: int) -> dict[str, float]:
     kib = {key: status.split(f"{key}:")[1].split()[0] for key in ("RssAnon", "VmRSS", "VmData")}
     figures = {f"{key}_mb": int(value) * 1024 / 1e6 for key, value in kib.items()}
     figures["threads"] = int(status.split("Threads:")[1].split()[0])
-    figures["fds"] = len(os.listdir(f"/proc/{pid}/fd"))
+    figures["fds"] = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     figures["requests"], figures["taken_bytes"] = Receiver.requests, Receiver.taken_bytes
     return figures | read_metrics(port)
 
@@ -138,18 +138,22 @@ def soak(minutes: float, interval: str, out: Path, *, everything: bool) -> int:
         began = time.monotonic()
         try:
             while (at := time.monotonic() - began) < 60 * minutes:
-                with contextlib.suppress(OSError):  # it has not begun to listen
+                with contextlib.suppress(OSError, IndexError):  # it has not begun, or has ended
                     rows.append({"at_s": round(at, 1)} | look(agent.pid, 9911))
                     lines.write(json.dumps(rows[-1]) + "\n")
                     lines.flush()
-                    print(*(f"{k}={rows[-1][k]:g}" for k in ("at_s", "RssAnon_mb", "fds")), flush=True)
+                    print(
+                        *(f"{k}={rows[-1][k]:g}" for k in ("at_s", "RssAnon_mb", "fds")), flush=True
+                    )
                 if agent.poll() is not None:
                     break
                 time.sleep(EVERY_S)
         finally:
             agent.send_signal(signal.SIGTERM)
-            agent.wait(60)
+            agent.wait(120)
     print((out / "agent.log").read_text()[-3000:])
+    if not rows:
+        return 1
     return judge(rows, WARM_REPORTS * float(interval.rstrip("s"))) or agent.returncode
 
 
@@ -168,6 +172,7 @@ def boot(words: list[str], minutes: float) -> int:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--interval", default="2s", help="of the agent's reports")

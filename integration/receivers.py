@@ -189,7 +189,9 @@ EMPTY_MESSAGE = bytes(5)
 
 
 def frame(kind, flags, stream, data=b""):
-    return struct.pack(">I", len(data))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + data
+    return (
+        struct.pack(">I", len(data))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + data
+    )
 
 
 def leave_trailers_out(connection):

@@ -42,7 +42,9 @@ class FakeProfiler:
         self.collector = SimpleNamespace(
             traces={1: raw}, take=self._take, tally=Tally(), deferred=0, watch=lambda _: None
         )
+        self.collector.bury = lambda _hashes, on_left: on_left({1: raw}) or []
         self.handler = SimpleNamespace(finish=lambda _raw: Trace(()), frame_count=0)
+        self.handler.keep = self.handler.forget = lambda _traces: None
         self.runtimes = SimpleNamespace(keep_namers=lambda _is_wanted: None)
         self.namers = SimpleNamespace(rest=lambda _turns: None)
         self.groups = {}

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import sys
 
-_seen: set[object] = set()
+MAX_KEYS = 4096
+_seen: dict[object, None] = {}
 
 
 def configure(verbosity: int) -> None:
@@ -30,8 +31,10 @@ def fields(message: str, **values: object) -> str:
 
 
 def once(logger: logging.Logger, key: object, message: str, **values: object) -> None:
-    """Warn the first time that `key` is seen, and stay silent afterwards."""
+    """Warn the first time that `key` is seen, and stay silent about the last `MAX_KEYS`."""
     if key in _seen:
         return
-    _seen.add(key)
+    _seen[key] = None
+    if len(_seen) > MAX_KEYS:
+        _seen.pop(next(iter(_seen)), None)
     logger.warning("%s", fields(message, **values))

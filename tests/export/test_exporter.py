@@ -200,6 +200,22 @@ def test_waits_grow_and_are_never_shorter_than_asked(monkeypatch):
     assert next_wait_s(1, 1e9, 0.0) == 600.0
 
 
+def test_at_the_end_a_receiver_is_asked_once_more_but_not_before_it_wished(monkeypatch):
+    """However long the next wait would have been after so many failures."""
+    monkeypatch.setattr(module, "FIRST_WAIT_S", 60.0)
+    monkeypatch.setattr(module, "MAX_WAIT_S", 60.0)
+    sender = exporter(FakeClient(Answer(Verdict.AGAIN, "busy", wait_s=0.3)))
+    sender.start()
+    began = time.monotonic()
+    sender.put(record())
+    wait_until(lambda: sender.account.retries)
+
+    sender.close(10)
+
+    assert sender.account.delivered == Amount(1, 3)
+    assert 0.3 <= time.monotonic() - began < 5
+
+
 def test_trouble_is_told_once_and_that_it_is_over(caplog):
     client = FakeClient(*[AGAIN] * 5)
     sender = exporter(client)
@@ -226,6 +242,34 @@ def test_reasons_that_take_turns_are_told_once_each(caplog):
 
     said = [each.getMessage() for each in caplog.records]
     assert [line.rpartition("why=")[2] for line in said[:-1]] == ["away", "closed"]
+
+
+def test_a_receiver_that_comes_and_goes_is_one_outage(caplog):
+    """Told as soon as it is over the first time; then seldom, however often it goes on."""
+    well = Answer(Verdict.DELIVERED)
+    sender = exporter(FakeClient(*[AGAIN, well] * 20))
+    sender.start()
+    for _ in range(20):
+        sender.put(record())
+    sender.close(5)
+
+    said = [each.getMessage().partition(" receiver=")[0] for each in caplog.records]
+    assert sender.account.retries == 20
+    assert said == ["not delivered, trying again", "delivering again", said[0]]
+
+
+@pytest.mark.parametrize("name", ["STEADY_S", "SELDOM_S"])
+def test_that_it_is_over_is_told_when_it_has_been_well_or_nothing_was_told_for_long(
+    name, caplog, monkeypatch
+):
+    monkeypatch.setattr(module, name, 0.0)
+    sender = exporter(FakeClient(*[AGAIN, Answer(Verdict.DELIVERED)] * 3))
+    sender.start()
+    for _ in range(3):
+        sender.put(record())
+    sender.close(5)
+
+    assert len(caplog.records) == 6
 
 
 def test_every_kind_of_misbehaviour_ends_in_exact_numbers():
@@ -265,6 +309,19 @@ def test_profiles_that_a_receiver_refuses_are_counted_and_told_once(caplog):
         "profiles of a request were refused"
     ]
     assert "4 profiles refused by the receiver" in sender.summary()
+
+
+def test_a_receiver_with_ever_new_words_is_quoted_some_times(caplog):
+    sender = exporter(
+        FakeClient(*(Answer(Verdict.DELIVERED, f"request {n}", rejected=1) for n in range(50)))
+    )
+    sender.start()
+    for _ in range(50):
+        sender.put(record())
+    sender.close(5)
+
+    assert sender.account.rejected == 50
+    assert len(caplog.records) == module.MAX_REASONS
 
 
 def test_another_client_is_used_from_the_next_request_on_and_the_old_one_closed():

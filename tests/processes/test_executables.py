@@ -245,7 +245,7 @@ def test_kept_file_that_was_replaced_reads_as_missing(tmp_path):
 
 def test_files_that_nobody_maps_are_forgotten_when_there_are_too_many(executables, monkeypatch):
     """A machine that builds programs maps a new file with each."""
-    monkeypatch.setattr("otelagent.processes.executables.MAX_FILES", 8)
+    monkeypatch.setattr("otelagent.processes.executables.MAX_LEFT", 8)
     mapped = executables.add(ONE, "/bin/mapped", FakeFile(elf("mapped")), STAMP)
     executables.acquire(mapped)
 
@@ -256,3 +256,36 @@ def test_files_that_nobody_maps_are_forgotten_when_there_are_too_many(executable
     assert len(executables.by_key) <= 9
     assert executables.known(ONE) is mapped
     assert {each.key for _, each in executables.by_inode.values()} <= executables.by_key.keys()
+
+
+def test_programs_that_are_new_each_time_leave_nothing_but_the_last_ones(
+    machine, executables, monkeypatch
+):
+    """Rows, pages and descriptors go with them; a tool that comes between them stays."""
+    monkeypatch.setattr("otelagent.processes.executables.MAX_LEFT", 8)
+    tool = executables.add(ONE, "/bin/tool", FakeFile(elf("tool")), STAMP)
+    for number in range(100):
+        new = executables.add((8, 2, number), "/tmp/a.out", FakeFile(elf(str(number))), STAMP)
+        for each in (executables.known(ONE), new):
+            executables.acquire(each)
+            executables.release(each)
+
+    assert executables.known(ONE) is tool
+    assert len(executables.by_key) == len(executables.left) <= 8
+    assert len(machine.pages) == len(executables.idle) == len(executables.left)
+    assert len(executables.by_inode) <= 8
+
+
+def test_a_file_that_is_forgotten_between_being_found_and_mapped_is_known_again(
+    machine, executables, monkeypatch
+):
+    monkeypatch.setattr("otelagent.processes.executables.MAX_LEFT", 4)
+    found = executables.add(ONE, "/bin/a", FakeFile(elf("a")), STAMP)
+    for number in range(8):
+        executables.add((8, 2, number), "/tmp/a.out", FakeFile(elf(str(number))), STAMP)
+    assert found.key not in executables.by_key
+
+    executables.acquire(found)
+
+    assert executables.by_key[found.key] is found
+    assert len(machine.pages) == 1

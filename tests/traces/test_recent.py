@@ -189,3 +189,14 @@ def test_frames_are_looked_through_only_when_there_are_many_more():
 
     assert world.kept == [{2}]
     assert [set(each) for each in world.cleaned] == [{2}]
+
+
+def test_frames_are_looked_through_now_and_then_where_none_is_new():
+    """Short processes run code that is known: each leaves notes, and none has a new frame."""
+    world = World(age=1, frames=10, rest=5)
+
+    for number in range(1, 21):
+        world.run(number)
+
+    assert len(world.cleaned) == 4
+    assert all(len(each) <= 4 for each in world.cleaned)

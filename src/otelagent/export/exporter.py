@@ -14,7 +14,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otelagent import log
 from otelagent.errors import AgentError
 from otelagent.export.account import Account, Amount
 from otelagent.export.answer import Answer, Verdict
@@ -27,9 +26,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 FIRST_WAIT_S, MAX_WAIT_S = 1.0, 60.0
 MAX_ASKED_WAIT_S = 600.0
+"""A receiver that asks for more is asked again after this, all the same."""
 MAX_REASONS = 8
 """So many are told of one outage."""
-"""A receiver that asks for more is asked again after this, all the same."""
+STEADY_S, SELDOM_S = 60.0, 300.0
+"""That an outage is over is told at once, but not twice within the second unless nothing failed
+for the first: one that comes and goes is one outage."""
 ABORT_SECONDS = 1.0
 """How long an aborted request may take to notice."""
 
@@ -77,6 +79,8 @@ class Exporter(threading.Thread):
         self._deadline = float("inf")
         self._failures = 0
         self._said: set[str] = set()
+        self._refused_said: set[str] = set()
+        self._failed_at = self._well_at = float("-inf")
         self.account = Account()
         # What an earlier run left in the spool, with what had no room there any more.
         found, lost = backlog.queued, backlog.lost()
@@ -110,7 +114,7 @@ class Exporter(threading.Thread):
                 answer = Answer(Verdict.AGAIN, f"no answer for {took_s:.1f} s when the agent ended")
             wait_s = self._settle(record, answer)
             if wait_s:
-                self._rest(wait_s, asked=answer.wait_s > 0)
+                self._rest(wait_s, min(answer.wait_s, wait_s))
         self._client.close()
 
     def use(self, client: Client) -> None:
@@ -163,14 +167,20 @@ class Exporter(threading.Thread):
 
     def _tell(self, answer: Answer) -> None:
         """Say what is wrong once, however often it happens, and that it is over."""
-        if answer.rejected:
-            key, what = (self.where, answer.what), "profiles of a request were refused"
-            log.once(logger, key, what, receiver=self.where, why=answer.what)
+        refused = self._refused_said
+        if answer.rejected and answer.what not in refused and len(refused) < MAX_REASONS:
+            refused.add(answer.what)
+            what = "profiles of a request were refused"
+            logger.warning("%s", fields(what, receiver=self.where, why=answer.what))
+        now = time.monotonic()
         if answer.verdict == Verdict.DELIVERED:
-            if self._said:
+            steady, seldom = now - self._failed_at >= STEADY_S, now - self._well_at >= SELDOM_S
+            if self._said and (steady or seldom):
                 logger.warning("%s", fields("delivering again", receiver=self.where))
-            self._said.clear()
+                self._said.clear()
+                self._well_at = now
             return
+        self._failed_at = now
         # Reasons may take turns: TLS that is refused ends now with an alert, now without.
         if answer.what in self._said or len(self._said) >= MAX_REASONS:
             return
@@ -180,14 +190,17 @@ class Exporter(threading.Thread):
             what = "refused, and dropped"
         logger.warning("%s", fields(what, receiver=self.where, why=answer.what, hint=answer.hint))
 
-    def _rest(self, wait_s: float, *, asked: bool) -> None:
-        until = time.monotonic() + wait_s
+    def _rest(self, wait_s: float, asked_s: float) -> None:
+        """Wait; where the end comes meanwhile, only for as long as the receiver asked for."""
+        began = time.monotonic()
         with self._lock:
-            while (now := time.monotonic()) < min(until, self._deadline):
-                before = self._ending
-                self._lock.wait(min(until, self._deadline) - now)
-                if self._ending and not before and not asked:
-                    return  # one more try at once, as this is the end
+            had_ended = self._ending
+            while True:
+                is_last = self._ending and not had_ended  # one more try
+                until = min(began + (asked_s if is_last else wait_s), self._deadline)
+                if (now := time.monotonic()) >= until:
+                    return
+                self._lock.wait(until - now)
 
     def close(self, seconds: float) -> None:
         """Send what is left for so long at most, then give up."""

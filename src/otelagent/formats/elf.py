@@ -143,6 +143,23 @@ class ElfFile:
         self._shentsize, self._shnum, self._shstrndx = fields[11], fields[12], fields[13]
         self._section_names = b""
 
+    def rest(self) -> None:
+        """Forget the tables that were read; they are read again where they are wanted.
+
+        They take some 10 KB, and most files are never asked again once their rows are there.
+        """
+        names = (
+            "segments",
+            "_section_headers",
+            "sections",
+            "_sections_by_name",
+            "notes",
+            "dynamic",
+        )
+        for name in names:
+            self.__dict__.pop(name, None)
+        self._section_names = b""
+
     @property
     def sections_offset(self) -> int:
         """File offset of the section headers (e_shoff)."""

@@ -4,9 +4,9 @@
 
 A file is known by device and inode, checked against size and modification time
 where it can be looked at; several inodes with the same content share one FileID
-and one set of rows. Rows of files that no process maps any more stay for the next process,
-up to a number. Files stay open for their names, since a path may lead elsewhere by
-then, up to a number.
+and one set of rows. What no process maps any more stays for the next process, with its rows,
+up to a number of files and of rows. Files stay open for their names, since a path may lead
+elsewhere by then, up to a number.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from otelagent.unwind.extract import RowTable
 
 logger = logging.getLogger(__name__)
-MAX_FILES = 8192
+MAX_INODES = 8192
 """Inodes that are remembered; beyond, those that nobody maps are forgotten."""
+MAX_LEFT = 256
+"""Files that nobody maps: tools come again and again, and what was sampled of a file is named
+in the next report. Each takes some 5 KB and a descriptor; where programs are built, each is new."""
 MAX_OPEN = 512
 MAX_IDLE_ROWS = 2 << 20
 """Rows (4 bytes each) that stay when nobody maps their files: compilers come again and again."""
@@ -129,7 +132,8 @@ class Executables:
     Attributes:
         max_open: Descriptors of files that are kept at most.
         by_inode: (major, minor, inode) → (size, mtime ns) and the file.
-        idle: Files with rows that nobody maps, by key, the one left longest ago first.
+        left: Files that nobody maps, by key, the one left longest ago first.
+        idle: Those of them that have rows.
         on_recognised: Told of each file when it is known what it is, before its rows are loaded.
     """
 
@@ -141,6 +145,7 @@ class Executables:
         default_factory=dict
     )
     by_key: dict[int, Loaded] = field(default_factory=dict)
+    left: dict[int, Loaded] = field(default_factory=dict)
     idle: dict[int, Loaded] = field(default_factory=dict)
     on_recognised: Callable[[Loaded], None] = lambda _loaded: None
     load_ns: int = 0
@@ -148,7 +153,16 @@ class Executables:
     def known(self, identity: tuple[int, int, int]) -> Loaded | None:
         """Find a file by (major, minor, inode) without opening anything."""
         found = self.by_inode.get(identity)
-        return found[1] if found else None
+        if found is None:
+            return None
+        self._keep_longer(found[1])
+        return found[1]
+
+    def _keep_longer(self, loaded: Loaded) -> None:
+        """Let a file that nobody maps be the last of those to be forgotten."""
+        if loaded.users <= 0:
+            self.left.pop(loaded.key, None)
+            self.left[loaded.key] = loaded
 
     def add(
         self,
@@ -165,6 +179,7 @@ class Executables:
         found = self.by_inode.get(identity)
         if found is not None and found[0] == stamp:
             source.close()
+            self._keep_longer(found[1])
             return found[1]
         loaded = None
         try:
@@ -173,25 +188,28 @@ class Executables:
             if loaded is None or loaded.source is not source:
                 source.close()
         if identity[2]:
-            if len(self.by_inode) >= MAX_FILES:
+            if len(self.by_inode) >= MAX_INODES:
                 self.by_inode = {k: v for k, v in self.by_inode.items() if v[1].users > 0}
             self.by_inode[identity] = (stamp, loaded)
+        self._keep_longer(loaded)
         self._park()
-        if len(self.by_key) > MAX_FILES:
-            self._forget_files(loaded)
+        self._forget_left()
         return loaded
 
-    def _forget_files(self, new: Loaded) -> None:
-        """Forget files that nobody maps, those first that came first; half may stay."""
-        for key, loaded in list(self.by_key.items()):
-            if len(self.by_key) <= MAX_FILES // 2:
-                break
-            if loaded.users > 0 or key in self.idle or loaded is new:
-                continue
-            del self.by_key[key]
+    def _forget_left(self) -> None:
+        """Forget files that nobody maps if there are too many, those left first; most may stay."""
+        if len(self.left) <= MAX_LEFT:
+            return
+        gone = set()
+        while len(self.left) > MAX_LEFT * 3 // 4:
+            loaded = self.left.pop(next(iter(self.left)))
+            gone.add(loaded.key)
+            self.idle.pop(loaded.key, None)
+            self._unload(loaded)
+            self.by_key.pop(loaded.key, None)
             if isinstance(loaded.source, Parkable):
                 loaded.source.park()
-        self.by_inode = {k: v for k, v in self.by_inode.items() if v[1].key in self.by_key}
+        self.by_inode = {k: v for k, v in self.by_inode.items() if v[1].key not in gone}
 
     def _park(self) -> None:
         """Give descriptors back when there are too many: first of files that nobody maps."""
@@ -243,7 +261,9 @@ class Executables:
     def acquire(self, loaded: Loaded) -> None:
         """Count one more mapping of the file; the first one puts its rows into the pool."""
         loaded.users += 1
+        self.left.pop(loaded.key, None)
         self.idle.pop(loaded.key, None)
+        self.by_key.setdefault(loaded.key, loaded)  # it may have been forgotten since it was found
         if loaded.stored is not None or loaded.reason:
             return
         began = time.monotonic_ns()
@@ -260,6 +280,7 @@ class Executables:
             )
         finally:
             loaded.table = None
+            loaded.elf.rest()
             self.load_ns += time.monotonic_ns() - began
 
     def _store(self, key: int, table: RowTable) -> Stored:
@@ -291,21 +312,28 @@ class Executables:
         self.on_recognised(loaded)
 
     def release(self, loaded: Loaded) -> None:
-        """Count one mapping less; after the last one the rows stay until there are too many."""
+        """Count one mapping less; after the last one the file stays until there are too many."""
         loaded.users -= 1
-        if loaded.users <= 0 and loaded.stored is not None:
+        if loaded.users > 0:
+            return
+        self._keep_longer(loaded)
+        if loaded.stored is not None:
             self.idle[loaded.key] = loaded
             self._forget_idle(MAX_IDLE_ROWS)
+        self._forget_left()
 
     def _forget_idle(self, most: int) -> None:
         rows = sum(each.stored.rows for each in self.idle.values() if each.stored)
         while rows > most:
             loaded = self.idle.pop(next(iter(self.idle)))
-            if loaded.stored is None:
-                continue
-            rows -= loaded.stored.rows
-            try:
-                self.store.unload(loaded.stored)
-            except AgentError as err:
-                logger.warning("%s", fields("rows not freed", error=err))
-            loaded.stored = None
+            rows -= loaded.stored.rows if loaded.stored else 0
+            self._unload(loaded)
+
+    def _unload(self, loaded: Loaded) -> None:
+        if loaded.stored is None:
+            return
+        try:
+            self.store.unload(loaded.stored)
+        except AgentError as err:
+            logger.warning("%s", fields("rows not freed", error=err))
+        loaded.stored = None

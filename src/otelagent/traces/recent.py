@@ -41,13 +41,16 @@ class Bounds:
         traces: At most so many.
         words_bytes: With at most so many bytes of frames together.
         age: And each for so many reports after it was sampled last.
-        frames: Frames are looked through when there are so many more than last time.
+        frames: Frames are looked through when there are so many more than last time,
+        rest: Or so many reports later: short processes have frames that are known, and notes
+            of their own.
     """
 
     traces: int = 8192
     words_bytes: int = 8 << 20
     age: int = 120
     frames: int = 4096
+    rest: int = 60
 
 
 class RecentTraces:
@@ -77,6 +80,7 @@ class RecentTraces:
         self._told: set[int] = set()
         self._cleared: set[int] = set()
         self._frames = 0
+        self._cleaned = 0
 
     def note(self, hashes: Iterable[int]) -> None:
         """Note which traces a report has; then forget what is too much."""
@@ -95,13 +99,14 @@ class RecentTraces:
         if self._told:
             self._collector.doom(self._told)
             self._known.forget(self._told)
-        grown = self._handler.frame_count - self._frames > self._bounds.frames
-        if cleared or grown:
+        is_due = self._handler.frame_count - self._frames > self._bounds.frames
+        is_due = is_due or self._report - self._cleaned >= self._bounds.rest
+        if cleared or is_due:
             # One that was sampled meanwhile may be on its way out for the second time.
             wanted = self._seen.keys() | self._told | self._cleared
             buried = self._collector.bury(
                 [each for each in cleared if each not in wanted],
-                lambda left: self._clean(left, is_due=grown),
+                lambda left: self._clean(left, is_due=is_due),
             )
             self._handler.forget(buried)
 
@@ -124,5 +129,5 @@ class RecentTraces:
     def _clean(self, left: Mapping[int, RawTrace], *, is_due: bool) -> None:
         if is_due:
             self._handler.keep(left)
-            self._frames = self._handler.frame_count
+            self._frames, self._cleaned = self._handler.frame_count, self._report
             self._on_cleaned(left)

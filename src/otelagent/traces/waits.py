@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from otelagent.traces.collector import GroupKey
 
-MAX_WAITS = 1 << 16
-"""Of each of both; the oldest goes first."""
+MAX_WAITS = 1 << 13
+"""Of each of both; the oldest goes first. Most stacks are never asked for, so there are so many
+once there were as many processes; each takes some 400 bytes."""
 
 
 class Begin(NamedTuple):
