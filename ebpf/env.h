@@ -75,6 +75,13 @@ static __always_inline bool knows_all_code(void)
 #define OA_VERIFIED_ONCE __attribute__((noinline))
 #endif
 
+/* The same below bpf_loop, whose callback is a function anyway. */
+#ifdef OA_HOST
+#define OA_LOOP_STEP static __always_inline
+#else
+#define OA_LOOP_STEP __attribute__((noinline))
+#endif
+
 #if defined(__TARGET_ARCH_x86)
 enum { REG_SP = OA_X86_RSP, REG_FP = OA_X86_RBP, REG_BX = OA_X86_RBX };
 #elif defined(__TARGET_ARCH_arm64)
