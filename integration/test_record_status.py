@@ -78,7 +78,7 @@ def test_a_command_that_ignores_the_end_is_killed():
     status, _, said = otelagent("record", *TO_NULL, "-d", "0.5", "--", "sh", "-c", script)
 
     assert status == 0
-    assert "did not end when asked to, and was killed" in said
+    assert "otelagent: sh had not ended within 5 s, and was killed" in said
 
 
 def test_an_interrupt_for_us_alone_reaches_the_command_once(tmp_path):
@@ -89,6 +89,21 @@ def test_an_interrupt_for_us_alone_reaches_the_command_once(tmp_path):
 
         assert run.end() == 130
     assert count.read_text() == "ready\n1\n"
+    assert "wrote /dev/null" in run.said
+
+
+def test_signals_at_once_are_one_wish(tmp_path):
+    """As `timeout` sends them: the command ends in its own time, and is not killed."""
+    note = tmp_path / "note"
+    script = f"trap 'echo asked >>{note}; sleep 0.2; echo ended >>{note}; exit 3' INT; echo >{note}"
+    with Running("record", *TO_NULL, "--", "sh", "-c", f"{script}; while :; do :; done") as run:
+        wait_until(lambda: note.exists() and note.read_text() == "\n")
+        run.process.send_signal(signal.SIGINT)
+        run.process.send_signal(signal.SIGTERM)
+
+        assert run.end() == 130
+    assert note.read_text().split() == ["asked", "ended"]
+    assert "killed" not in run.said
     assert "wrote /dev/null" in run.said
 
 

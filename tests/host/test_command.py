@@ -5,6 +5,7 @@
 import os
 import signal
 import sys
+from threading import Timer
 
 import pytest
 
@@ -97,9 +98,34 @@ def test_a_command_that_does_not_end_is_killed():
         command.release()
         os.read(ready, 1)
 
-        assert not command.end(signal.SIGTERM, 0.1)
+        assert command.end(signal.SIGTERM, 0.1) == "had not ended within 0.1 s"
         assert command.exit_status == 137
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        os.close(ready)
+        os.close(told)
+
+
+@pytest.mark.parametrize(("after", "why"), [(0, ""), (0.6, "had not ended when SIGINT came")])
+def test_a_second_signal_ends_the_wait_unless_it_came_with_the_first(after, why):
+    ready, told = os.pipe()
+    os.set_inheritable(told, True)
+    code = (
+        "import os, signal, time; signal.signal(15, lambda *_: (time.sleep(0.8), os._exit(3)));"
+        f"os.write({told}, b'1'); time.sleep(60)"
+    )
+    command = HeldCommand.fork([*PYTHON, code])
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGINT})
+    again = Timer(after, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        command.release()
+        os.read(ready, 1)
+        again.start()
+
+        assert command.end(signal.SIGTERM, 5) == why
+        assert command.exit_status == (137 if why else 3)
+    finally:
+        again.join()
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
         os.close(ready)
         os.close(told)

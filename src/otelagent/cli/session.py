@@ -128,8 +128,8 @@ class Session:
 
     def _end_command(self, number: signal.Signals | None) -> None:
         """Sample on until the command has ended."""
-        if self.command and not self.command.end(number, GRACE_SECONDS):
-            self._talk.say(f"{self.command.argv[0]} did not end when asked to, and was killed")
+        if self.command and (why := self.command.end(number, GRACE_SECONDS)):
+            self._talk.say(f"{self.command.argv[0]} {why}, and was killed")
 
     def quit(self) -> None:
         """End the run because the user has seen enough."""

@@ -39,6 +39,11 @@ ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 """Signals that ask us to end; the front blocks them and looks at them itself."""
 
 
+_BURST_SECONDS = 0.5
+"""What comes so soon after another signal is the same wish: of `timeout`, or of a service manager,
+that signals a process and its group; it ends no command that is just ending."""
+
+
 def is_from_terminal(info: signal.struct_siginfo) -> bool:
     """Tell whether a terminal sent a signal, or went away, rather than somebody's kill."""
     return info.si_code == _FROM_KERNEL
@@ -100,8 +105,8 @@ class HeldCommand:
         self._release_fd = self._error_fd = -1
         self.end(signal.SIGKILL if is_held else signal.SIGTERM)
 
-    def end(self, first: signal.Signals | None, grace_seconds: float = 5) -> bool:
-        """Signal it, wait, then kill it; False if it had to be killed.
+    def end(self, first: signal.Signals | None, grace_seconds: float = 5) -> str:
+        """Signal it, wait, then kill it; says why it was killed, and nothing if it was not.
 
         Args:
             first: What is sent first; None if it got a signal already.
@@ -110,15 +115,19 @@ class HeldCommand:
         """
         if first is not None:
             self.send(first)
-        deadline = time.monotonic() + grace_seconds
+        began = time.monotonic()
         while not self.reap():
-            left = deadline - time.monotonic()
+            left = began + grace_seconds - time.monotonic()
             info = signal.sigtimedwait(ENDING | {signal.SIGCHLD}, min(max(left, 0), 0.1))
-            if left <= 0 or (info and info.si_signo in ENDING):
+            is_again = info is not None and info.si_signo in ENDING
+            if is_again and time.monotonic() - began < _BURST_SECONDS:
+                continue
+            if is_again or left <= 0:
                 self.send(signal.SIGKILL)
                 self.reap(wait=True)
-                return False
-        return True
+                by = f"when {signal.Signals(info.si_signo).name} came" if info and is_again else ""
+                return f"had not ended {by or f'within {grace_seconds:g} s'}"
+        return ""
 
     def reap(self, *, wait: bool = False) -> bool:
         """Take its exit status if it has ended; True then."""
