@@ -61,12 +61,19 @@ def options(command: Any, context: Any) -> list[str]:  # noqa: ANN401 (typer's o
     return lines
 
 
+def examples(epilogue: str) -> list[str]:
+    """Give the lines of a command's examples without what only --help needs."""
+    return [line for line in epilogue.split("\n") if line not in {"\b", "Examples:"}]
+
+
 def command_section(command: Any, context: Any, path: str) -> list[str]:  # noqa: ANN401
     """Describe a command, and those below it."""
     below = getattr(command, "commands", {})
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [f'.SS "{escape(path)} {escape(usage)}"', *prose(command.help or "")]
     lines += options(command, context)
+    if command.epilog:
+        lines += [".PP", "Examples:", ".PP", ".nf", *map(escape, examples(command.epilog)), ".fi"]
     for name, child in below.items():
         lines += command_section(
             child, child.make_context(name, [], context, resilient_parsing=True), f"{path} {name}"

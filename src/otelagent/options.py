@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 DEFAULT_FRAMES = 1024
 FREQUENCY_HELP = "Samples per second and CPU."
-FRAMES_HELP = "User frames kept of a stack."
-NO_SYMBOLS_HELP = "Leave native frames as FileID and address."
+FRAMES_HELP = "User frames kept of a stack, the newest."
+NO_SYMBOLS_HELP = "Leave native frames without names; report names them later."
 BTF_HELP = "The kernel's types, where it has none itself."
-NO_CHECK_HELP = "Run on kernels that may freeze, too."
+NO_CHECK_HELP = "Run on kernels that may freeze, too (5.19 to 6.3)."
 MAX_HZ, MAX_FRAMES = 10_000, 1024
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Config = Annotated[
     str,
-    typer.Option("--config", metavar="FILE", help="Read settings from this YAML file."),
+    typer.Option(
+        "--config", metavar="FILE", help="Read settings from this YAML file; or $OTELAGENT_CONFIG."
+    ),
 ]
 
 
@@ -71,7 +73,8 @@ def agent(
 
     Options may be written with one dash. Each setting is also a variable (OTELAGENT_…) and a
     key of the file: otelagent config show lists what holds. Nothing is sent unless a receiver
-    is named. With -p or --cgroup only that is sampled.
+    is named. With -p or --cgroup only that is sampled. A TIME is 200ms, 5s or 2m30s,
+    a SIZE 4096, 64MiB or 1G, a SHARE 1% or 0.01, a PART 0 to 1, and BOOL true or false.
     """
     import os  # noqa: PLC0415 (--help imports nothing heavy)
     from pathlib import Path  # noqa: PLC0415

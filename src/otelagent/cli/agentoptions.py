@@ -79,10 +79,18 @@ def _keep(context: Any, parameter: Any, value: str | None) -> None:  # noqa: ANN
 
 
 def _option(key: str) -> TyperOption:
-    from otelagent.config.settings import DEFAULTS, help_of, kind_of, show  # noqa: PLC0415
+    from otelagent.config.settings import (  # noqa: PLC0415
+        DEFAULTS,
+        bounds_of,
+        help_of,
+        kind_of,
+        show,
+    )
 
     default = show(DEFAULTS[key])
-    shown = f" [default: {default}]" if default and kind_of(key) is not bool else ""
+    told = [f"default: {default}"] if default and DEFAULTS[key] is not False else []
+    told += filter(None, [bounds_of(key)])
+    shown = f" [{'; '.join(told)}]" if told else ""
     return TyperOption(
         param_decls=[f"--{key}", *filter(None, [_SHORT.get(key)])],
         type=str,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from otelagent.cli.agentoptions import SettingsCommand
+from otelagent.cli.examples import epilogue
 
 app = typer.Typer(
     help="Show which settings of the agent hold.", no_args_is_help=True, rich_markup_mode=None
@@ -22,11 +23,20 @@ def _group() -> None:
     """Show which settings of the agent hold."""
 
 
-@app.command(short_help="Print every setting and where its value comes from.", cls=SettingsCommand)
+@app.command(
+    short_help="Print every setting and where its value comes from.",
+    epilog=epilogue("config show"),
+    cls=SettingsCommand,
+)
 def show(
     context: typer.Context,
     config: Annotated[
-        str, typer.Option("--config", metavar="FILE", help="Read settings from this YAML file.")
+        str,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Read settings from this YAML file; or $OTELAGENT_CONFIG.",
+        ),
     ] = "",
 ) -> None:
     """Print every setting of the agent as a line of a file, and where its value comes from.

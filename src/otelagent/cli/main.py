@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import sys
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,10 +19,14 @@ from otelagent.cli.diff import diff
 from otelagent.cli.doctor import doctor
 from otelagent.cli.dump import dump
 from otelagent.cli.elf import elf
+from otelagent.cli.examples import epilogue
 from otelagent.cli.record import record
 from otelagent.cli.report import report
 from otelagent.cli.top import top
 from otelagent.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
@@ -35,17 +40,21 @@ app = typer.Typer(
 )
 _COMMAND = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 # The list of commands cuts a docstring's first sentence at some 60 letters.
-app.command(short_help="Sample stacks and write a profile.", context_settings=_COMMAND)(record)
-app.command(short_help="Show the hottest functions live.", context_settings=_COMMAND)(top)
-app.command(short_help="Sample all the time; send profiles or keep them.", cls=SettingsCommand)(
-    agent
-)
-app.command(short_help="Print the stacks of a process or a core file.")(dump)
-app.command(short_help="Show or convert a saved profile.")(report)
-app.command(short_help="Compare two saved profiles.")(diff)
-app.command(short_help="Say what works on this machine, and what is missing.")(doctor)
+
+
+def _add(command: Callable[..., None], short_help: str, **how: Any) -> None:  # noqa: ANN401
+    app.command(short_help=short_help, epilog=epilogue(command.__name__), **how)(command)
+
+
+_add(record, "Sample stacks and write a profile.", context_settings=_COMMAND)
+_add(top, "Show the hottest functions live.", context_settings=_COMMAND)
+_add(agent, "Sample all the time; send profiles or keep them.", cls=SettingsCommand)
+_add(dump, "Print the stacks of a process or a core file.")
+_add(report, "Show or convert a saved profile.")
+_add(diff, "Compare two saved profiles.")
+_add(doctor, "Say what works on this machine, and what is missing.")
 app.add_typer(config.app, name="config", context_settings=_HELP)
-app.command(short_help="Show how an ELF file is unwound and named.")(elf)
+_add(elf, "Show how an ELF file is unwound and named.")
 
 
 @app.callback()

@@ -50,7 +50,10 @@ Duration = Annotated[
 Event = Annotated[
     str,
     typer.Option(
-        "--event", "-e", metavar="EVENT", help="cpu-clock, or cycles where there is a PMU."
+        "--event",
+        "-e",
+        metavar="EVENT",
+        help="cpu-clock (time), or cycles where there is a hardware counter.",
     ),
 ]
 MaxFrames = Annotated[

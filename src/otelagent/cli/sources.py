@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 Since = Annotated[
     str,
-    typer.Option("--since", metavar="TIME", help="Of a store: from 2h ago, or a date, on."),
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Of a store: from then on: 90s, 10m, 2h (ago), or 2026-11-21T09:00.",
+    ),
 ]
 Until = Annotated[
-    str, typer.Option("--until", metavar="TIME", help="Of a store: up to then; else up to now.")
+    str,
+    typer.Option(
+        "--until", metavar="TIME", help="Of a store: up to then, written likewise; else up to now."
+    ),
 ]
 
 

@@ -22,7 +22,7 @@ OffCpuThreshold = Annotated[
     typer.Option(
         "--off-cpu-threshold",
         metavar="P",
-        help="Follow this part of all switches, 0.01 to 1; each counts for the rest. [default: 1]",
+        help="Follow this part of all switches, 0.001 to 1; each counts for the rest. [default: 1]",
     ),
 ]
 OffCpuMin = Annotated[

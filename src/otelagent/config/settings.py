@@ -54,8 +54,8 @@ class Settings(
     ca_certificate: Annotated[
         str, _text("File of certificates that are trusted, in place of the system's.")
     ] = ""
-    client_certificate: Annotated[str, _text("File of our own certificate (mTLS).")] = ""
-    client_key: Annotated[str, _text("File of its key.")] = ""
+    client_certificate: Annotated[str, _text("File of our own certificate (PEM; mTLS).")] = ""
+    client_key: Annotated[str, _text("File of its key (PEM).")] = ""
     headers: Annotated[str, _text("Sent with each request: NAME=VALUE,NAME=VALUE.")] = ""
     compression: Annotated[Literal["gzip", "none"], _text("gzip or none.")] = "gzip"
     timeout: Annotated[Duration, _text("How long one request may take.")] = Duration(10)
@@ -68,12 +68,14 @@ class Settings(
     spool: Annotated[
         str, _text("Directory where requests wait instead; they survive a restart.")
     ] = ""
-    spool_bytes: Annotated[Bytes, _text("What it may take.")] = Bytes(512 << 20)
+    spool_bytes: Annotated[Bytes, _text("The most that the spool takes.")] = Bytes(512 << 20)
     store: Annotated[
         str,
         _text("Directory where profiles are kept. [/var/lib/otelagent if there is no receiver]"),
     ] = ""
-    store_bytes: Annotated[Bytes, _text("What it may take.")] = Bytes(1 << 30)
+    store_bytes: Annotated[
+        Bytes, _text("The most that the store takes; the oldest profiles go first.")
+    ] = Bytes(1 << 30)
     store_age: Annotated[Duration, _text("How long a profile is kept.")] = Duration(7 * 86400)
     max_cpu: Annotated[
         Share,
@@ -159,6 +161,12 @@ def kind_of(key: str) -> type:
 def help_of(key: str) -> str:
     """Give the help text of a setting."""
     return str(TYPES[key].__metadata__[0].description)
+
+
+def bounds_of(key: str) -> str:
+    """Say within which bounds a number must be; empty where it has none."""
+    meta = TYPES[key].__metadata__[0]
+    return "" if meta.le is None else f"{meta.ge:g} to {meta.le:g}"
 
 
 def convert(key: str, value: object, *, strict: bool) -> Any:  # noqa: ANN401 (of any type)
