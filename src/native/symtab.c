@@ -1,38 +1,10 @@
 /* Copyright The otelagent authors */
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "symtab.h"
+#include "symtab_entries.h"
 
 #include <elf.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Best last: among symbols that start at one address the last one wins. */
-enum rank {
-	RANK_UNNAMED, /* an object in a code section: it only ends what has no size */
-	RANK_LABEL, /* untyped and local: perhaps only a label */
-	RANK_LOCAL,
-	RANK_WEAK,
-	RANK_GLOBAL,
-	RANK_STEP, /* typed symbols rank above untyped ones of any binding */
-	RANK_SIZED = 2 * RANK_STEP,
-};
-
-struct entry {
-	u64 addr;
-	u32 size;
-	u32 name;
-	u32 rank;
-	u32 end_clamp; /* bytes from addr to the end of its section */
-};
-
-struct oa_symtab {
-	struct oa_span *text;
-	u32 text_count;
-	struct entry *entries;
-	u64 count, room;
-	struct oa_symbol *ranges;
-	u64 ranges_count, ranges_room;
-};
 
 struct oa_symtab *oa_symtab_new(const struct oa_span *text, u32 count)
 {
@@ -60,8 +32,7 @@ void oa_symtab_free(struct oa_symtab *table)
 	free(table);
 }
 
-/* End of the executable section that holds `addr`, or 0. */
-static u64 text_end(const struct oa_symtab *table, u64 addr)
+u64 oa_symtab_text_end(const struct oa_symtab *table, u64 addr)
 {
 	u32 low = 0, high = table->text_count;
 
@@ -92,11 +63,11 @@ static u32 rank_of(const Elf64_Sym *symbol)
 	return symbol->st_size ? rank + RANK_SIZED : rank;
 }
 
-static s32 push_entry(struct oa_symtab *table, struct entry entry)
+s32 oa_symtab_push(struct oa_symtab *table, struct oa_symtab_entry entry)
 {
 	if (table->count == table->room) {
 		u64 room = table->room ? table->room * 2 : 1024;
-		struct entry *grown;
+		struct oa_symtab_entry *grown;
 
 		if (table->count >= OA_SYMTAB_MAX_SYMBOLS)
 			return -1;
@@ -127,16 +98,16 @@ s32 oa_symtab_add(struct oa_symtab *table, const u8 *bytes, u64 size, u32 string
 		if (!symbol.st_name || symbol.st_name >= strings_size ||
 		    symbol.st_name >> OA_SYMTAB_NAME_BITS)
 			continue;
-		end = text_end(table, symbol.st_value);
+		end = oa_symtab_text_end(table, symbol.st_value);
 		if (!end)
 			continue;
 		rank = rank_of(&symbol);
 		end -= symbol.st_value;
 		if (end > UINT32_MAX)
 			end = UINT32_MAX;
-		if (push_entry(
+		if (oa_symtab_push(
 			    table,
-			    (struct entry){
+			    (struct oa_symtab_entry){
 				    .addr = symbol.st_value,
 				    .size = symbol.st_size > end ? (u32)end : (u32)symbol.st_size,
 				    .name = symbol.st_name | strings << OA_SYMTAB_NAME_BITS,
@@ -150,7 +121,7 @@ s32 oa_symtab_add(struct oa_symtab *table, const u8 *bytes, u64 size, u32 string
 
 s32 oa_symtab_add_end(struct oa_symtab *table, u64 addr)
 {
-	return push_entry(table, (struct entry){.addr = addr, .rank = RANK_UNNAMED});
+	return oa_symtab_push(table, (struct oa_symtab_entry){.addr = addr, .rank = RANK_UNNAMED});
 }
 
 s32 oa_symtab_add_ends(struct oa_symtab *table, const u8 *pairs, u64 size, u64 base)
@@ -165,91 +136,7 @@ s32 oa_symtab_add_ends(struct oa_symtab *table, const u8 *pairs, u64 size, u64 b
 	return 0;
 }
 
-static u64 parse_hex(const u8 **at, const u8 *end)
-{
-	u64 value = 0;
-
-	for (; *at < end; (*at)++) {
-		u32 digit = **at;
-
-		if (digit - '0' < 10)
-			digit -= '0';
-		else if (digit - 'a' < 6)
-			digit -= 'a' - 10;
-		else
-			break;
-		value = value << 4 | digit;
-	}
-	return value;
-}
-
-/* Type letters of functions, by rank; lower case is local, but for weak ones. */
-static u32 kallsyms_rank(u8 letter)
-{
-	switch (letter) {
-	case 'T':
-		return RANK_GLOBAL;
-	case 'W':
-	case 'w':
-		return RANK_WEAK;
-	case 't':
-		return RANK_LOCAL;
-	default:
-		return RANK_UNNAMED;
-	}
-}
-
-/* Marks of the linker script share their address with a function. */
-static int is_kernel_mark(const u8 *name, u64 size)
-{
-	static const char *const marks[] = {"_text", "_stext", "_etext", "_sinittext",
-					    "_einittext"};
-
-	for (u32 i = 0; i < sizeof(marks) / sizeof(*marks); i++)
-		if (size == strlen(marks[i]) && !memcmp(name, marks[i], size))
-			return 1;
-	return 0;
-}
-
-s64 oa_symtab_add_kallsyms(struct oa_symtab *table, const u8 *bytes, u64 size, u32 limit, u8 *names,
-			   u64 *hidden)
-{
-	const u8 *at = bytes, *end = bytes + size;
-	u64 written = 0;
-
-	for (const u8 *line_end; at < end; at = line_end + 1) {
-		struct entry entry = {.end_clamp = limit};
-		u8 letter;
-
-		line_end = memchr(at, '\n', (size_t)(end - at));
-		if (!line_end)
-			break;
-		entry.addr = parse_hex(&at, line_end);
-		if (line_end - at < 4 || at[0] != ' ' || at[2] != ' ')
-			continue;
-		letter = at[1];
-		at += 3;
-		*hidden += !entry.addr;
-		if (!text_end(table, entry.addr))
-			continue;
-		entry.rank = kallsyms_rank(letter);
-		if (is_kernel_mark(at, (u64)(line_end - at)))
-			entry.rank = RANK_UNNAMED;
-		if (entry.rank != RANK_UNNAMED) {
-			if (written >> OA_SYMTAB_NAME_BITS)
-				return -1;
-			entry.name = (u32)written;
-			memcpy(names + written, at, (size_t)(line_end - at));
-			written += (u64)(line_end - at);
-			names[written++] = 0;
-		}
-		if (push_entry(table, entry))
-			return -1;
-	}
-	return (s64)written;
-}
-
-static int is_label(const struct entry *entry)
+static int is_label(const struct oa_symtab_entry *entry)
 {
 	return entry->rank == RANK_LABEL || entry->rank == RANK_LABEL + RANK_SIZED;
 }
@@ -260,7 +147,7 @@ u32 oa_symtab_doubtful(const struct oa_symtab *table, u32 strings, u32 *at, u32 
 	u32 count = 0, index = *at;
 
 	for (; index < table->count && count < room; index++) {
-		const struct entry *entry = &table->entries[index];
+		const struct oa_symtab_entry *entry = &table->entries[index];
 
 		if (!is_label(entry) || entry->name >> OA_SYMTAB_NAME_BITS != strings)
 			continue;
@@ -284,7 +171,7 @@ u32 oa_symtab_unsized(const struct oa_symtab *table, u32 least, u64 *at, u64 *ad
 	u64 index = *at;
 
 	for (; index < table->count && count < room; index++) {
-		const struct entry *entry = &table->entries[index];
+		const struct oa_symtab_entry *entry = &table->entries[index];
 
 		if (entry->size || entry->rank == RANK_UNNAMED || entry->rank == UINT32_MAX ||
 		    entry->end_clamp <= least)
@@ -313,8 +200,8 @@ static void remove_dropped(struct oa_symtab *table)
 }
 
 /* One stable counting pass over 11 bits of the key. */
-static void radix_pass(const struct entry *from, struct entry *to, u64 count, u32 shift,
-		       int by_rank)
+static void radix_pass(const struct oa_symtab_entry *from, struct oa_symtab_entry *to, u64 count,
+		       u32 shift, int by_rank)
 {
 	u64 starts[2048] = {0}, sum = 0;
 
@@ -334,7 +221,7 @@ static void radix_pass(const struct entry *from, struct entry *to, u64 count, u3
 /* Sort by address, then rank; equal ones: the first that was added wins, so it comes last. */
 static s32 sort_entries(struct oa_symtab *table)
 {
-	struct entry *other = malloc((table->count + 1) * sizeof(*other)), *swap;
+	struct oa_symtab_entry *other = malloc((table->count + 1) * sizeof(*other)), *swap;
 	u64 all_or = 0, all_and = UINT64_MAX;
 
 	if (!other)
@@ -420,16 +307,16 @@ static s32 flatten(struct oa_symtab *table)
 	s32 status = stack ? 0 : -1;
 
 	for (u64 i = 0, next; i < table->count && !status; i = next) {
-		struct entry *first = &table->entries[i];
+		struct oa_symtab_entry *first = &table->entries[i];
 		u64 addr = first->addr;
 
 		for (next = i + 1; next < table->count && table->entries[next].addr == addr;)
 			next++;
 		status = advance(table, stack, &depth, &position, addr);
-		struct entry *best = &table->entries[next - 1];
+		struct oa_symtab_entry *best = &table->entries[next - 1];
 
 		if (best->size) {
-			for (struct entry *e = first; e <= best; e++)
+			for (struct oa_symtab_entry *e = first; e <= best; e++)
 				if (e->size)
 					stack[depth++] =
 						(struct open_symbol){addr + e->size, e->name};
