@@ -38,7 +38,7 @@ def profile_of(profiler, samples=30):
     wait_until(are_there, "samples")
     profiler.stop()
     groups = profiler.collector.take()
-    made = make_profile(profiler, groups, profiler.losses())
+    made = make_profile(profiler, groups.items(), profiler.losses())
     profiler.close()
     return made
 

@@ -17,7 +17,8 @@ from otelagent.chance import draw_lot, jittered
 from otelagent.losses import Losses
 from otelagent.model import Trace
 from otelagent.options import OffCpu
-from otelagent.traces.collector import GroupKey, GroupTotal, Tally
+from otelagent.traces.collector import Tally
+from otelagent.traces.kept import GroupKey, GroupTotal
 from otelagent.waiting import waiting_frame
 from tests.export.conformance import check
 

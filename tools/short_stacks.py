@@ -70,7 +70,7 @@ def main() -> int:
     time.sleep(0.1)
     profiler.stop()
     losses = profiler.losses()
-    make_profile(profiler, profiler.collector.groups, losses)
+    make_profile(profiler, profiler.collector.groups.items(), losses)
     groups = sorted(profiler.collector.groups.items(), key=lambda group: -group[1].count)
     shown = 0
     for key, total in groups:

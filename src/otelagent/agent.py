@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from otelagent.chance import Random
     from otelagent.export.records import Record
     from otelagent.profiler import Profiler
-    from otelagent.traces.collector import GroupKey, GroupTotal
+    from otelagent.traces.kept import GroupKey, GroupTotal
     from otelagent.traces.recent import Known
 
 CLOCK_SECONDS = 60.0
@@ -196,7 +196,7 @@ class Agent:
         traces = self._profiler.collector.traces
         seen = {traces[key.hash].generation for key in groups}
         self._merger.forget(self._about.look_again(seen))
-        self._merger.add(groups, profile, offset_ns if self.plan.timestamps else None)
+        self._merger.add(groups.items(), profile, offset_ns if self.plan.timestamps else None)
         self._since_ns = until_ns
         for record in encode_requests(profile, profile):
             for sink in self._sinks:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from otelagent.options import Options
     from otelagent.processes.notes import ProcessNotes
     from otelagent.profiler import Profiler
-    from otelagent.traces.collector import GroupKey, GroupTotal
+    from otelagent.traces.kept import GroupKey, GroupTotal
 
 
 def host_attributes() -> tuple[tuple[str, str], ...]:
@@ -51,9 +51,9 @@ def types(options: Options, frequency_hz: int = 0) -> tuple[tuple[str, str], tup
 
 
 def make_profile(
-    profiler: Profiler, groups: Mapping[GroupKey, GroupTotal], losses: Losses
+    profiler: Profiler, groups: Iterable[tuple[GroupKey, GroupTotal]], losses: Losses
 ) -> Profile:
-    """Name the frames of what was collected and merge it."""
+    """Name the frames of what was collected and merge it; a group may come in parts."""
     offset = read_offset().offset_ns
     profile = Profile(
         *types(profiler.options),
@@ -79,13 +79,13 @@ class Merger:
 
     def add(
         self,
-        groups: Mapping[GroupKey, GroupTotal],
+        groups: Iterable[tuple[GroupKey, GroupTotal]],
         profile: Profile,
         offset_ns: int | None = None,
     ) -> None:
         """Add groups to a profile; times are left out where the offset to UNIX time is None."""
         traces = self._profiler.collector.traces
-        for key, total in groups.items():
+        for key, total in groups:
             raw = traces[key.hash]
             times = () if offset_ns is None else [at + offset_ns for at in total.times_ns]
             trace = self._profiler.handler.finish(raw)

@@ -10,7 +10,8 @@ from otelagent import metrics
 from otelagent._native import ffi
 from otelagent.abi._generated import RecordKind, SampleFlag
 from otelagent.losses import Losses
-from otelagent.traces.collector import Collector, GroupKey
+from otelagent.traces.collector import Collector
+from otelagent.traces.kept import GroupKey
 from tests.bpf.rings import DISCARD, FakeRing, sample, trace
 
 USER = 1 << SampleFlag.USER_BIT

@@ -9,7 +9,8 @@ import pytest
 from otelagent import metrics
 from otelagent.abi._generated import RecordKind, SampleFlag
 from otelagent.abi.codec import Sample
-from otelagent.traces.collector import Collector, GroupKey
+from otelagent.traces.collector import Collector
+from otelagent.traces.kept import GroupKey
 from otelagent.traces.waits import Begin, Ended, Waits
 from tests.bpf.rings import FakeRing, sample, trace
 

@@ -8,7 +8,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from otelagent._native import ffi
-from otelagent.abi._generated import FrameFlag, PythonKind
+from otelagent.abi._generated import FrameFlag, PythonKind, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,6 +174,16 @@ def decode_trace(data: bytes | memoryview) -> RawTrace:
         *(hash_, time_ns, weight, pid, tid, cpu, flags, comm, generation),
         *(fault_pc, fault, steps, kernel, user, row[17]),
     )
+
+
+def encode_trace(trace: RawTrace) -> bytes:
+    """Make the record again that `decode_trace` read."""
+    kernel, user = trace.kernel, trace.user
+    counts = (len(kernel), len(user) // 16, trace.fault, trace.steps, trace.space)
+    head = _TRACE.pack(
+        *(*trace[:5], RecordKind.TRACE, *trace[5:8]), *trace.generation, trace.fault_pc, *counts, 0
+    )
+    return b"".join((head, struct.pack(f"={len(kernel)}Q", *kernel), user))
 
 
 def decode_origin(data: bytes | memoryview) -> Origin:

@@ -76,7 +76,7 @@ def _write(profiler: Profiler, talk: Talk, request: Request, target: Format, out
     from otelagent.recording import make_profile, summary  # noqa: PLC0415
 
     losses = profiler.losses()
-    profile = make_profile(profiler, profiler.collector.take(), losses)
+    profile = make_profile(profiler, profiler.collector.take_each(), losses)
     tail = summary(profiler, losses)
     if not profile.samples:
         tail += (

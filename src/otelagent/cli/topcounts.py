@@ -53,8 +53,8 @@ class Counts:
         self.session.profiler.flush()
         groups = self.collector.take()
         self.recent.append(Profile())
-        self.merger.add(groups, self.recent[-1])
-        self.merger.add(groups, self.total)
+        self.merger.add(groups.items(), self.recent[-1])
+        self.merger.add(groups.items(), self.total)
         (then, before), now = self._seen, time.monotonic()
         samples = self.collector.tally_now().samples
         self.per_second = (samples - before) / max(now - then, 1e-3)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from array import array
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from otelagent import metrics
 from otelagent.abi._generated import Fault, RecordKind, SampleFlag
@@ -24,33 +24,17 @@ from otelagent.abi.codec import (
     decode_trace,
     sample_of,
 )
+from otelagent.traces.kept import MOST_LOOSE, GroupKey, GroupTotal, KeptTraces, PackedGroups
 from otelagent.traces.waits import Begin, Ended, Waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from otelagent.abi.codec import Sample
     from otelagent.bpf.ring import Batch, Samples
+    from otelagent.traces.kept import Place
 
 logger = logging.getLogger(__name__)
-
-
-class GroupKey(NamedTuple):
-    """What samples must share to be counted together."""
-
-    hash: int
-    pid: int
-    tid: int
-    comm: bytes
-
-
-@dataclass(slots=True)
-class GroupTotal:
-    """How often a group was sampled; times are CLOCK_MONOTONIC ns."""
-
-    count: int = 0
-    weight: int = 0
-    times_ns: array[int] = field(default_factory=lambda: array("Q"))
 
 
 @dataclass(slots=True)
@@ -72,7 +56,7 @@ class Tally:
     guessed: int = 0
     faults: dict[str, int] = field(default_factory=dict)
 
-    def add(self, trace: RawTrace, count: int) -> None:
+    def add(self, trace: RawTrace | Place, count: int) -> None:
         """Count `count` samples of a trace."""
         self.samples += count
         if not trace.flags >> SampleFlag.USER_BIT & 1:
@@ -108,8 +92,9 @@ class Collector:
         self._on_deferred = on_deferred
         self._on_report = on_report
         self._on_trace = on_trace
-        self.traces: dict[int, RawTrace] = {}
+        self.traces = KeptTraces()
         self.groups: dict[GroupKey, GroupTotal] = {}
+        self._packed = PackedGroups()
         self._doomed: set[int] = set()
         self._deep: dict[int, bytes] = {}
         self._waits = Waits()
@@ -123,9 +108,19 @@ class Collector:
 
     def take(self) -> dict[GroupKey, GroupTotal]:
         """Give what was counted since the last call, and begin anew."""
+        merged: dict[GroupKey, GroupTotal] = {}
+        for key, total in self.take_each():
+            found = merged.setdefault(key, total)
+            if found is not total:
+                found.add(total.count, total.weight, total.times_ns)
+        return merged
+
+    def take_each(self) -> Iterator[tuple[GroupKey, GroupTotal]]:
+        """Do the same, but with no more in memory than needs be; a key may come again."""
         with self._lock:
             groups, self.groups = self.groups, {}
-        return groups
+            packed, self._packed = self._packed, PackedGroups()
+        return chain(packed, groups.items())
 
     def take_begun(self) -> set[int]:
         """Give the traces that waits began with since the last call: they may have no sample."""
@@ -150,7 +145,7 @@ class Collector:
             self._doomed.update(hashes)
 
     def bury(
-        self, hashes: Iterable[int], clean: Callable[[dict[int, RawTrace]], None]
+        self, hashes: Iterable[int], clean: Callable[[Mapping[int, RawTrace]], None]
     ) -> list[int]:
         """Remove those of the doomed traces that nothing needs, and tell which.
 
@@ -158,9 +153,10 @@ class Collector:
         """
         with self._lock:
             wanted = {key.hash for key in self.groups} | set(self._waits.hashes())
+            wanted.update(key.hash for key, _ in self._packed)
             doomed = self._doomed & set(hashes)
             self._doomed -= doomed
-            buried = [each for each in doomed - wanted if self.traces.pop(each, None)]
+            buried = [each for each in doomed - wanted if self.traces.discard(each)]
             clean(self.traces)
         return buried
 
@@ -189,7 +185,7 @@ class Collector:
         times = samples.times_ns
         with self._lock:
             for group in samples.groups():
-                trace = self.traces.get(group.hash)
+                trace = self.traces.how(group.hash)
                 if trace is None:
                     metrics.trace_forgotten.add(group.samples)
                     continue
@@ -240,7 +236,7 @@ class Collector:
             self._count_wait(key, ended)
 
     def _count_wait(self, key: GroupKey, ended: Ended) -> None:
-        trace = self.traces.get(key.hash)
+        trace = self.traces.how(key.hash)
         if trace is None:
             metrics.trace_forgotten.add()
         else:
@@ -259,8 +255,8 @@ class Collector:
         key = GroupKey(trace.hash, trace.pid, trace.tid, trace.comm)
         with self._lock:
             self._doomed.discard(trace.hash)
-            known = self.traces.setdefault(trace.hash, trace)
-            if known is trace:
+            if trace.hash not in self.traces:
+                self.traces[trace.hash] = trace
                 self._on_trace(trace)
             if not trace.flags >> SampleFlag.OFF_CPU_BIT & 1:
                 self._count(trace, key, 1, trace.weight, (trace.time_ns,))
@@ -271,7 +267,7 @@ class Collector:
 
     def _count(
         self,
-        trace: RawTrace,
+        trace: RawTrace | Place,
         key: GroupKey,
         count: int,
         weight: int,
@@ -279,8 +275,9 @@ class Collector:
     ) -> None:
         total = self.groups.get(key)
         if total is None:
+            if len(self.groups) >= MOST_LOOSE:
+                self._packed.add(self.groups)
+                self.groups.clear()
             total = self.groups[key] = GroupTotal()
-        total.count += count
-        total.weight += weight
-        total.times_ns.extend(times)
+        total.add(count, weight, times)
         self.tally.add(trace, count)

@@ -15,7 +15,7 @@ from otelagent import metrics
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otelagent.traces.collector import GroupKey
+    from otelagent.traces.kept import GroupKey
 
 MAX_WAITS = 1 << 13
 """Of each of both; the oldest goes first. Most stacks are never asked for, so there are so many
