@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from otelagent.health.limiter import WINDOW_SECONDS, CpuLimiter
+from otelagent.health.limiter import TELL_SECONDS, WINDOW_SECONDS, CpuLimiter
 
 CPUS = os.cpu_count()
 
@@ -73,6 +73,22 @@ def test_it_rises_again_by_and_by_and_never_above_what_was_asked_for():
     assert low < machine.limiter.frequency_hz <= low + 3
     machine.run(50)
     assert machine.limiter.frequency_hz == 20
+
+
+def test_small_changes_are_told_now_and_then_and_the_last_one_is(caplog):
+    """A cost about the limit changes the frequency up and down, each window."""
+    machine = Machine(0.01, wanted_hz=1000)
+    for window in range(60):
+        machine.per_hz = 0.0002 if window % 2 else 0.00005
+        machine.run(1)
+    machine.per_hz = 0.009 / machine.limiter.frequency_hz
+    said = [each.getMessage() for each in caplog.records]
+    machine.run(12)
+
+    assert len(machine.changes) > 30
+    assert len(said) <= 4 + 60 * WINDOW_SECONDS / TELL_SECONDS
+    last = caplog.records[-1].getMessage()
+    assert f"hz={machine.limiter.frequency_hz} " in last
 
 
 def test_no_limit_is_no_limit():

@@ -25,7 +25,7 @@ from otelagent.cli.agentsinks import (
 )
 from otelagent.cli.request import Request, intention
 from otelagent.cli.talk import Talk
-from otelagent.config.resolve import attributes_of, endpoint_of
+from otelagent.config.resolve import attributes_of, endpoint_of, variables_of
 from otelagent.host.machine import machine_attributes
 from otelagent.kernel import capabilities, namespace
 
@@ -137,6 +137,6 @@ def make_plan(resolved: Resolved, instance_id: str = "") -> Plan:
         threshold=settings.probabilistic_threshold,
         lot_interval_s=settings.probabilistic_interval,
         timestamps=settings.timestamps,
-        variables=tuple(filter(None, map(str.strip, settings.env_vars.split(",")))),
+        variables=variables_of(resolved),
         resource=tuple((resource | dict(attributes_of(resolved))).items()),
     )

@@ -47,10 +47,7 @@ def parse_file(data: bytes, path: str) -> dict[str, Given]:
     try:
         root = yaml.compose(data, Loader=yaml.SafeLoader)
     except yaml.YAMLError as err:
-        mark = getattr(err, "problem_mark", None)
-        at = f"{path}:{mark.line + 1}" if mark else path
-        what = " ".join(str(getattr(err, "problem", None) or err).split())
-        raise SettingError(f"{at}: no YAML: {what}") from err
+        raise SettingError(f"{path}:{_line_of(err, data)}: no YAML: {_words_of(err)}") from err
     except (RecursionError, ValueError) as err:
         raise SettingError(f"{path}: no YAML that can be read") from err
     if root is None:
@@ -73,10 +70,25 @@ def parse_file(data: bytes, path: str) -> dict[str, Given]:
             found[key] = Given(convert(key, "" if value is None else value, strict=True), at)
         except (ConfigError, ValueError, yaml.YAMLError) as err:
             hint = getattr(err, "hint", "")
-            raise SettingError(f"{at}: {key}: {value_node.value!r}: {err}", hint=hint) from err
+            what = f"{at}: {key}: {value_node.value!r}: {_words_of(err)}"
+            raise SettingError(what, hint=hint) from err
         finally:
             loader.dispose()
     return found
+
+
+def _words_of(err: Exception) -> str:
+    """Give one line of what an error says, which with YAML may be a picture of several."""
+    what = getattr(err, "problem", None) or getattr(err, "reason", None) or err
+    return " ".join(str(what).split())
+
+
+def _line_of(err: Exception, data: bytes) -> int:
+    mark = getattr(err, "problem_mark", None)
+    if mark:
+        return int(mark.line) + 1
+    # Of bytes or characters that may not be in YAML only the position is told.
+    return data.count(b"\n", 0, getattr(err, "position", 0)) + 1
 
 
 def _suggest(key: str) -> str:

@@ -89,6 +89,7 @@ def resolve(options: Mapping[str, str], environ: Mapping[str, str], path: str = 
     settings = Settings(**{NAMES[key]: given.value for key, given in joined.items()})
     resolved = Resolved(settings, {key: given.source for key, given in joined.items()})
     attributes_of(resolved)
+    variables_of(resolved)
     endpoint_of(resolved)
     options_of(resolved)
     return resolved
@@ -162,6 +163,23 @@ def attributes_of(resolved: Resolved) -> tuple[tuple[str, str], ...]:
     text = resolved.settings.resource_attributes
     found = resolved.checked("resource-attributes", lambda: parse_pairs(text, "attribute"))
     return tuple(dict(found).items())
+
+
+def variables_of(resolved: Resolved) -> tuple[str, ...]:
+    """Give the environment variables of processes that are sent.
+
+    Raises:
+        ConfigError: One cannot be a variable's name.
+    """
+    names = tuple(filter(None, map(str.strip, resolved.settings.env_vars.split(","))))
+
+    def check() -> None:
+        for name in names:
+            if "=" in name:
+                raise ConfigError(f"{name!r} is no name of a variable", hint="write NAME,NAME")
+
+    resolved.checked("env-vars", check)
+    return names
 
 
 def endpoint_of(resolved: Resolved) -> Endpoint | None:

@@ -8,6 +8,7 @@ same setting; the command line and the file's checks are made from this one clas
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -20,6 +21,9 @@ from otelagent.formats.quantities import parse_bytes, parse_share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Duration(float):
@@ -182,6 +186,9 @@ def convert(key: str, value: object, *, strict: bool) -> Any:  # noqa: ANN401 (o
     """
     if kind_of(key) is str and not strict and not isinstance(value, str):
         value = str(value)
+    if key != "headers" and isinstance(value, str) and _CONTROL.search(value):
+        # Headers may be secrets, which are not shown; what reads them looks for itself.
+        raise ConfigError("expected text without control characters")
     try:
         return msgspec.convert(value, TYPES[key], strict=strict, dec_hook=_decode)
     except msgspec.ValidationError as err:
@@ -192,9 +199,12 @@ def convert(key: str, value: object, *, strict: bool) -> Any:  # noqa: ANN401 (o
         raise ConfigError(what[:1].lower() + what[1:]) from err
 
 
+_WORDS: dict[type, str] = {Duration: "duration", Share: "part of a whole", Bytes: "size"}
+
+
 def _decode(kind: type, value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ConfigError(f"expected a {kind.__name__.lower()}, got {value!r}")
+        raise ConfigError(f"expected a {_WORDS[kind]}, got {value!r}")
     if kind is Share:
         return Share(parse_share(str(value)))
     if kind is Duration:

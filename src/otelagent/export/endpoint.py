@@ -48,6 +48,8 @@ AUTHORITIES = (
     "/etc/ssl/cert.pem",  # Alpine
 )
 """Files with what a system trusts: a Python or gRPC built elsewhere may not know the place."""
+_HOST = re.compile(r"[\w.:%-]+")
+"""A name, also an international one, or an address, also with a scope."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SHAPE = "write HOST:PORT (gRPC), http://HOST:PORT or https://HOST:PORT"
 
@@ -106,7 +108,11 @@ def parse_address(text: str, protocol: str = "", *, tls: bool = True) -> Address
         host, port = parts.hostname, parts.port
     except ValueError as err:
         raise ConfigError(f"{text!r} is not the address of a receiver", hint=_SHAPE) from err
-    if not host or (has_scheme and parts.scheme not in {"http", "https"}):
+    if (
+        not host
+        or not _HOST.fullmatch(host)
+        or (has_scheme and parts.scheme not in {"http", "https"})
+    ):
         raise ConfigError(f"{text!r} is not the address of a receiver", hint=_SHAPE)
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(

@@ -25,6 +25,8 @@ WINDOW_SECONDS = 10.0
 LEAST_HZ = 1
 MOST_OF_LIMIT = 0.8
 """Below this part of the limit it samples more often again."""
+TELL_SECONDS = 60.0
+"""What it changed to is told so often at most, unless it is half or twice as much."""
 
 
 class CpuLimiter:
@@ -55,12 +57,14 @@ class CpuLimiter:
         self._cpu_s = cpu_s
         self._clock = clock
         self._before: tuple[float, float] | None = None
+        self._told_hz, self._told_at = wanted_hz, float("-inf")
         self.due = clock() + WINDOW_SECONDS
 
     def aim(self, limit: float, wanted_hz: int) -> None:
         """Change what is wanted."""
         if (limit, wanted_hz) != (self._limit, self._wanted_hz):
             self._limit, self._wanted_hz = limit, wanted_hz
+            self._told_hz = wanted_hz
             self._set(wanted_hz)
 
     def work(self) -> None:
@@ -75,14 +79,20 @@ class CpuLimiter:
             return
         share = (spent_s - before[1]) / (now - before[0]) / (os.cpu_count() or 1)
         chosen = self._choose(share)
-        if chosen == self.frequency_hz:
-            return
+        if chosen != self.frequency_hz:
+            self._set(chosen)
+        is_near = self._told_hz < 2 * chosen < 4 * self._told_hz
+        if chosen != self._told_hz and (not is_near or now >= self._told_at + TELL_SECONDS):
+            self._tell(share, now)
+
+    def _tell(self, share: float, now: float) -> None:
         what = "the agent costs too much: it samples less often"
-        if chosen > self.frequency_hz:
+        if self.frequency_hz > self._told_hz:
             what = "the agent costs less again: it samples more often"
+        self._told_hz, self._told_at = self.frequency_hz, now
         cost, limit = f"{100 * share:.2f}%", f"{100 * self._limit:g}%"
-        self._set(chosen)
-        logger.warning("%s", fields(what, hz=chosen, wanted=self._wanted_hz, cpu=cost, limit=limit))
+        told = {"hz": self.frequency_hz, "wanted": self._wanted_hz, "cpu": cost, "limit": limit}
+        logger.warning("%s", fields(what, **told))
 
     def _choose(self, share: float) -> int:
         current = self.frequency_hz
