@@ -58,7 +58,6 @@ def test_a_wrong_value_in_a_file_is_told_with_line_and_key(key, tmp_path):
 
         with pytest.raises(SettingError) as caught:
             resolve({}, {}, str(path))
-            pytest.fail(f"{value!r} was taken")
 
         said = str(caught.value)
         assert said.startswith(f"{path}:3: {key}: ")
@@ -75,10 +74,8 @@ def test_a_wrong_value_elsewhere_is_told_with_the_variable_or_the_option(key):
 
         with pytest.raises(SettingError) as by_variable:
             resolve({}, {variable_of(key): text})
-            pytest.fail(f"{text!r} was taken from the environment")
         with pytest.raises(ConfigError) as by_option:
             resolve({key: text}, {})
-            pytest.fail(f"{text!r} was taken from an option")
 
         assert str(by_variable.value).startswith(f"{variable_of(key)}: ")
         assert str(by_option.value).startswith(f"--{key}: ")
