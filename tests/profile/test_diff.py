@@ -9,7 +9,7 @@ from otelagent.model import Pid, Process, Thread, Trace
 from otelagent.profile import diff
 from otelagent.profile.formats import collapsed, html
 from otelagent.profile.model import Profile
-from tests.builders.profiles import python, synthetic_profile
+from tests.builders.profiles import API, native, python, synthetic_profile
 
 
 def profile_of(file: str = "/v1/app.py", **counts: int) -> Profile:
@@ -51,6 +51,17 @@ def test_collapsed_stacks_are_compared_by_name_alone():
 
     named = [one for one in changes if not one.label.name.endswith("_[k]")]
     assert all(one.self_change == pytest.approx(0) for one in named)
+
+
+def test_code_without_names_is_one_row_of_its_file():
+    """Its addresses are others in the next build, and too many to read."""
+    profile = Profile()
+    for address in (0x10, 0x20):
+        profile.add(Trace((native(API, address),)), Process(Pid(1), "p"), Thread(1), 1, 1)
+
+    [change] = diff.diff_functions(profile, profile)
+
+    assert (change.label.name, change.self_before, change.self_after) == ("[api-server]", 1, 1)
 
 
 def test_a_profile_compared_with_itself_has_not_changed():

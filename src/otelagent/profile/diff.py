@@ -68,15 +68,18 @@ def label_key(before: Profile, after: Profile) -> Key:
 
 
 def diff_functions(before: Profile, after: Profile) -> list[FunctionChange]:
-    """Compare function by function, the greatest change of self share first."""
+    """Compare function by function, the greatest change of self share first.
+
+    All code of a file that has no names is one row: an address says nothing of another build.
+    """
     key_of = label_key(before, after)
     changes: dict[Hashable, FunctionChange] = {}
     before_total, after_total = before.total or 1, after.total or 1
-    for row in top_functions(after):
+    for row in top_functions(after, join_unnamed=True):
         change = changes.setdefault(key_of(row.label), FunctionChange(row.label))
         change.self_after += row.self_value / after_total
         change.total_after += row.total_value / after_total
-    for row in top_functions(before):
+    for row in top_functions(before, join_unnamed=True):
         change = changes.setdefault(key_of(row.label), FunctionChange(row.label))
         change.self_before += row.self_value / before_total
         change.total_before += row.total_value / before_total
