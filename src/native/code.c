@@ -1,7 +1,7 @@
 /* Copyright The otelagent authors */
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Code without call frame information: where functions begin, and rows from what
- * code_flow.c finds out about each.
+/* Code without call frame information: rows from what code_flow.c finds out about each
+ * function; where they begin says code_starts.c.
  */
 #include "code.h"
 
@@ -11,198 +11,18 @@
 
 #include "cfi.h"
 #include "code_flow.h"
+#include "code_starts.h"
 #include "leaf.h"
 
 enum {
-	SYMBOL_BYTES = 24, /* Elf64_Sym */
-	STT_FUNC = 2,
-	STT_GNU_IFUNC = 10,
-	ALIGNMENT = 16, /* of functions whose address is taken */
-	MAX_STARTS = 1 << 22,
 	ROUNDS = 2, /* in which functions learn of one another */
-	KNOWN_BITS = 2, /* the lowest ones of a start: enum oa_flow_start */
 };
-
-static const char PART[] = ".cold";
-
-/* Where functions begin: offset << KNOWN_BITS | enum oa_flow_start, sorted in the end. */
-struct starts {
-	u64 *items;
-	u64 count;
-	u64 sorted; /* of them, from the first on */
-	u64 capacity;
-};
-
-static int add_start(struct starts *starts, u64 offset, u32 known)
-{
-	u64 capacity = starts->capacity * 2 + 1024;
-	u64 *bigger;
-
-	if (starts->count >= MAX_STARTS)
-		return 0;
-	if (starts->count == starts->capacity) {
-		bigger = realloc(starts->items, capacity * sizeof(*bigger));
-		if (!bigger)
-			return -ENOMEM;
-		starts->items = bigger;
-		starts->capacity = capacity;
-	}
-	starts->items[starts->count++] = offset << KNOWN_BITS | known;
-	return 0;
-}
-
-static int compare(const void *a, const void *b)
-{
-	u64 x = *(const u64 *)a, y = *(const u64 *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Sort and let only one remain of each offset. */
-static void sort_starts(struct starts *starts)
-{
-	u64 i, n = 0;
-
-	if (!starts->count)
-		return;
-	qsort(starts->items, starts->count, sizeof(*starts->items), compare);
-	for (i = 1; i < starts->count; i++)
-		if (starts->items[i] >> KNOWN_BITS == starts->items[n] >> KNOWN_BITS)
-			starts->items[n] = starts->items[i]; /* the larger one: more is known */
-		else
-			starts->items[++n] = starts->items[i];
-	starts->count = starts->sorted = n + 1;
-}
-
-/* The first start at or behind an offset. */
-static u64 find_start(const struct starts *starts, u64 offset)
-{
-	u64 low = 0, high = starts->sorted, middle;
-
-	while (low < high) {
-		middle = low + (high - low) / 2;
-		if (starts->items[middle] >> KNOWN_BITS < offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-/* Tell whether a symbol is a function that is defined here, and where it begins. */
-static int is_function(const u8 *symbol, u64 *value)
-{
-	u16 section;
-
-	memcpy(&section, symbol + 6, sizeof(section));
-	memcpy(value, symbol + 8, sizeof(*value));
-	return section && ((symbol[4] & 15) == STT_FUNC || (symbol[4] & 15) == STT_GNU_IFUNC);
-}
-
-static int is_in(const struct oa_range *gaps, u64 count, u64 addr)
-{
-	u64 low = 0, high = count, middle;
-
-	while (low < high) {
-		middle = low + (high - low) / 2;
-		if (gaps[middle].end <= addr)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < count && gaps[low].start <= addr;
-}
-
-/* No function begins where one of its parts was put elsewhere. */
-static int is_part(const u8 *symbol, const char *strings, u64 size)
-{
-	u64 length;
-	u32 name;
-
-	memcpy(&name, symbol, sizeof(name));
-	if (name >= size)
-		return 0;
-	length = strnlen(strings + name, size - name);
-	return length >= strlen(PART) &&
-	       !memcmp(strings + name + length - strlen(PART), PART, strlen(PART));
-}
-
-u64 oa_code_symbols(const u8 *symbols, u64 count, const char *strings, u64 strings_size,
-		    const struct oa_range *gaps, u64 gap_count, u8 *wanted)
-{
-	u64 i, value, n = 0;
-	const u8 *symbol;
-
-	for (i = 0; i < count; i++) {
-		symbol = symbols + i * SYMBOL_BYTES;
-		if (is_function(symbol, &value) && is_in(gaps, gap_count, value) &&
-		    !is_part(symbol, strings, strings_size))
-			memcpy(wanted + n++ * SYMBOL_BYTES, symbol, SYMBOL_BYTES);
-	}
-	return n;
-}
-
-static int add_symbols(struct starts *starts, const struct oa_code *code)
-{
-	u64 i, value;
-
-	for (i = 0; i < code->symbol_count; i++) {
-		if (!is_function(code->symbols + i * SYMBOL_BYTES, &value))
-			continue;
-		if (value < code->addr || value - code->addr >= code->size)
-			continue;
-		if (add_start(starts, value - code->addr, OA_FLOW_NAMED))
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-/* Tell that an address that is taken may be a function's: it is aligned, behind padding or a
- * return.
- */
-static int may_begin(const struct oa_code *code, u64 offset)
-{
-	u8 before = offset ? code->data[offset - 1] : 0xcc;
-
-	return !((code->addr + offset) % ALIGNMENT) &&
-	       (before == 0xcc || before == 0x90 || before == 0xc3 || !before);
-}
-
-/* Read a gap as it comes and note what is called; decoding falls into step again
- * soon after data, and at every start that is known.
- */
-static int add_called(struct starts *starts, const struct oa_code *code, u64 at, u64 end)
-{
-	u64 known = starts->sorted, i = find_start(starts, at), target;
-	struct oa_insn insn;
-
-	while (at < end) {
-		while (i < known && starts->items[i] >> KNOWN_BITS <= at)
-			i++;
-		oa_x86_decode(code->data + at, end - at, &insn);
-		if (i < known && at + insn.length > starts->items[i] >> KNOWN_BITS) {
-			at = starts->items[i] >> KNOWN_BITS;
-			continue;
-		}
-		at += insn.length;
-		target = at + (u64)(s64)insn.value;
-		if (target >= code->size)
-			continue;
-		if (insn.kind == OA_INSN_CALL && insn.value &&
-		    add_start(starts, target, OA_FLOW_CALLED))
-			return -ENOMEM;
-		if (insn.kind == OA_INSN_ADDRESS && insn.value && may_begin(code, target) &&
-		    add_start(starts, target, OA_FLOW_TAKEN))
-			return -ENOMEM;
-	}
-	return 0;
-}
 
 /* Everything that is needed to go over the code once. */
 struct pass {
 	const struct oa_code *code;
-	struct starts *starts;
-	struct starts silent; /* addresses of functions that do not return */
+	struct oa_starts *starts;
+	struct oa_starts silent; /* addresses of functions that do not return */
 	struct oa_flow flow;
 	struct oa_rows *rows; /* NULL: nothing is written yet */
 	u64 first; /* offset of the gap */
@@ -331,7 +151,7 @@ static int take_window(struct pass *pass, u64 start, u64 end, u32 known)
 		if (pass->rows && emit(pass, next))
 			return -ENOMEM;
 		if (!pass->rows && known == OA_FLOW_CALLED && !flow->returns && !flow->is_wrong &&
-		    add_start(&pass->silent, flow->addr + flow->steps[base].offset, 0))
+		    oa_starts_add(&pass->silent, flow->addr + flow->steps[base].offset, 0))
 			return -ENOMEM;
 		base = next;
 		known = OA_FLOW_GUESS;
@@ -342,14 +162,14 @@ static int take_window(struct pass *pass, u64 start, u64 end, u32 known)
 /* Go over [start, end), an offset range, from one start that is known to the next. */
 static int take_gap(struct pass *pass, u64 start, u64 end)
 {
-	const struct starts *starts = pass->starts;
-	u64 stop, i = find_start(starts, start);
+	const struct oa_starts *starts = pass->starts;
+	u64 stop, i = oa_starts_find(starts, start);
 	u32 known = OA_FLOW_GUESS;
 
 	while (start < end) {
-		while (i < starts->count && starts->items[i] >> KNOWN_BITS <= start)
-			known = starts->items[i++] & ((1 << KNOWN_BITS) - 1);
-		stop = i < starts->count ? starts->items[i] >> KNOWN_BITS : end;
+		while (i < starts->count && starts->items[i] >> OA_START_KNOWN_BITS <= start)
+			known = starts->items[i++] & ((1 << OA_START_KNOWN_BITS) - 1);
+		stop = i < starts->count ? starts->items[i] >> OA_START_KNOWN_BITS : end;
 		stop = stop < end ? stop : end;
 		if (stop - start > OA_CODE_MAX_WINDOW)
 			stop = start + OA_CODE_MAX_WINDOW;
@@ -378,7 +198,7 @@ static int take_gaps(struct pass *pass)
 		    oa_rows_begin(pass->rows, code->addr + start, end - start, code->rank) < 0)
 			return -ENOMEM;
 		pass->first = start;
-		if (pass->only_calls ? add_called(pass->starts, code, start, end)
+		if (pass->only_calls ? oa_starts_add_called(pass->starts, code, start, end)
 				     : take_gap(pass, start, end))
 			return -ENOMEM;
 	}
@@ -403,11 +223,11 @@ static void learn(struct pass *pass, struct oa_flow_exit **seeds, u64 **silent)
 	*seeds = flow->exits;
 	*silent = pass->silent.items;
 	for (i = 0; i < pass->silent.count; i++)
-		pass->silent.items[i] >>= KNOWN_BITS;
+		pass->silent.items[i] >>= OA_START_KNOWN_BITS;
 	if (flow->exit_count)
 		qsort(*seeds, flow->exit_count, sizeof(**seeds), compare_exits);
 	if (pass->silent.count)
-		qsort(*silent, pass->silent.count, sizeof(**silent), compare);
+		qsort(*silent, pass->silent.count, sizeof(**silent), oa_starts_compare);
 	flow->seeds = *seeds;
 	flow->seed_count = flow->exit_count;
 	flow->silent = *silent;
@@ -419,21 +239,21 @@ static void learn(struct pass *pass, struct oa_flow_exit **seeds, u64 **silent)
 
 static int find_starts(struct pass *pass)
 {
-	struct starts *starts = pass->starts;
-	int err = add_symbols(starts, pass->code);
+	struct oa_starts *starts = pass->starts;
+	int err = oa_starts_add_symbols(starts, pass->code);
 
-	sort_starts(starts);
+	oa_starts_sort(starts);
 	pass->only_calls = 1;
 	if (!err && !pass->code->frames)
 		err = take_gaps(pass);
 	pass->only_calls = 0;
-	sort_starts(starts);
+	oa_starts_sort(starts);
 	return err;
 }
 
 int oa_code_rows(struct oa_rows *rows, const struct oa_code *code, struct oa_code_stats *stats)
 {
-	struct starts starts = {0};
+	struct oa_starts starts = {0};
 	struct pass pass = {
 		.code = code,
 		.starts = &starts,
