@@ -190,3 +190,28 @@ def test_other_code_is_left_alone():
 
     assert not x86_64.add_init(builder, 0x1000, b"\x55\xc3", 3)
     assert builder.fragments == 0
+
+
+def test_a_greenlet_ends_where_greenlet_starts_it(tmp_path):
+    """Frames behind it are of whoever used the stack since; names alike mean nothing."""
+    compiler = shutil.which("c++") or pytest.skip("no C++ compiler")
+    (tmp_path / "g.cc").write_text(
+        "struct _greenlet; struct _object; int sink;"
+        "namespace greenlet { struct UserGreenlet {"
+        " void inner_bootstrap(_greenlet *, _object *); void g_initialstub(void *); };"
+        "void UserGreenlet::inner_bootstrap(_greenlet *, _object *) { sink++; }"
+        "void UserGreenlet::g_initialstub(void *) { inner_bootstrap(nullptr, nullptr); } }"
+    )
+    out = str(tmp_path / "g.so")
+    command = [compiler, "-shared", "-fPIC", "-o", out, str(tmp_path / "g.cc")]
+    subprocess.run(command, check=True)
+
+    elf, table = read(out)
+    names = [
+        f"_ZN8greenlet12UserGreenlet{name}"
+        for name in ("15inner_bootstrapEP9_greenletP7_object", "13g_initialstubEPv")
+    ]
+    first, caller = (elf.find_symbols(name)[name] for name in names)
+    assert table.find(first.value) == table.find(first.value + first.size - 1) == abi.Row.STOP
+    assert table.find(first.value + first.size) != abi.Row.STOP
+    assert table.find(caller.value + 4) not in (abi.Row.STOP, abi.Row.NONE)

@@ -7,6 +7,7 @@
   calls `main` and thread functions are found by their code, so that stacks end.
 - `.init` and `.fini` of glibc's start files.
 - What functions of glibc's `makecontext` return to: nothing called it.
+- What greenlet (gevent, eventlet) starts a greenlet with: whose frames lie behind it changes.
 - Procedure linkage tables of linkers that do not describe them (lld).
 
 Ranks: 0 overrules everything, 3 only fills what nothing else covers.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from otelagent.abi import _generated as abi
 from otelagent.errors import BadElf
-from otelagent.formats.elf import DT_SONAME, EM_AARCH64, EM_X86_64, ET_EXEC
+from otelagent.formats.elf import DT_SONAME, EM_AARCH64, EM_X86_64, ET_DYN, ET_EXEC
 from otelagent.unwind import aarch64, x86_64
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ PT_INTERP = 3
 DT_FLAGS_1, DF_1_PIE = 0x6FFFFFFB, 0x08000000
 MAX_CONTEXT_BYTES = 4096
 MIN_GLIBC_BYTES = 1 << 20
+MAX_EXTENSION_BYTES = 16 << 20
+GREENLET_START = "_ZN8greenlet12UserGreenlet15inner_bootstrapEP9_greenletP7_object"
 _C_LIBRARY = re.compile(r"libc\.so$|libc\.musl-|ld-musl-")
 _CODE = {EM_X86_64: x86_64, EM_AARCH64: aarch64}
 
@@ -47,7 +50,7 @@ def add_special(builder: RowBuilder, elf: ElfFile, *, covered: bool) -> list[str
     """
     lines: list[str] = []
     steps: list[Callable[[RowBuilder, ElfFile], str]] = [
-        *(_add_entry, _add_linkage, _add_init, _add_context)
+        *(_add_entry, _add_linkage, _add_init, _add_context, _add_greenlet)
     ]
     if not covered and _is_c_library(elf):
         steps.append(_add_c_library)
@@ -166,6 +169,22 @@ def _context_starts(elf: ElfFile) -> Iterator[int]:
         return
     size = min(symbol.size, MAX_CONTEXT_BYTES) + code.CONTEXT_BYTES_BEHIND
     yield from code.context_starts(elf.source.read_at(offset, size), symbol.value)
+
+
+def _add_greenlet(builder: RowBuilder, elf: ElfFile) -> str:
+    """End the stack of a greenlet where it began (greenlet 2.0 and newer).
+
+    A greenlet's stack is moved to the heap while others run on the same addresses. What
+    lies behind its first function belongs to any of them, and may be half overwritten.
+    """
+    is_library = elf.type == ET_DYN and not elf.entry and DT_SONAME not in elf.dynamic
+    if not is_library or elf.source.size > MAX_EXTENSION_BYTES:
+        return ""
+    symbol = elf.find_symbols(GREENLET_START).get(GREENLET_START)
+    if symbol is None or not symbol.size:
+        return ""
+    builder.add(symbol.value, symbol.size, RANK_OVERRULE, abi.Row.STOP)
+    return f"stacks of greenlets end at {symbol.value:#x}"
 
 
 def _add_c_library(builder: RowBuilder, elf: ElfFile) -> str:
