@@ -10,11 +10,11 @@ from threading import Thread
 
 import pytest
 
-from otelagent.formats.elf import ElfFile
+from otelagent.formats.elf import SHF_COMPRESSED, ElfFile
 from otelagent.host.files import open_file
 from otelagent.symbolize.native import NativeSymbols
 from otelagent.symbolize.result import NO_SYMBOLS
-from otelagent.symbolize.symcache import DWZ, NO_DEBUG_INFO
+from otelagent.symbolize.symcache import DWZ, NO_DEBUG_INFO, OLD_PACKED, SPLIT
 from tests.symbolize.builds import (
     CXX_SOURCE,
     compile_c,
@@ -155,6 +155,41 @@ def test_debug_information_shared_by_dwz_gives_names_and_the_reason(tmp_path):
     named = open_symbols(one).name(start, is_return_address=False)
 
     assert (named.lines[0].function.name, named.reason) == ("outer", DWZ)
+
+
+@pytest.mark.parametrize("how", ["zlib-gabi", "zstd"])
+def test_packed_debug_information_has_the_same_lines(tmp_path, how):
+    path, packed = compile_c(tmp_path / "program", "-O2", "-g"), tmp_path / "packed"
+    if how not in run(need("objcopy"), "--help"):
+        pytest.skip(f"objcopy has no {how}")
+    run("objcopy", f"--compress-debug-sections={how}", path, packed)
+    assert ElfFile(open_file(str(packed))).section(".debug_info").flags & SHF_COMPRESSED
+    addresses = sorted(sample_addresses(nm_ranges(path)))
+
+    plain, other = open_symbols(path), open_symbols(packed)
+    named = [plain.name(addr, is_return_address=False).lines for addr in addresses]
+
+    assert named == [other.name(addr, is_return_address=False).lines for addr in addresses]
+    assert {line.function.start_line > 0 for lines in named for line in lines if line.line} == {
+        True
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["-gdwarf-5", "-gsplit-dwarf"], SPLIT),
+        (["-gdwarf-4", "-gsplit-dwarf"], SPLIT),
+        (["-gz=zlib-gnu"], OLD_PACKED),
+    ],
+)
+def test_debug_information_of_kinds_that_are_not_read_says_so(tmp_path, flags, reason):
+    path = compile_c(tmp_path / "program", "-O2", "-g", *flags)
+    start = next(r[0] for r in nm_ranges(path) if r[2] == "outer")
+
+    named = open_symbols(path, debug_dirs=()).name(start, is_return_address=False)
+
+    assert (named.lines[0].function.name, named.reason) == ("outer", reason)
 
 
 @pytest.mark.parametrize("flags", [["-no-pie"], ["-fcf-protection=full"], ["-Wl,-z,now"]])

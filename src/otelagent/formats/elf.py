@@ -10,12 +10,12 @@ size and count in the file is taken as a claim that may be false.
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from otelagent.errors import BadElf
+from otelagent.formats.elf_sections import iter_notes, symbols_named, unpack_section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +39,6 @@ MAX_NOTE_BYTES = 1 << 20
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
-_NOTE = struct.Struct("<III")
 
 
 class Source(Protocol):
@@ -246,7 +244,7 @@ class ElfFile:
         return None if index is None else self._make_section(index)
 
     def section_data(self, section: Section) -> bytes:
-        """Read a section, decompressed if it is compressed with zlib.
+        """Read a section, unpacked if it is packed (zlib, zstd).
 
         Raises:
             BadElf: It lies outside of the file, is too large or not decodable.
@@ -256,16 +254,7 @@ class ElfFile:
         data = self.read(section.offset, section.size)
         if not section.flags & SHF_COMPRESSED:
             return data
-        if len(data) < 24:
-            raise BadElf(f"section {section.name} has no compression header")
-        kind, _, size, _ = struct.unpack_from("<IIQQ", data)
-        if kind != 1 or size > MAX_SECTION_BYTES:
-            raise BadElf(f"section {section.name} is compressed in a way that is not supported")
-        try:
-            plain = zlib.decompressobj().decompress(data[24:], size)
-        except zlib.error as err:
-            raise BadElf(f"section {section.name} cannot be decompressed") from err
-        return plain
+        return unpack_section(section.name, data, MAX_SECTION_BYTES)
 
     def loads(self) -> Iterator[Segment]:
         """Iterate over PT_LOAD segments in file order."""
@@ -308,7 +297,7 @@ class ElfFile:
         found: dict[tuple[str, int, bytes], None] = {}
         for offset, size, align in pieces:
             data = self.source.read_at(offset, min(size, MAX_NOTE_BYTES))
-            for note in _iter_notes(data, 8 if align == 8 else 4):
+            for note in iter_notes(data, 8 if align == 8 else 4):
                 found[note] = None
         return tuple(found)
 
@@ -381,36 +370,7 @@ class ElfFile:
                 continue
             symbols = self.section_data(section)
             for start, name in starts.items():
-                for _, info, _, where, value, size in _symbols_named(symbols, start):
+                for _, info, _, where, value, size in symbols_named(symbols, start):
                     if where and name not in found:
                         found[name] = ElfSymbol(name, value, size, info & 15, info >> 4, where)
         return found
-
-
-def _symbols_named(symbols: bytes, start: int) -> Iterator[tuple[int, ...]]:
-    """Give the entries of a symbol table whose name is at `start`, without taking all apart.
-
-    Zeros, as most bytes of a table are, make `bytes.find` slow: only lowest bytes are searched.
-    """
-    wanted = start.to_bytes(4, "little")
-    lowest = symbols[:: _SYMBOL.size]
-    number = lowest.find(wanted[0])
-    while number >= 0:
-        at = number * _SYMBOL.size
-        if symbols[at : at + 4] == wanted and at + _SYMBOL.size <= len(symbols):
-            yield _SYMBOL.unpack_from(symbols, at)
-        number = lowest.find(wanted[0], number + 1)
-
-
-def _iter_notes(data: bytes, align: int) -> Iterator[tuple[str, int, bytes]]:
-    at = 0
-    while at + _NOTE.size <= len(data):
-        name_size, desc_size, kind = _NOTE.unpack_from(data, at)
-        name_at = at + _NOTE.size
-        desc_at = (name_at + name_size + align - 1) & -align
-        end = desc_at + desc_size
-        if end > len(data):
-            return
-        name = data[name_at : name_at + name_size].rstrip(b"\0").decode("ascii", "replace")
-        yield name, kind, data[desc_at:end]
-        at = (end + align - 1) & -align

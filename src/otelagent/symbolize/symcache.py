@@ -33,6 +33,8 @@ from otelagent.symbolize.declared import Declared, read_declared
 NO_PACKAGE = "no source lines: the package symbolic is not installed"
 NO_DEBUG_INFO = "no source lines: the file has no debug information"
 DWZ = "no source lines: the debug information refers to another file (dwz)"
+SPLIT = "no source lines: they are in .dwo files (split DWARF)"
+OLD_PACKED = "no source lines: the debug information is packed in an old way (.zdebug)"
 TOO_LARGE = "no source lines: the debug information is too large"
 NOT_CONVERTED = "no source lines: the debug information could not be read"
 
@@ -41,7 +43,7 @@ MAX_OUTPUT_BYTES = 1 << 30
 MAX_CHILD_BYTES = 4 << 30
 CHILD_SECONDS = 120
 MAX_INLINED = 128
-FORMAT = "2"
+FORMAT = "3"
 
 _logger = logging.getLogger(__name__)
 
@@ -105,21 +107,41 @@ def open_lines(elf: ElfFile, cache_dir: Path | None = None) -> tuple[LineTable |
         cache_dir: Where symcaches are kept; None keeps it only as long as it is used.
     """
     fd = getattr(elf.source, "fd", -1)
-    if not has_debug_info(elf):
-        return None, NO_DEBUG_INFO
-    if elf.section(".gnu_debugaltlink") is not None:
-        return None, DWZ
-    if importlib.util.find_spec("symbolic") is None:
-        return None, NO_PACKAGE
-    if fd < 0 or elf.source.size > MAX_INPUT_BYTES:
-        return None, TOO_LARGE
+    if why := _why_not(elf, fd):
+        return None, why
     try:
         base = min((segment.vaddr for segment in elf.loads()), default=0)
         opened = _cached(elf, fd, cache_dir) if cache_dir else _converted(fd)
     except (BadElf, OSError, ValueError, subprocess.SubprocessError) as err:
         _logger.debug("no symcache error=%s", err)
         return None, NOT_CONVERTED
-    return (LineTable(opened, base), "") if opened else (None, NOT_CONVERTED)
+    if opened is None:
+        return None, NOT_CONVERTED
+    return LineTable(opened, base), SPLIT if _is_split(elf) else ""
+
+
+def _why_not(elf: ElfFile, fd: int) -> str:
+    """Tell why a file's lines cannot be read; empty if they may be."""
+    if not has_debug_info(elf):
+        return OLD_PACKED if elf.section(".zdebug_info") else NO_DEBUG_INFO
+    if elf.section(".gnu_debugaltlink") is not None:
+        return DWZ
+    if importlib.util.find_spec("symbolic") is None:
+        return NO_PACKAGE
+    return TOO_LARGE if fd < 0 or elf.source.size > MAX_INPUT_BYTES else ""
+
+
+def _is_split(elf: ElfFile) -> bool:
+    """Tell whether the first unit only says where its debug information is.
+
+    That is DW_TAG_skeleton_unit (DWARF 5), or DW_AT_GNU_dwo_name among its attributes.
+    """
+    section = elf.section(".debug_abbrev")
+    try:
+        data = elf.section_data(section)[:64] if section else b""
+    except BadElf:
+        return False
+    return data[1:2] == b"\x4a" or b"\xb0\x42" in data
 
 
 def _cached(elf: ElfFile, fd: int, cache_dir: Path) -> _Opened | None:
