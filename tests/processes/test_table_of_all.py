@@ -246,3 +246,33 @@ def test_known_file_is_not_opened_again_where_a_look_at_it_suffices(table_of_all
         table.apply([exec_event(pid, 20), mmap_event(pid, 21, CODE)])
         table.reported(generation(pid), CODE, 22)
         assert len(machine.opened) == first + (pid - 11)  # changed, or not to be looked at
+
+
+def test_an_exec_that_nobody_told_of_is_seen_by_its_number(table_of_all):
+    """On a CPU that had gone and come: events are lost there until it is followed again."""
+    machine, table = table_of_all
+    machine.maps[10] = [mapped(CODE)]
+    table.reported(generation(10), CODE, 5)
+    table.apply([fork_event(10, 11, 20)])
+    machine.maps[10] = machine.maps[11] = [mapped(CODE, inode=2, path="/lib/b")]
+
+    for pid in (10, 11):
+        table.reported(generation(pid, exec_id=2), CODE, 30)
+
+        assert table.images[generation(pid, exec_id=2)] == "/lib/b"
+        assert machine.found(pid, CODE)[3] == entry_key(machine, "/lib/b")
+    assert table.images[generation(10)] == "/bin/a"
+    assert machine.scans == 3
+
+
+def test_an_exec_that_was_told_of_is_not_looked_for(table_of_all):
+    machine, table = table_of_all
+    machine.maps[10] = [mapped(CODE)]
+    table.reported(generation(10), CODE, 5)
+
+    for number in (2, 3):
+        table.apply([exec_event(10, 20), mmap_event(10, 21, CODE, inode=2, path=b"/lib/b")])
+        table.reported(generation(10, exec_id=number), CODE, 22)
+        assert table.images[generation(10, exec_id=number)] == "/lib/b"
+
+    assert machine.scans == 1

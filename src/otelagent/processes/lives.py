@@ -17,7 +17,8 @@ class Life:
     """One image of a process; `is_complete` when all of its mappings are known.
 
     `published` is the number of the space that BPF was told of, 0 if of none. `elder` is
-    the process that it was forked from, whose mappings were not known then, either.
+    the process that it was forked from, whose mappings were not known then, either. `execs` is
+    how many times it had called exec, or its parent when it was forked; -1: not known.
     """
 
     since_ns: int
@@ -27,6 +28,14 @@ class Life:
     path: str = ""
     published: int = 0
     elder: int = 0
+    execs: int = -1
+
+    def is_other(self, generation: Generation) -> bool:
+        """Tell that what was sampled cannot be this image: no event told of what came between."""
+        known = self.generation
+        if known and known.start_ns != generation.start_ns:
+            return True
+        return 0 <= self.execs < generation.exec_id
 
 
 @dataclass(slots=True)

@@ -171,6 +171,7 @@ class ProcessTable:
         )
         child.elder = 0 if life.is_complete and life.space.unread is None else event.ppid
         child.published = life.published  # by BPF, at the fork
+        child.execs = life.execs
         self.on_fork(event.ppid, life.space)
         if old:
             old.lives.append(child)
@@ -192,6 +193,8 @@ class ProcessTable:
             if entry.now.generation is None and entry.now.published:
                 self.processes.delete(_PID.pack(pid))
                 life.published = entry.now.space.number  # BPF may have taken it for the new one's
+            if entry.now.execs >= 0:
+                life.execs = entry.now.execs + 1
             entry.lives.append(life)
             entry.exited_ns = 0
             self.on_gone(pid)
@@ -288,15 +291,15 @@ class ProcessTable:
             if before.generation == generation:
                 # In the midst of exec: the event has come, and the number is still the old one.
                 return before
-        known = life.generation
-        if known and known.start_ns != generation.start_ns and life is entry.now:
-            # Somebody else by now, and no event told: begin anew.
+        if life is entry.now and life.is_other(generation):
+            # Somebody else by now, or another program: begin anew.
             life = Life(time_ns, self.spaces.make())
             entry.rest_until_ns = 0
             entry.lives.append(life)
             self.on_gone(entry.pid)
         if life.generation is None or life.generation < generation:
             life.generation = generation
+            life.execs = max(life.execs, generation.exec_id)
             if not life.is_complete:
                 entry.rest_until_ns = 0  # an exec that was lost
         self.images.setdefault(generation, life.path)
