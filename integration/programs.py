@@ -82,6 +82,7 @@ BINARIES = {
     "recurse": _c("gcc", source="c/recurse.c"),
     "recurse-static": _c("gcc", "-static", source="c/recurse.c"),
     "refused.o": Binary("bpf/refused.c", REFUSED),
+    "waits": _c("gcc", "-pthread", source="c/waits.c"),
     "stacks": _c("gcc", "-pthread", "-ldl"),
     "stacks-g": _c("gcc", "-g", "-pthread"),
     "stacks-clang": _c("clang", "-pthread"),

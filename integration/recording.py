@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 OTELAGENT = Path(sys.prefix, "bin", "otelagent")
 WORKLOADS = Path(__file__).parent / "workloads"
+# Of the workload `waits`: where its threads wait, and
+PLACES = {"nap": "nap", "condition": "wait_for_condition", "read": "read_pipe", "spin": "spin"}
+PLACES |= {"main": "main"}
+ENDS_UNSEEN = 0.03
+"""what may be missing of a thread's waits: now and then it is not told that one is over."""
 _COMPLETE = re.compile(r"([\d.]+) % of (\d+) user stacks are complete")
 
 
@@ -40,6 +46,13 @@ class Recording:
 
     def of(self, process: str) -> dict[tuple[str, ...], int]:
         return {stack: count for stack, count in self.stacks.items() if stack[0] == process}
+
+    def by_process(self) -> Counter[str]:
+        """Samples by the name of the process."""
+        found: Counter[str] = Counter()
+        for stack, count in self.stacks.items():
+            found[stack[0]] += count
+        return found
 
     def share(self, *functions: str) -> float:
         """Share of the samples whose stack holds the functions in this order."""
@@ -82,9 +95,10 @@ def read_recording(output: Path, said: str) -> Recording:
 class Whole:
     """`record --all` in the background, for some seconds at most."""
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float, *options: str) -> None:
         self.output = folder / "stacks.folded"
         command = [str(OTELAGENT), "record", "--all", "-v", "-F", "99", "-d", str(seconds)]
+        command += options
         self.process = subprocess.Popen(
             [*command, "-o", str(self.output)], stderr=subprocess.PIPE, text=True
         )
@@ -108,3 +122,9 @@ def build_c(folder: Path, name: str, *flags: str) -> Path:
     source = WORKLOADS / "c" / f"{name}.c"
     subprocess.run(["cc", *flags, "-o", str(target), str(source)], check=True)
     return target
+
+
+def measured(said: str) -> dict[int, tuple[str, int, int]]:
+    """What threads of `waits` said of themselves: tid → (name, ns they lived, ns they ran)."""
+    rows = [line.split() for line in said.splitlines()]
+    return {int(tid): (name, int(wall), int(cpu)) for name, tid, wall, cpu in rows}

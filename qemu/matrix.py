@@ -50,7 +50,7 @@ _PYTEST = (".ci/pytest", "--color=no", "-o", "cache_dir=/tmp/pytest-cache", "-m"
 # Rows and symbols of files are found out by the first guests.
 CACHE = LOGS / "cache"
 # Programs of the tests, made on the host: compilers take seconds there.
-PROGRAMS = ("recurse", "recurse-static", "refused.o")
+PROGRAMS = ("recurse", "recurse-static", "refused.o", "waits")
 # In guests of arm64, where the checkout is in another place.
 ARM64_PATH = f"{vm.TREE}/build/aarch64:/{arm64.SITE}"
 ARM64_CHECKS = ("python3", "integration/arm64_guest.py", "build/aarch64/programs")

@@ -69,6 +69,13 @@ __attribute__((noinline)) static void spin(void)
 		;
 }
 
+static void tell(const char *name, int64_t begin)
+{
+	printf("%s %ld %lld %lld\n", name, syscall(SYS_gettid),
+	       (long long)(clock_ns(CLOCK_MONOTONIC) - begin),
+	       (long long)clock_ns(CLOCK_THREAD_CPUTIME_ID));
+}
+
 static void *run(void *argument)
 {
 	const char *name = argument;
@@ -86,9 +93,7 @@ static void *run(void *argument)
 		else
 			spin();
 	}
-	printf("%s %ld %lld %lld\n", name, syscall(SYS_gettid),
-	       (long long)(clock_ns(CLOCK_MONOTONIC) - begin),
-	       (long long)clock_ns(CLOCK_THREAD_CPUTIME_ID));
+	tell(name, begin);
 	return NULL;
 }
 
@@ -113,6 +118,7 @@ int main(int count, char **arguments)
 	pthread_t threads[MOST];
 	int nappers = count > 2 ? atoi(arguments[2]) : -1;
 	int threads_made = nappers >= 0 ? nappers : 6;
+	int64_t begin = clock_ns(CLOCK_MONOTONIC);
 
 	end = clock_ns(CLOCK_MONOTONIC) + atof(arguments[1]) * 1e9;
 	if (!nappers) {
@@ -132,5 +138,6 @@ int main(int count, char **arguments)
 	tell_all();
 	for (int i = 0; i < threads_made; i++)
 		pthread_join(threads[i], NULL);
+	tell("main", begin);
 	return 0;
 }
