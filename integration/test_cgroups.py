@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cgroup as the target: of the unified tree by BPF, of version 1 by its processes."""
 
+import signal
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from integration.recording import build_c, record
+from integration.recording import OTELAGENT, build_c, read_recording, record
 from otelagent.host.cgroup import mounts
 
 
@@ -35,10 +36,10 @@ def group(*, is_unified):
 
 
 @contextmanager
-def inside(path, *command):
+def inside(path, *command, **options):
     """A process of ours in the group, from its first instruction on."""
     join = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(path / "cgroup.procs")]
-    with subprocess.Popen([*join, *map(str, command)]) as process:
+    with subprocess.Popen([*join, *map(str, command)], **options) as process:
         try:
             yield process
         finally:
@@ -80,3 +81,33 @@ def test_process_that_joins_later_is_recorded(tmp_path, lives):
             late.wait()
 
     assert recording.share("_start", "main", "spin_here") > 0.9
+
+
+def test_processes_that_ran_before_are_whole_though_gone_when_they_are_looked_at(tmp_path):
+    """The profiler gets no CPU while they run: their mappings were noted when it began."""
+    count = "read line; i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done"
+    output = tmp_path / "stacks.folded"
+    with group(is_unified=True) as path, ExitStack() as stack:
+        shells = [
+            stack.enter_context(inside(path, "sh", "-c", count, stdin=subprocess.PIPE))
+            for _ in range(4)
+        ]
+        command = ("record", "-v", "-F", "199", "-d", "60", "-o", output, "--cgroup", path)
+        recorder = subprocess.Popen(
+            [OTELAGENT, *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        said = ""
+        while "otelagent: sampling" not in said:
+            line = recorder.stderr.readline()
+            assert line, said
+            said += line
+        recorder.send_signal(signal.SIGSTOP)
+        for shell in shells:
+            shell.communicate(b"\n")
+        recorder.send_signal(signal.SIGCONT)
+        recorder.send_signal(signal.SIGINT)
+        recording = read_recording(output, said + recorder.communicate(timeout=60)[1])
+
+    assert recording.samples > 20, recording.said
+    assert recording.complete_percent > 99, recording.said
+    assert {stack[0] for stack in recording.stacks} == {Path("/bin/sh").resolve().name}

@@ -9,6 +9,7 @@ while it runs after `flush`.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from functools import partial
@@ -24,6 +25,7 @@ from otelagent.host import procfs
 from otelagent.host.cgroup import Cgroup
 from otelagent.host.kept import raise_open_files
 from otelagent.kernel.plan import attach_events
+from otelagent.log import fields
 from otelagent.losses import Losses, read_losses
 from otelagent.namers import Namers, detector
 from otelagent.processes.executables import Executables
@@ -51,9 +53,10 @@ if TYPE_CHECKING:
     from otelagent.abi.codec import Report
     from otelagent.options import Options
 
+logger = logging.getLogger(__name__)
 MAX_OPEN_FILES = 4096
 SURVEY_S, SLICE_S = 0.3, 0.005
-"""How long what runs already is looked at before sampling begins; then so long at a time."""
+"""CPU for looking at what runs already, before sampling begins, and then at a time."""
 MAX_FINISHED, MAX_FINISHED_BYTES = 8192, 40 << 20
 """Deferred stacks that were unwound and wait for the reader: more than can wait to be unwound."""
 
@@ -152,7 +155,10 @@ class Profiler:
             self.add_target(self.options.held_pid, mode)
         if self.table.wants_all:
             self.survey = self._make_survey()
-            self.survey.go_on(SURVEY_S)
+            is_left = self.survey.go_on(SURVEY_S)
+            logger.info(
+                "%s", fields("processes looked at", count=len(self.table.entries), left=is_left)
+            )
         self.ring = Ring.open(bpf.map_info("events"))
         first_ms = FIRST_OF_ALL_MS if self.table.wants_all else FIRST_MS
         self.reader = ReaderThread(self.ring, self.collector, self.finished, first_ms)

@@ -57,23 +57,31 @@ class Survey:
         self._wanted = wanted
         self._proc = proc
         self._left = [int(name) for name in os.listdir(proc) if name.isdigit()]  # noqa: PTH208
+        self._pythons: list[tuple[int, MappedRange]] = []
         self._met: set[tuple[int, int, int]] = set()
         self._kept_bytes = 0
 
     def go_on(self, seconds: float) -> bool:
-        """Look at as many as `seconds` reach, and one at least; tell whether some are left."""
-        until = time.monotonic() + seconds
-        while self._left:
-            self._look_at(self._left.pop())
-            if time.monotonic() >= until:
+        """Look at as many as `seconds` of CPU reach, and one at least; tell whether some are left.
+
+        How long that takes a busy machine does not count: there it is needed most. Interpreters
+        come last, as to recognise one takes as long as to keep many processes.
+        """
+        until = time.thread_time() + seconds
+        while self._left or self._pythons:
+            if self._left:
+                self._look_at(self._left.pop())
+            else:
+                _recognise(self._executables, *self._pythons.pop())
+            if time.thread_time() >= until:
                 break
-        return bool(self._left)
+        return bool(self._left or self._pythons)
 
     def _look_at(self, pid: int) -> None:
         now_ns = time.monotonic_ns()
         data = _read_start(self._proc / str(pid) / "maps")
         if b"python" in data:
-            self._meet(pid, data)
+            self._note_interpreter(pid, data)
         if len(data) >= MAX_MAPS_BYTES or not (self._wanted is None or pid in self._wanted):
             return
         lines = keep_executable(data)
@@ -81,12 +89,12 @@ class Survey:
         if lines and self._kept_bytes < MAX_KEPT_BYTES:
             self._keep(pid, lines, now_ns)
 
-    def _meet(self, pid: int, data: bytes) -> None:
+    def _note_interpreter(self, pid: int, data: bytes) -> None:
         for mapped in _of_interest(data):
             identity = (mapped.major, mapped.minor, mapped.inode)
             if identity not in self._met:
                 self._met.add(identity)
-                _recognise(self._executables, pid, mapped)
+                self._pythons.append((pid, mapped))
 
 
 def _read_start(maps: Path) -> bytes:
