@@ -223,3 +223,12 @@ def test_cpus_are_a_list_of_ranges():
 def test_what_is_no_tracer_cpu_or_level_is_refused(key, text):
     with pytest.raises(ConfigError, match=f"--{key}"):
         resolve({key: text}, {})
+
+
+def test_a_key_without_its_certificate_is_refused():
+    options = {"collection-agent": "x:1", "client-key": "/k"}
+
+    with pytest.raises(ConfigError, match="--client-key: a key without its certificate"):
+        resolve(options, {})
+
+    resolve(options | {"client-certificate": "/c"}, {})

@@ -139,3 +139,58 @@ def test_a_key_that_does_not_fit_is_told_at_start(folder):
 
     with pytest.raises(ConfigError, match=r"client\.pem cannot be used: KEY_VALUES_MISMATCH"):
         make_tls(endpoint)
+
+
+def test_a_key_that_is_not_there_is_the_file_that_is_named(folder):
+    wrong = files(folder, own="client") | {"key_file": str(folder / "nokey")}
+
+    with pytest.raises(ConfigError, match=r"nokey cannot be used: No such file"):
+        make_tls(Endpoint(parse_address("https://localhost:1"), **wrong))
+
+
+def test_a_file_without_a_key_is_told_in_words(folder):
+    endpoint = Endpoint(
+        parse_address("https://localhost:1"),
+        ca_file=str(folder / "ca.pem"),
+        cert_file=str(folder / "client.pem"),
+    )
+
+    with pytest.raises(ConfigError, match=r"client\.pem cannot be used: it holds no certificate"):
+        make_tls(endpoint)
+
+
+def told(client):
+    answer = send(client)
+    assert answer.verdict == Verdict.AGAIN
+    return answer.what, answer.hint
+
+
+def plainly(port):
+    address = parse_address(f"127.0.0.1:{port}", tls=False)
+    return GrpcClient(Endpoint(address, timeout_s=5.0), "x")
+
+
+def test_who_takes_one_protocol_for_another_is_told_which(grpc_port, make_http, folder):
+    secure = make_http(wants_client=False)
+    with HttpReceiver() as plain:
+        http = Endpoint(parse_address(f"http://127.0.0.1:{secure.port}"), timeout_s=5.0)
+        tls = Endpoint(parse_address(f"127.0.0.1:{plain.port}"), timeout_s=5.0, **files(folder))
+
+        assert told(GrpcClient(tls, "x")) == (
+            "TLS failed: WRONG_VERSION_NUMBER",
+            "a receiver without TLS needs --disable-tls",
+        )
+        assert told(plainly(plain.port)) == (
+            "it does not speak gRPC",
+            "is it a port of HTTP (http:// in its address)?",
+        )
+        assert "TLS" in told(plainly(secure.port))[1]
+        assert "TLS" in told(HttpClient(http, "x"))[1]
+
+
+def test_what_grpc_does_not_trust_or_find_is_told_in_our_words(grpc_port, folder):
+    untrusted = grpc_client(grpc_port, **files(folder, ca="other", own="client"))
+    nowhere = Endpoint(parse_address("no-such-host.invalid:1", tls=False), timeout_s=5.0)
+
+    assert told(untrusted)[0].startswith("its certificate is not trusted: ")
+    assert told(GrpcClient(nowhere, "x"))[0] == "the host no-such-host.invalid is not known"

@@ -192,6 +192,8 @@ def endpoint_of(resolved: Resolved) -> Endpoint | None:
     headers = resolved.checked("headers", lambda: parse_headers(of.headers))
     if not of.collection_agent:
         return None
+    if of.client_key and not of.client_certificate:
+        resolved.checked("client-key", _refuse_key)
     address = resolved.checked(
         "collection-agent",
         lambda: parse_address(of.collection_agent, of.protocol, tls=not of.disable_tls),
@@ -205,3 +207,7 @@ def endpoint_of(resolved: Resolved) -> Endpoint | None:
         of.compression == "gzip",
         float(of.timeout),
     )
+
+
+def _refuse_key() -> None:
+    raise ConfigError("a key without its certificate", hint="name it: --client-certificate")

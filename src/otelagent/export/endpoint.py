@@ -165,11 +165,15 @@ def make_tls(endpoint: Endpoint) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=at or None)
         if endpoint.cert_file:
+            at = endpoint.key_file or endpoint.cert_file
+            open(at, "rb").close()  # noqa: PTH123 (the library does not say which of both)
             at = endpoint.cert_file
             context.load_cert_chain(endpoint.cert_file, endpoint.key_file or None, password="")
     except (OSError, ValueError) as err:  # SSLError is an OSError
         # `strerror` of an SSLError says where in Python's source it was raised.
         reason = getattr(err, "reason", "") or getattr(err, "strerror", "") or str(err)
+        if "PEM lib" in reason:
+            reason = "it holds no certificate, or no key is in it or named"
         raise ConfigError(
             f"certificate {at} cannot be used: {reason}",
             hint="it must be a readable PEM file (and the key must fit)",

@@ -98,7 +98,7 @@ class GrpcClient:
         code = call.code().name
         said = call.details() or ""
         # "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: what it was"
-        what = f"{code}: {words_of(said.rpartition('last error: ')[2])}".rstrip(": ")
+        what = self._what(code, said.rpartition("last error: ")[2])
         trailer = dict(call.trailing_metadata() or ())
         wait_s = retry_delay_s(trailer.get(_DETAILS, b""))
         if code in RETRYABLE or (code == "RESOURCE_EXHAUSTED" and wait_s is not None):
@@ -112,13 +112,29 @@ class GrpcClient:
             hint = "it wants other credentials: see --headers"
         return Answer(Verdict.REFUSED, what, hint=hint)
 
+    def _what(self, code: str, said: str) -> str:
+        """Say in a line what went wrong: the library's words have its own functions in them."""
+        if "address lookup failed" in said:
+            return f"the host {self._endpoint.address.host} is not known"
+        if "CERTIFICATE_VERIFY_FAILED" in said:
+            why = said.partition("CERTIFICATE_VERIFY_FAILED: ")[2].partition(": ")[0]
+            return f"its certificate is not trusted: {words_of(why) or 'no reason is given'}"
+        if "WRONG_VERSION_NUMBER" in said:
+            return "TLS failed: WRONG_VERSION_NUMBER"
+        if "Failed parsing HTTP/2" in said:
+            return "it does not speak gRPC"
+        return f"{code}: {words_of(said)}".rstrip(": ")
+
     def _hint(self, said: str) -> str:
         """Guess from the library's words what may help: it has no other signs."""
         if "CERTIFICATE_VERIFY_FAILED" in said:
             return "name the authority's certificate with --ca-certificate"
-        if "WRONG_VERSION_NUMBER" in said or ("handshake" in said and self._endpoint.address.tls):
-            return "a receiver without TLS needs --disable-tls"
-        return ""
+        if self._endpoint.address.tls:
+            is_plain = "WRONG_VERSION_NUMBER" in said or "handshake" in said
+            return "a receiver without TLS needs --disable-tls" if is_plain else ""
+        if "Failed parsing HTTP/2" in said:
+            return "is it a port of HTTP (http:// in its address)?"
+        return "does it want TLS (no --disable-tls)?" if "reset by peer" in said else ""
 
     def abort(self) -> None:
         """End what is being sent."""

@@ -164,6 +164,8 @@ def _explain(err: Exception, endpoint: Endpoint) -> tuple[str, float, int, str]:
         hint = "a receiver without TLS needs --disable-tls, or http:// in its address"
         if "CERTIFICATE_REQUIRED" in what or (name == "SSLEOFError" and not endpoint.cert_file):
             hint = "it may want a certificate of ours: --client-certificate and --client-key"
+    elif isinstance(err, ConnectionResetError) and not endpoint.address.tls:
+        hint = "does it want TLS (https://)?"
     elif isinstance(err, http.client.HTTPException):
         what = f"it does not speak HTTP: {name} {what}"
         if not endpoint.address.tls:
