@@ -97,7 +97,7 @@ class Now:
 
 
 def make(profiler, sink, now, **plan):
-    known = SimpleNamespace(forget=lambda _: None, forget_near=lambda _: None)
+    known = SimpleNamespace(**dict.fromkeys(("forget", "forget_near", "keep"), lambda _: None))
     return Agent(profiler, [sink], Plan(**plan), random.Random(1), known, now)
 
 

@@ -48,6 +48,19 @@ def test_a_hash_is_cleared_wherever_it_is_and_others_stay():
     assert words(states) == {stride + near: other}
 
 
+def test_all_that_user_space_does_not_have_is_cleared_from_the_table():
+    known, sets, states, _ = make()
+    for way, hash_ in ((0, 5), (9, 6), (31, 7)):
+        struct.pack_into("Q", sets.buffer, way * 8, hash_)
+    struct.pack_into("Q", states.buffer, NEAR + 8, 5)
+
+    known.keep({6})
+
+    assert words(sets) == {9: 6}
+    assert len(words(states)) == 1
+    assert known.fill() == (1, SETS * Limit.KNOWN_WAYS)
+
+
 def test_near_ones_are_cleared_alone():
     known, sets, states, _ = make()
     struct.pack_into("Q", sets.buffer, 8 * Limit.KNOWN_WAYS, 1)

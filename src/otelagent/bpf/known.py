@@ -21,7 +21,7 @@ from otelagent.bpf.object import object_path
 from otelagent.errors import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from otelagent.bpf.maps import Mapped
     from otelagent.bpf.object import BpfObject
@@ -78,6 +78,17 @@ class KnownTraces:
                 for near_at in self._near_at:
                     if _HASH.unpack_from(buffer, near_at + slot)[0] == hash_:
                         _HASH.pack_into(buffer, near_at + slot, 0)
+
+    def keep(self, hashes: Container[int]) -> None:
+        """Clear all others: what BPF noted for itself (Python code that it has met), or was lost.
+
+        It notes them again; a trace that is on its way comes twice.
+        """
+        buffer = self._sets.buffer
+        words = memoryview(buffer).cast("B").cast("Q")[: (self._mask + 1) * Limit.KNOWN_WAYS]
+        for at, hash_ in enumerate(words.tolist()):
+            if hash_ and hash_ not in hashes:
+                _HASH.pack_into(buffer, at * _HASH.size, 0)
 
     def fill(self) -> tuple[int, int]:
         """Count the hashes in the table, and its room; from any thread."""

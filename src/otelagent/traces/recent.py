@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from otelagent.abi.codec import RawTrace
     from otelagent.traces.collector import Collector
@@ -30,6 +30,10 @@ class Known(Protocol):
 
     def forget_near(self, hashes: Iterable[int]) -> None:
         """Clear what CPUs noted meanwhile."""
+        ...
+
+    def keep(self, hashes: Container[int]) -> None:
+        """Let BPF send all others anew."""
         ...
 
 
@@ -129,5 +133,6 @@ class RecentTraces:
     def _clean(self, left: Mapping[int, RawTrace], *, is_due: bool) -> None:
         if is_due:
             self._handler.keep(left)
+            self._known.keep(left)
             self._frames, self._cleaned = self._handler.frame_count, self._report
             self._on_cleaned(left)
