@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from otelagent import metrics
-from otelagent.cli.details import details, remarks
+from otelagent.cli.details import details, jit_remarks, remarks
 from otelagent.losses import Losses
+from otelagent.model import Frame, FrameType, Pid, Process, Thread, Trace
+from otelagent.profile.model import Profile
 from otelagent.recording import notes, summary
 from otelagent.traces.collector import Tally
 
@@ -97,3 +99,20 @@ def test_every_loss_is_a_note_of_the_profile():
     assert (told["lost.internal"], told["lost.children"]) == (3, 5)
     assert "lost.sample" not in told
     assert losses.lost_samples == 5
+
+
+def test_stacks_that_end_in_code_of_a_jit_are_told_by_program():
+    jit, native = Frame(FrameType.JIT, 5), Frame(FrameType.NATIVE, 6)
+    profile = Profile()
+    for name, frames, fault, count in (
+        ("java", (jit,), "NO_ROW", 3),
+        ("java", (native, jit), "NO_ROW", 4),
+        ("java", (jit, native), "NO_ROW", 50),
+        ("node", (native, jit), "", 50),
+        ("guile", (), "NO_ROW", 50),
+    ):
+        profile.add(Trace(frames, fault), Process(Pid(1), name), Thread(1), count, count)
+
+    [told] = jit_remarks(profile)
+
+    assert told.startswith("7 stacks of java end in code that it compiled")

@@ -4,18 +4,23 @@
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
 from otelagent.abi._generated import HELP, Counter, Fault
+from otelagent.model import FrameType
+from otelagent.profile.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otelagent.losses import Losses
+    from otelagent.profile.model import Profile
     from otelagent.profiler import Profiler
 
 MAX_REASONS = 20
+MAX_PROGRAMS = 3
 _TOLD_SHARE = 0.01
 _FAULTS = {fault.name: HELP[Fault][fault] for fault in Fault}
 
@@ -64,6 +69,20 @@ def remarks(profiler: Profiler, losses: Losses) -> Iterator[str]:
         yield f"{count} stacks from before their Python was known lack its functions"
     if losses.counters.get(Counter.TARGETS_FULL.name, 0):
         yield "some children were not followed: there were too many processes"
+
+
+def jit_remarks(profile: Profile) -> Iterator[str]:
+    """Tell of which programs stacks end in code that nobody has unwind information for."""
+    ended: collections.Counter[str] = collections.Counter()
+    for trace, process, _, group in profile:
+        last = trace.frames[-1] if trace.frames else None
+        if trace.fault == Fault.NO_ROW.name and last and last.type is FrameType.JIT:
+            ended[process.name] += group.count
+    for name, count in ended.most_common(MAX_PROGRAMS):
+        yield (
+            f"{count} stacks of {printable(name)} end in code that it compiled while it ran"
+            " (JIT): there is no unwinder for it"
+        )
 
 
 def waits_line(profiler: Profiler, losses: Losses, switches: int) -> str:

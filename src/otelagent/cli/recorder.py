@@ -71,7 +71,7 @@ def status_line(profiler: Profiler, elapsed: float) -> str:
 
 
 def _write(profiler: Profiler, talk: Talk, request: Request, target: Format, output: str) -> None:
-    from otelagent.cli.details import details, remarks  # noqa: PLC0415 (after sampling)
+    from otelagent.cli.details import details, jit_remarks, remarks  # noqa: PLC0415 (after sampling)
     from otelagent.profile.table import print_top  # noqa: PLC0415
     from otelagent.recording import make_profile, summary  # noqa: PLC0415
 
@@ -84,7 +84,7 @@ def _write(profiler: Profiler, talk: Talk, request: Request, target: Format, out
             if not request.base.on_cpu
             else "; nothing ran on a CPU when one was due (a higher -F sees more)"
         )
-    for line in remarks(profiler, losses):
+    for line in (*remarks(profiler, losses), *jit_remarks(profile)):
         talk.say(line)
     if request.verbose:
         for line in details(profiler, losses):

@@ -37,11 +37,18 @@ class Counts:
     """Profiles of what was sampled lately, and of all."""
 
     def __init__(self, session: Session, interval: float) -> None:
-        from otelagent.recording import Merger  # noqa: PLC0415 (the command is forked before)
+        # The command is forked before.
+        from otelagent.bpf.known import KnownTraces  # noqa: PLC0415
+        from otelagent.recording import Merger  # noqa: PLC0415
+        from otelagent.traces.recent import Bounds, RecentTraces  # noqa: PLC0415
 
         self.session = session
         self.collector = session.profiler.collector
         self.merger = Merger(session.profiler)
+        self._known = KnownTraces.of(*session.profiler.objects)
+        self._lately = RecentTraces(
+            *(self.collector, session.profiler.handler, self._known, self.merger.keep, Bounds())
+        )
         self.total = Profile()
         self.recent: deque[Profile] = deque(maxlen=max(round(WINDOW_SECONDS / interval), 1))
         self.window_seconds = interval * (self.recent.maxlen or 1)
@@ -52,6 +59,7 @@ class Counts:
         """Take what was counted since the last call."""
         self.session.profiler.flush()
         groups = self.collector.take()
+        self._lately.note({key.hash for key in groups})
         self.recent.append(Profile())
         self.merger.add(groups.items(), self.recent[-1])
         self.merger.add(groups.items(), self.total)
@@ -59,6 +67,10 @@ class Counts:
         samples = self.collector.tally_now().samples
         self.per_second = (samples - before) / max(now - then, 1e-3)
         self._seen = (now, samples)
+
+    def close(self) -> None:
+        """Give back what is shared with BPF; nothing is counted any more."""
+        self._known.close()
 
     def rows(self, state: State) -> tuple[list[Row], int]:
         """Sum up what the state asks for: the rows, and the value of the whole."""

@@ -96,6 +96,7 @@ def _conclude(session: Session, counts: Counts, talk: Talk, *, interval: float |
             print_output(lambda stream: print_top(profile, stream))
     finally:
         talk.say(summary(session.profiler, losses))
+        counts.close()
         session.profiler.close()
 
 
