@@ -133,6 +133,7 @@ def test_a_service_manager_is_told_and_a_hangup_reloads(busy, tmp_path):
     changed = "reloaded changed=reporter-interval, samples-per-second needs_a_restart=store-age"
     assert changed in agent.said
     assert "RELOADING=1" in told
+    assert "; SIGTERM ends it after a last report" in agent.said  # nobody types Ctrl-C there
 
 
 def read_metrics(port):

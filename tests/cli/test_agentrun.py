@@ -5,8 +5,9 @@
 import pytest
 
 from otelagent.cli.agentrun import make_plan
-from otelagent.cli.agentsinks import DEFAULT_STORE, make_sinks
+from otelagent.cli.agentsinks import DEFAULT_STORE, check_certificates, make_sinks
 from otelagent.config.resolve import endpoint_of, resolve
+from otelagent.errors import ConfigError
 from tests.export.receivers import HttpReceiver, pids_of, record
 
 
@@ -14,6 +15,20 @@ def sinks_of(**options):
     options = {key.replace("_", "-"): value for key, value in options.items()}
     resolved = resolve(options, {})
     return make_sinks(resolved.settings, endpoint_of(resolved))
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"ca-certificate": "/no/ca.pem", "client-certificate": "/no/x.pem"}, "ca-certificate"),
+        ({"client-certificate": "/no/x.pem"}, "client-certificate"),
+    ],
+)
+def test_a_certificate_that_is_not_there_is_told_with_its_setting(options, key):
+    resolved = resolve({"collection-agent": "host:4317", **options}, {})
+
+    with pytest.raises(ConfigError, match=f"^--{key}: certificate {options[key]} cannot be used"):
+        check_certificates(resolved, endpoint_of(resolved))
 
 
 def test_without_a_receiver_profiles_are_kept(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 import uuid
@@ -77,7 +78,8 @@ def run(request: Request, resolved: Resolved, read: Callable[[], Resolved]) -> N
         session.on_hangup = lambda: health.reload(reloader.reload)
         gc.freeze()
         purpose = "ends it after a last report"
-        talk.say(intention(request, session.seconds, purpose))
+        stop = "SIGTERM" if "NOTIFY_SOCKET" in os.environ else "Ctrl-C"  # nobody types to a service
+        talk.say(intention(request, session.seconds, purpose, stop))
         talk.say(f"each {settings.reporter_interval:g} s: {where}")
         session.release()
         health.say_ready()

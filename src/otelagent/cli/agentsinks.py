@@ -36,9 +36,11 @@ def check_certificates(resolved: Resolved, endpoint: Endpoint) -> None:
     Raises:
         ConfigError: As it says.
     """
-    given = {"client-certificate": endpoint.cert_file, "ca-certificate": endpoint.ca_file}
-    key = next((key for key, name in given.items() if name), "ca-certificate")
-    resolved.checked(key, lambda: make_tls(endpoint))
+    # One after the other: what is wrong is told with the setting that it is of.
+    trusting = replace(endpoint, cert_file="")
+    resolved.checked("ca-certificate", lambda: make_tls(trusting))
+    if endpoint.cert_file:
+        resolved.checked("client-certificate", lambda: make_tls(endpoint))
 
 
 def make_sinks(settings: Settings, endpoint: Endpoint | None) -> tuple[list[Kept], str]:

@@ -102,8 +102,8 @@ def make_options(request: Request, talk: Talk, command: HeldCommand | None) -> O
     return replace(options, pids=tuple(pids), cgroups=tuple(unified))
 
 
-def intention(request: Request, seconds: float | None, purpose: str) -> str:
-    """Say what is going to happen; `purpose` is what Ctrl-C leads to (`writes x.html`)."""
+def intention(request: Request, seconds: float | None, purpose: str, stop: str = "Ctrl-C") -> str:
+    """Say what is going to happen; `purpose` is what `stop` leads to (`writes x.html`)."""
     what = "the whole system"
     if request.command:
         what = " ".join(request.command)
@@ -112,7 +112,7 @@ def intention(request: Request, seconds: float | None, purpose: str) -> str:
         what = ("process " if len(named) == 1 else "processes ") + ", ".join(named)
     elif request.cgroups:
         what = ("cgroup " if len(request.cgroups) == 1 else "cgroups ") + ", ".join(request.cgroups)
-    until = "until Ctrl-C"
+    until = f"until {stop}"
     if seconds is not None:
         until = f"for {seconds:g} s"
     elif request.command or request.pids:
@@ -122,4 +122,4 @@ def intention(request: Request, seconds: float | None, purpose: str) -> str:
         how = f"sampling the waits of {what}"
     elif request.base.off_cpu:
         how += ", and its waits,"
-    return f"{how} {until}; Ctrl-C {purpose}"
+    return f"{how} {until}; {stop} {purpose}"
