@@ -78,8 +78,9 @@ legal: build ## licences of all dependencies; writes build/deps.otelagent.csv
 package: build .venv/.package ## .deb, .rpm and wheel of this machine's architecture, into build/dist/
 	@$(PY) package/make.py
 
-test-package: package ## install, run, upgrade and remove them in a clean Debian root (root, some minutes)
+test-package: package ## install, run, upgrade and remove them in clean Debian roots, one booted by systemd (root, some minutes)
 	@.ci/packages package
+	@.ci/packages qemu
 	@$(PY) -m pytest -q package
 
 # One module at a time: some take most of a GiB to compile.

@@ -22,7 +22,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "build" / "dist"
-MAKE = (sys.executable, ROOT / "package" / "make.py")
 UNIT = ROOT / "package" / "otelagent.service"
 CONFIG = "/etc/otelagent/otelagent.yaml"
 BUSY = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
@@ -83,31 +82,6 @@ class Machine:
         target.write_text(text)
 
 
-def packages(kind):
-    """Give the packages of the version before and of this one; the former is packed for this."""
-    old = ROOT / "build" / "package" / "before"
-    if not old.is_dir():
-        environ = os.environ | {"OTELAGENT_DIST": str(old)}
-        subprocess.run([*MAKE, "--version", "0.0.9", "pack"], env=environ, check=True)
-    return next(old.glob(f"*.{kind}")), next(DIST.glob(f"*.{kind}"))
-
-
-@pytest.fixture(scope="session")
-def clean(tmp_path_factory):
-    """Make a small Debian by this machine's own sources, or take the one that is there."""
-    archive = ROOT / "build" / "package-root.tar"
-    if not archive.is_file():
-        sources = [
-            *Path("/etc/apt").glob("sources.list"),
-            *Path("/etc/apt/sources.list.d").glob("*"),
-        ]
-        sources = [path for path in sources if path.suffix in {".list", ".sources"}]
-        suite = next(x for x in Path("/etc/os-release").read_text().split() if "CODENAME" in x)
-        command = ["mmdebstrap", "--variant=essential", suite.partition("=")[2], archive, *sources]
-        subprocess.run(command, check=True)
-    return archive
-
-
 @pytest.fixture(params=["deb", "rpm"])
 def kind(request):
     return request.param
@@ -126,7 +100,7 @@ def machine(clean, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def installed(clean, tmp_path_factory):
+def installed(clean, packages, tmp_path_factory):
     """Give a root in which the `.deb` is installed."""
     path = tmp_path_factory.mktemp("installed")
     machine = unpack(clean, path)
@@ -188,7 +162,7 @@ def keep_samples(machine, *before):
     return said
 
 
-def test_it_is_installed_runs_is_upgraded_and_leaves_nothing(machine, kind):
+def test_it_is_installed_runs_is_upgraded_and_leaves_nothing(machine, packages, kind):
     old, new = packages(kind)
     if kind == "rpm":
         rpm(machine, "--initdb")
