@@ -8,6 +8,7 @@ from otelagent.cli.diff import diff
 from otelagent.cli.report import report
 from otelagent.errors import ConfigError, FormatError, OutputError
 from otelagent.profile.formats.registry import FORMATS, read, write
+from otelagent.profile.model import Profile
 from tests.builders.profiles import synthetic_profile
 
 
@@ -75,3 +76,15 @@ def test_two_files_are_compared(saved, tmp_path):
     assert page.exit_code == 0
     assert b"b.html against a.otlp" in (tmp_path / "d.html").read_bytes()
     assert isinstance(run(diff, saved, other, "-o", "x.pb.gz").exception, ConfigError)
+
+
+def test_a_profile_without_samples_is_told(saved, tmp_path):
+    empty = tmp_path / "empty.otlp"
+    with empty.open("wb") as stream:
+        write(Profile(), "otlp", stream)
+
+    result = run(diff, empty, saved)
+
+    assert result.exit_code == 0
+    assert f"otelagent: {empty}: there are no samples in this profile" in result.stderr
+    assert str(saved) not in result.stderr

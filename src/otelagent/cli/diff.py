@@ -57,6 +57,9 @@ def diff(
     profiles = read_both(before, after, window(since, until))
     if not after:
         before, after = f"{before} before that", f"{before} since {since}"
+    for name, profile in zip((before, after), profiles, strict=True):
+        if not profile.samples:
+            typer.echo(f"otelagent: {name}: there are no samples in this profile", err=True)
     if chosen == "table" and output in {"", "-"}:
         print_output(lambda stream: print_diff(*profiles, stream, top))
         return

@@ -78,7 +78,7 @@ def report(
     if target is None:
         print_output(lambda stream: print_top(profile, stream, top))
         if not profile.samples:
-            typer.echo(f"{file}: there are no samples in this profile", err=True)
+            typer.echo(f"otelagent: {file}: there are no samples in this profile", err=True)
         return
     write_profile(profile, target, output, force=force)
 
