@@ -216,6 +216,25 @@ def test_at_the_end_a_receiver_is_asked_once_more_but_not_before_it_wished(monke
     assert 0.3 <= time.monotonic() - began < 5
 
 
+def test_a_try_that_fails_after_the_end_began_is_not_the_last(monkeypatch):
+    """However long the wait would have been after so many failures before."""
+    monkeypatch.setattr(module, "MAX_WAIT_S", 60.0)
+    client = FakeClient(None)
+    sender = exporter(client)
+    sender._failures = 30
+    sender.start()
+    sender.put(record())
+    wait_until(lambda: not client.answers)
+    end = threading.Thread(target=sender.close, args=(10,))
+    end.start()
+    wait_until(lambda: sender._ending)
+
+    client.aborted.set()
+    end.join()
+
+    assert sender.account.delivered == Amount(1, 3)
+
+
 def test_trouble_is_told_once_and_that_it_is_over(caplog):
     client = FakeClient(*[AGAIN] * 5)
     sender = exporter(client)

@@ -206,6 +206,7 @@ class Exporter(threading.Thread):
         """Send what is left for so long at most, then give up."""
         with self._lock:
             self._ending = True
+            self._failures = 0  # what is on its way may fail: there is time for some more tries
             self._deadline = time.monotonic() + seconds
             self._lock.notify_all()
         if self.is_alive():
