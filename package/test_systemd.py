@@ -1,6 +1,6 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The `.deb` on a Debian that systemd runs, booted in a guest (root, 3 minutes).
+"""The `.deb` on a Debian that systemd runs, booted in a guest (root, long).
 
 `claims.sh` is what happens there. The guest has Debian's kernel, and a root of its own that it
 may write.
@@ -52,7 +52,7 @@ def test_systemd_starts_it_watches_over_it_and_nothing_of_it_is_left(machine):
     lines = []
 
     def show(line):
-        print(line)
+        print(line, flush=True)
         lines.append(line)
 
     options = vm.Options(
