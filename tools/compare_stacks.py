@@ -18,7 +18,8 @@ compared up to
   is no such information: those that Go's traceback stops at (`topofstack` in
   runtime/traceback.go), systemstack, cgocallback, and the trampoline of signals.
 
-How many frames that leaves out is told.
+How many frames that leaves out is told, and what comes out without this rule: then nothing is left
+out, and of each place where stacks differ it is told what it says.
 """
 
 from __future__ import annotations
@@ -255,6 +256,8 @@ def compare(pid: int, tallies: dict[str, Tally]) -> None:
                     parts = cut(mine[tid], theirs.get(tid, []), described)
                     tallies[name].left_out += len(mine[tid]) - len(parts[0])
                     tallies[name].add(parts[0], stack.trace.fault, parts[1])
+                    whole = tallies[f"{name} without the rule"]
+                    whole.add(mine[tid], stack.trace.fault, theirs.get(tid, []))
         if any(frame.type is FrameType.PYTHON for each in stacks for frame in each.trace.frames):
             agreed, count = ask_py_spy(pid, stacks)
             tallies["py-spy"].agreed += agreed

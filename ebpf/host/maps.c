@@ -296,6 +296,9 @@ static void *lookup_map(struct oa_host_map *m, const void *key)
 	case OA_HOST_HASH:
 		return lookup_hash(m, key);
 	case OA_HOST_RANGES:
+		if (lpm->prefix_bits >
+		    96) /* the kernel finds nothing by a key longer than its own */
+			return NULL;
 		return find_range(m, oa_bswap32(lpm->space_be), oa_bswap64(lpm->addr_be));
 	case OA_HOST_ARRAY:
 		memcpy(&index, key, sizeof(index));

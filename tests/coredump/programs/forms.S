@@ -11,9 +11,14 @@
 #define AT(label) (BASE + label - code)
 
 	.section .rodata
-	.globl code, code_end, parks, targets, odds, odds_end
+	.globl code, code_end, last, parks, targets, odds, odds_end
 	.balign 4096
 code:
+
+/* The very first code: no seven bytes lie before the address where this call returns to. */
+first:	call	form_15
+	leave
+	ret
 
 .macro enter name
 	.balign 16
@@ -98,6 +103,7 @@ targets:
 	.quad	AT(form_\n)
 	.endr
 parks:	.quad	0
+last:	.quad	AT(form_15)
 
 /* Push an address that no call pushed, and jump; `bytes` lie before the address. */
 .macro odd n, bytes:vararg
@@ -183,10 +189,22 @@ enter odd_28
 	mov	%rcx, (%rbp)
 	movq	$0, 8(%rbp)
 	call	form_15
+/* A call by the first bytes of the memory, and by the last (LAST is one of form_15). */
+#define LAST (BASE + 0x10000 - 5)
+enter odd_29
+	jmp	first
+enter odd_30
+	mov	$LAST, %eax
+	jmp	*%rax
+enter odd_31
+	mov	$LAST, %eax
+	xor	%ebp, %ebp
+	jmp	*%rax
+odd 32, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xff, 0x15
 code_end:
 
 odds:
-	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32
 	.quad	AT(odd_\n)
 	.endr
 odds_end:

@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #define BASE 0x20000000
+#define SIZE 0x10000
 
 extern uint8_t code[], code_end[], parks[], targets[];
+extern uint64_t last[];
 extern uint64_t odds[], odds_end[];
 
 static volatile int keep, returns;
@@ -67,16 +69,20 @@ static void write_map(void)
 
 int main(int argc, char **argv)
 {
-	uint8_t *copy = mmap((void *)BASE, 1 << 16, PROT_READ | PROT_WRITE | PROT_EXEC,
+	uint8_t *copy = mmap((void *)BASE, SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	pthread_t thread = 0;
+	int32_t distance;
 
 	memcpy(copy, code, (size_t)(code_end - code));
 	*(void **)(copy + (parks - code)) = (void *)park;
+	copy[SIZE - 5] = 0xe8; /* a call of form_15 by the last bytes */
+	distance = (int32_t)(last[0] - (BASE + SIZE));
+	memcpy(copy + SIZE - 4, &distance, 4);
 	write_map();
 	returns = argc > 1 && !strcmp(argv[1], "returns");
 	if (argc > 1 && strcmp(argv[1], "odd"))
-		run(copy);
+		run(*(void **)targets);
 	for (uint64_t *odd = odds; !returns && odd < odds_end; odd++)
 		pthread_create(&thread, NULL, run, (void *)*odd);
 	if (thread)
