@@ -196,11 +196,12 @@ def test_a_greenlet_ends_where_greenlet_starts_it(tmp_path):
     """Frames behind it are of whoever used the stack since; names alike mean nothing."""
     compiler = shutil.which("c++") or pytest.skip("no C++ compiler")
     (tmp_path / "g.cc").write_text(
-        "struct _greenlet; struct _object; int sink;"
+        "struct _greenlet; struct _object; int sink; void outside();"
         "namespace greenlet { struct UserGreenlet {"
         " void inner_bootstrap(_greenlet *, _object *); void g_initialstub(void *); };"
         "void UserGreenlet::inner_bootstrap(_greenlet *, _object *) { sink++; }"
-        "void UserGreenlet::g_initialstub(void *) { inner_bootstrap(nullptr, nullptr); } }"
+        "void UserGreenlet::g_initialstub(void *) {"
+        " try { inner_bootstrap(nullptr, nullptr); outside(); } catch (...) { sink--; } } }"
     )
     out = str(tmp_path / "g.so")
     command = [compiler, "-shared", "-fPIC", "-o", out, str(tmp_path / "g.cc")]

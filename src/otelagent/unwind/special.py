@@ -180,6 +180,9 @@ def _add_greenlet(builder: RowBuilder, elf: ElfFile) -> str:
     is_library = elf.type == ET_DYN and not elf.entry and DT_SONAME not in elf.dynamic
     if not is_library or elf.source.size > MAX_EXTENSION_BYTES:
         return ""
+    # It is C++ that catches; of extension modules in C no symbol needs to be read.
+    if elf.section(".gcc_except_table") is None:
+        return ""
     symbol = elf.find_symbols(GREENLET_START).get(GREENLET_START)
     if symbol is None or not symbol.size:
         return ""
