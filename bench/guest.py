@@ -6,25 +6,33 @@ A deep C program, a Python program and a shell that starts a process twenty time
 keep both CPUs busy. Each profiler samples them for `SECONDS` at 20 and at 97 Hz. All figures
 are taken from outside, the same way for each: its CPU and memory from /proc, the time of its
 BPF programs and the memory of its maps from the kernel's lists of both. CPU is of the
-`STEADY_S` seconds after it has settled, so without its start and without naming.
+`STEADY_S` seconds after it has settled, so without its start; of `record` without naming, too.
 
-`OTELAGENT_BENCH_PEER` is another profiler's command line, `{hz}` in it the frequency; it is
-sent SIGINT at the end. Guests are emulated: compare, and do not take times for real ones.
+The agent sends to a receiver that counts (`sink.py`): bytes on the wire for 1,000 samples, and
+how long after its start the first whole stack of the C program has arrived.
+
+`OTELAGENT_BENCH_PEER` is another profiler's command line, `{hz}` in it the frequency, `{sink}`
+the receiver's HOST:PORT (gRPC); it is sent SIGINT at the end. Its figures are what ours are
+divided by. Guests are emulated: compare, and do not take times for real ones.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import platform
 import re
 import shlex
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,15 +41,25 @@ import workload
 from kernel_cost import bpf_stats
 
 if TYPE_CHECKING:
+    import resource
     from collections.abc import Iterator
 
 FREQUENCIES_HZ = (20, 97)
 SETTLE_S, STEADY_S = 5.0, 12.0
+END_S = 60.0
+"""How long a profiler may take to end before it is killed."""
 # What is sampled uses what is left of the host's thread: the profiler would take minutes to begin.
 NICE = ("nice", "-n", "19")
 STORM = ("sh", "-c", "while :; do /bin/true; sleep 0.05; done")
 KERNEL = "newest"
 OUT = Path("/tmp/out")
+SINK = "127.0.0.1:14317"
+TOTALS = Path("/tmp/sink.json")
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # include/uapi/linux/sockios.h, if.h
+COMPARED = (
+    *("cpu_percent", "cpu_s_of_all", "bpf_us_per_sample", "map_mb", "VmRSS_mb"),
+    *("wire_bytes_per_1000", "first_complete_s"),
+)
 _BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 # enum bpf_cmd: next id and descriptor of programs and of maps (include/uapi/linux/bpf.h)
 _PROGRAMS, _MAPS = (11, 13), (12, 14)
@@ -84,9 +102,45 @@ def of_new(before: dict[int, dict[str, str]], commands: tuple[int, int]) -> dict
     return {number: row for number, row in read_all(commands).items() if number not in before}
 
 
+def raise_loopback() -> None:
+    """Let programs of the guest reach one another."""
+    with socket.socket() as any_socket:
+        request = struct.pack("=16sH14x", b"lo", _IFF_UP)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
+
+
+@contextlib.contextmanager
+def receiving() -> Iterator[None]:
+    """Count what is sent to `SINK`, from nothing."""
+    TOTALS.unlink(missing_ok=True)
+    command = [sys.executable, str(Path(__file__).with_name("sink.py")), SINK.split(":")[1]]
+    server = subprocess.Popen([*command, str(TOTALS)], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        server.stdout.readline()  # it listens
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+def received(began: float) -> dict[str, float]:
+    """Read what was counted; nothing where nothing came."""
+    if not TOTALS.exists():
+        return {}
+    totals = json.loads(TOTALS.read_text())
+    found = {f"sent_{key}": totals[key] for key in ("samples", "stacks", "requests")}
+    found["wire_bytes_per_1000"] = round(1000 * totals["wire_bytes"] / totals["samples"])
+    found["plain_bytes_per_1000"] = round(1000 * totals["plain_bytes"] / totals["samples"])
+    if first := totals.get("first_complete"):
+        found["first_complete_s"] = round(first - began, 2)
+    return found
+
+
 def measure(name: str, command: list[str], end: signal.Signals | None) -> dict[str, float]:
     """Run one profiler, and look at it from outside."""
     programs, maps = read_all(_PROGRAMS), read_all(_MAPS)
+    started = time.monotonic()
     with tempfile.TemporaryFile("w+") as talk:
         child = subprocess.Popen(command, stdout=talk, stderr=subprocess.STDOUT)
         while not sampling_cost(of_new(programs, _PROGRAMS))[1]:
@@ -104,8 +158,7 @@ def measure(name: str, command: list[str], end: signal.Signals | None) -> dict[s
         held = sum(int(row["memlock"]) for row in of_new(maps, _MAPS).values())
         if end:
             child.send_signal(end)
-        _, _, usage = os.wait4(child.pid, 0)
-        child.returncode = 0
+        usage = reap(child)
         talk.seek(0)
         said = talk.read()
     figures = {
@@ -119,10 +172,34 @@ def measure(name: str, command: list[str], end: signal.Signals | None) -> dict[s
         figures[f"{key}_mb"] = round(int(status.split(f"{key}:")[1].split()[0]) * 1024 / 1e6, 1)
     if told := re.search(r"(\d+) samples, (\d+) lost.* ([\d.]+) % of \d+ user", said):
         figures |= {"samples": int(told[1]), "lost": int(told[2]), "complete": float(told[3])}
+    figures |= received(started)
     figures = {f"guest.{name}.{key}": value for key, value in figures.items()}
     for key, value in figures.items():
         print(f"{key:40} {value:10g}", flush=True)
     return figures
+
+
+def reap(child: subprocess.Popen[str]) -> resource.struct_rusage:
+    """Wait for a profiler that ends; one that does not is killed."""
+    timer = threading.Timer(END_S, child.kill)
+    timer.start()
+    _, status, usage = os.wait4(child.pid, 0)
+    timer.cancel()
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return usage
+
+
+def ratios(figures: dict[str, float]) -> dict[str, float]:
+    """Divide our figures by the peer's at the same frequency."""
+    found = {}
+    for name, value in figures.items():
+        run, _, key = name.removeprefix("guest.").rpartition(".")
+        theirs = figures.get(f"guest.peer.{run.rpartition('.')[2]}.{key}")
+        if theirs and key in COMPARED and not run.startswith("peer."):
+            found[f"ratio.{run}.{key}"] = round(value / theirs, 3)
+    for name, value in found.items():
+        print(f"{name:40} {value:10g}", flush=True)
+    return found
 
 
 @contextlib.contextmanager
@@ -152,21 +229,32 @@ def boot() -> int:
     return subprocess.run(run, check=False).returncode
 
 
+def commands(hz: int) -> Iterator[tuple[str, list[str], signal.Signals | None]]:
+    """Give what is measured: name, command line, how it is ended (None: it ends by itself)."""
+    own, rate = str(workload.OTELAGENT), str(hz)
+    seconds = str(SETTLE_S + STEADY_S + 3)
+    target = ("--all", "-d", seconds, "-o", "/tmp/guest.otlp", "--force")
+    yield "", [own, "record", "-F", rate, *target], None
+    for protocol, address in (("grpc", SINK), ("http", f"http://{SINK}")):
+        to = ("--collection-agent", address, "--disable-tls", "--samples-per-second", rate)
+        yield f"{protocol}.", [own, "agent", *to], signal.SIGINT
+    if peer := os.environ.get("OTELAGENT_BENCH_PEER", ""):
+        peer = peer.replace("{hz}", rate).replace("{sink}", SINK)
+        yield "peer.", shlex.split(peer), signal.SIGINT
+
+
 def main() -> int:
     """Measure every profiler at every frequency."""
     if "otelagent.guest" not in Path("/proc/cmdline").read_text():
         return boot()
     figures: dict[str, float] = {}
-    seconds = str(SETTLE_S + STEADY_S + 3)
-    target = ("--all", "-d", seconds, "-o", "/tmp/guest.otlp", "--force")
-    peer = os.environ.get("OTELAGENT_BENCH_PEER", "")
+    raise_loopback()
     with bpf_stats(), busy():
         for hz in FREQUENCIES_HZ:
-            own = [str(workload.OTELAGENT), "record", "-F", str(hz), *target]
-            figures |= measure(f"{hz}hz", own, None)
-            if peer:
-                command = shlex.split(peer.replace("{hz}", str(hz)))
-                figures |= measure(f"peer.{hz}hz", command, signal.SIGINT)
+            for name, command, end in commands(hz):
+                with receiving():
+                    figures |= measure(f"{name}{hz}hz", command, end)
+    figures |= ratios(figures)
     if OUT.is_dir():
         (OUT / "bench-guest.json").write_text(json.dumps(figures, indent=1) + "\n")
     return 0

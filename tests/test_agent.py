@@ -245,6 +245,15 @@ def test_the_share_of_lots_is_the_threshold(threshold):
     assert all(draw_lot(100, rng) for _ in range(1000))
 
 
+@pytest.mark.parametrize(("interval_s", "first_s"), [(5.0, 1.0), (0.5, 0.5)])
+def test_the_first_report_comes_soon_and_never_later_than_the_interval(interval_s, first_s):
+    now = Now()
+    agent = make(FakeProfiler(), FakeSink(), now, interval_s=interval_s)
+    agent.work()  # draws the first lot
+
+    assert agent.due == now.seconds + first_s
+
+
 def test_jitter_spreads_around_the_interval():
     rng = random.Random(1)
     found = [jittered(5.0, 0.2, rng) for _ in range(1000)]

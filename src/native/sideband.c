@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lives.h"
 #include "perf_records.h"
 
 enum {
@@ -49,6 +50,7 @@ struct oa_sideband {
 	int has_ksymbol;
 	int is_patient;
 	u8 *wanted; /* a bit per pid; NULL: all are */
+	struct oa_lives *lives; /* NULL: all events are told at once */
 	s32 patience_ms; /* how long events waited last, if all of them were of others */
 	u32 malformed; /* not told yet */
 	int epoll; /* of the buffers' events, and of `wake_fd` */
@@ -90,6 +92,7 @@ void oa_sideband_close(struct oa_sideband *sideband)
 		close_buffer(&sideband->buffers[i]);
 	if (sideband->epoll >= 0)
 		close(sideband->epoll);
+	oa_lives_close(sideband->lives);
 	free(sideband->buffers);
 	free(sideband->wanted);
 	free(sideband->events);
@@ -100,6 +103,12 @@ void oa_sideband_close(struct oa_sideband *sideband)
 void oa_sideband_be_patient(struct oa_sideband *sideband)
 {
 	sideband->is_patient = 1;
+}
+
+struct oa_lives *oa_sideband_lives(struct oa_sideband *sideband)
+{
+	sideband->lives = sideband->lives ? sideband->lives : oa_lives_new();
+	return sideband->lives;
 }
 
 static long open_event(u32 cpu, s32 pid, u32 wake_bytes, int ksymbol)
@@ -347,7 +356,9 @@ static void take_record(struct oa_sideband *sideband, struct buffer *buffer, str
 	if (!oa_perf_decode(sideband->record, size, event, &name) ||
 	    (name && !take_name(sideband, out, event, name, size)))
 		out->malformed++;
-	else if (!is_wanted(sideband, event))
+	else if (!is_wanted(sideband, event) ||
+		 (sideband->lives &&
+		  oa_lives_keep(sideband->lives, event, sideband->names + event->name)))
 		out->names_bytes = names_bytes;
 	else if (event->kind)
 		out->count++;

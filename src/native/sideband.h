@@ -52,12 +52,16 @@ struct oa_events {
 	char *names;
 };
 
+struct oa_lives;
+
 struct oa_sideband *oa_sideband_new(void);
 void oa_sideband_close(struct oa_sideband *sideband);
 /* For a whole system, before any CPU is added: events need not be seen soon, so the kernel wakes
  * nobody before a quarter of a buffer is full. Names and threads are not told of.
  */
 void oa_sideband_be_patient(struct oa_sideband *sideband);
+/* From now on drains tell of no process that was not let in (lives.h); NULL: no memory. */
+struct oa_lives *oa_sideband_lives(struct oa_sideband *sideband);
 /* `pid` -1: every process; else that thread and children that it will have.
  * `pages` is a power of two. A file descriptor to poll, or -errno.
  */

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from otelagent.traces.kept import GroupKey, GroupTotal
     from otelagent.traces.recent import Known
 
+FIRST_REPORT_S = 1.0
+"""The first report comes soon: who starts an agent looks if it works."""
 CLOCK_SECONDS = 60.0
 """How often the offset to UNIX time is read again: clocks are set, and drift."""
 REST_REPORTS = 24
@@ -117,7 +119,7 @@ class Agent:
         self._offset = read_offset()
         self.is_sampling = True
         self._report_at = self._lot_at = self._clock_at = clock()
-        self._set_report_time()
+        self._report_at += min(plan.interval_s, FIRST_REPORT_S)
 
     @property
     def due(self) -> float:

@@ -108,7 +108,7 @@ class Profiler:
         self.handler = TraceHandler(self.namers.file, self.kernel, python, self.namers.anonymous)
         self.handler.error_frames = self.options.error_frames
         wants_all = self.options.everything or bool(self.options.cgroups)
-        self.sideband = Sideband(is_patient=wants_all)
+        self.sideband = Sideband(is_patient=wants_all, keeps_lives=wants_all)
         self.table = ProcessTable(
             HashMap.of(bpf, "processes"),
             Spaces(maps.mappings, self.executables, self.records.advance_epoch, self.runtimes),
@@ -118,7 +118,8 @@ class Profiler:
             on_fork=self.runtimes.forked,
             on_gone=self.runtimes.gone,
             on_end=self._drop_target,
-            on_wanted=self.sideband.want,
+            on_wanted=(lambda _pid, _on: None) if wants_all else self.sideband.want,
+            kept=self.sideband,
         )
         self.processes = ProcessesThread(
             self.table,

@@ -12,7 +12,7 @@ from otelagent.errors import KernelError
 from otelagent.processes.executables import Executables
 from otelagent.processes.hostmaps import HostChunks, HostHash, HostMemory, HostRanges
 from otelagent.processes.rowstore import RowStore
-from otelagent.processes.spaces import Mapping, Spaces, prefixes
+from otelagent.processes.spaces import Mapping, Spaces, range_keys
 from otelagent.unwind.host import HostUnwinder, Tables
 from tests.processes.fakes import table_of
 from tests.unwind.walks import FILE, FP, PID, TEXT, World, parse, rule, table
@@ -87,12 +87,11 @@ def test_a_range_is_found_until_its_last_prefix_is_taken(machine):
 
 def test_ranges_that_overlap_are_refused(machine):
     _, ranges, _ = machine
-    one = dict(Mapping(START, START + 0x1000, 0, None).entries(SPACE_KEY))
-    other = dict(Mapping(START, START + 0x2000, 0, None).entries(SPACE_KEY))
-    ranges.update_many(b"".join(one), b"".join(one.values()))
+    ranges.update_many(*Mapping(START, START + 0x1000, 0, None).entries(SPACE_KEY))
+    other = Mapping(START, START + 0x2000, 0, None).entries(SPACE_KEY)
 
     with pytest.raises(KernelError, match="overlaps"):
-        ranges.update_many(b"".join(other), b"".join(other.values()))
+        ranges.update_many(*other)
 
 
 def test_rows_that_the_store_places_are_walked():
@@ -115,8 +114,5 @@ def test_rows_that_the_store_places_are_walked():
 
 def _one_mapping():
     value = struct.pack("=QQQQII", TEXT, TEXT + 0x100000, TEXT - 0x1000, FILE, 0, 0)
-    keys = [
-        struct.pack("=I", 32 + bits) + struct.pack(">IQ", SPACE_KEY, addr)
-        for addr, bits in prefixes(TEXT, TEXT + 0x100000)
-    ]
-    return b"".join(keys), value * len(keys)
+    keys = range_keys(SPACE_KEY, TEXT, TEXT + 0x100000)
+    return keys, value * (len(keys) // 16)

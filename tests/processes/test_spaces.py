@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What BPF finds in `mappings` is what was mapped: nothing else, and nothing left over."""
 
+import struct
 from dataclasses import dataclass
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otelagent.abi._generated import MappingFlag, Unwinder
-from otelagent.processes.spaces import Mapping, Spaces, prefixes
+from otelagent.processes.spaces import Mapping, Spaces, range_keys
 from tests.processes.fakes import FakeTrie
 
 PAGE = 0x1000
@@ -51,9 +52,19 @@ def spaces(trie):
     return Spaces(trie, Files())
 
 
-@given(st.integers(0, (1 << 64) - 1), st.integers(0, 1 << 48))
+def prefixes(start, end):
+    """Take keys apart: (address, prefix bits of 64)."""
+    keys = range_keys(7, start, end)
+    for at in range(0, len(keys), 16):
+        bits, *_ = struct.unpack_from("=I", keys, at)
+        space, addr = struct.unpack_from(">IQ", keys, at + 4)
+        assert space == 7
+        yield addr, bits - 32
+
+
+@given(st.integers(0, (1 << 64) - 1), st.integers(0, 1 << 64))
 def test_prefixes_cover_the_range_exactly_and_once(start, size):
-    end = min(start + size, 1 << 64)
+    end = min(start + size, (1 << 64) - 1)
     at = start
     for addr, bits in prefixes(start, end):
         assert addr == at
@@ -233,6 +244,8 @@ def test_anonymous_code_of_a_process_with_v8_keeps_frames(spaces):
     for anonymous in (before, after):
         found = space.find(anonymous.start)
         assert found == anonymous
-        values = {value for _, value in found.entries(space.number)}
-        flags = {int.from_bytes(value[-4:], "little") for value in values}
+        _, values = found.entries(space.number)
+        flags = {
+            int.from_bytes(values[at - 4 : at], "little") for at in range(40, len(values) + 1, 40)
+        }
         assert flags == {1 << MappingFlag.ANON_BIT | 1 << MappingFlag.FRAMES_BIT}

@@ -90,6 +90,12 @@ def _read_events(events: bytes, names: bytes) -> Iterator[Event]:
         yield Event(_KINDS[kind], time_ns, pid, tid, ppid, *where, name)
 
 
+def _events_of(out: Any) -> list[Event]:  # noqa: ANN401 (cdata)
+    rows = ffi.buffer(out.events, out.count * _EVENT.size)[:]
+    names = ffi.buffer(out.names, out.names_bytes)[:] if out.names_bytes else b""
+    return list(_read_events(rows, names))
+
+
 class Sideband:
     """Process events of every CPU.
 
@@ -98,14 +104,27 @@ class Sideband:
         pages: Size of each CPU's buffer, a power of two.
         is_patient: For a whole system: events need not be seen soon, and the kernel wakes us
             only when a quarter of a buffer is full. Names and threads are not told of.
+        keeps_lives: Events of a process are kept until it is let in by `recall`: most end before
+            that, and are never told of. Told of are the first fork of one that was let in,
+            and mappings of files that may be a CPython and were not told of lately.
     """
 
-    def __init__(self, *, pid: int = -1, pages: int = _PAGES, is_patient: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        pid: int = -1,
+        pages: int = _PAGES,
+        is_patient: bool = False,
+        keeps_lives: bool = False,
+    ) -> None:
         self._handle: Any = lib.oa_sideband_new()
         if not self._handle:
             raise KernelError("no memory for process events")
         if is_patient:
             lib.oa_sideband_be_patient(self._handle)
+        self._lives: Any = lib.oa_sideband_lives(self._handle) if keeps_lives else None
+        if keeps_lives and not self._lives:
+            raise KernelError("no memory for process events")
         self._events = ffi.new("struct oa_events *")
         self._pid = pid
         self._pages = pages
@@ -203,16 +222,42 @@ class Sideband:
         self.has_more = bool(out.more)
         if not out.count:
             return []
-        rows = ffi.buffer(out.events, out.count * _EVENT.size)[:]
-        events = list(_read_events(rows, ffi.buffer(out.names, out.names_bytes)[:]))
+        events = _events_of(out)
         for event in events:
             if event.kind == EventKind.LOST:
                 metrics.sideband_lost.add(event.length)
         return events
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it keeps lives."""
+        return self._lives is not None
+
+    def recall(self, pid: int) -> list[Event]:
+        """Let a process in: gives what was kept of it, in order; what follows is drained."""
+        out = self._events
+        if self._lives is None or lib.oa_lives_recall(self._lives, pid, out) or not out.count:
+            return []
+        return _events_of(out)
+
+    def let_go(self, pid: int) -> None:
+        """Keep the events of a process from now on."""
+        if self._lives is not None:
+            lib.oa_lives_let_go(self._lives, pid)
+
+    def purge(self, before_ns: int) -> None:
+        """Forget what was kept of processes that ended before a time."""
+        if self._lives is not None:
+            lib.oa_lives_purge(self._lives, before_ns)
+
+    def distrust(self) -> None:
+        """Forget all that was kept: something may have been missed."""
+        if self._lives is not None:
+            lib.oa_lives_clear(self._lives)
+
     def close(self) -> None:
         """Stop listening."""
         if self._handle is not None:
             lib.oa_sideband_close(self._handle)
-            self._handle = None
+            self._handle = self._lives = None
             self._cpus.clear()

@@ -5,11 +5,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from otelagent.abi.codec import Generation
+    from otelagent.bpf.sideband import Event
     from otelagent.processes.spaces import Space
+
+
+MAX_ELDERS = 32
+"""So far events of parents' parents are looked at."""
 
 
 @dataclass(slots=True)
@@ -52,6 +57,18 @@ class Entry:
     rest_until_ns: int = 0
     scans: int = 0
 
+    def before(self, life: Life) -> Life | None:
+        """The life before another."""
+        at = self.lives.index(life)
+        return self.lives[at - 1] if at else None
+
+    def doubt(self, time_ns: int) -> None:
+        """Take nothing for sure: events were lost."""
+        self.now.is_complete = False
+        self.now.path = ""  # an exec may be among what was lost
+        self.next_scan_ns = 0
+        self.exited_ns = self.exited_ns or time_ns  # its end may be among it, too
+
     @property
     def now(self) -> Life:
         """The newest life."""
@@ -63,3 +80,52 @@ class Entry:
             if life.since_ns <= time_ns:
                 return life
         return self.lives[0]
+
+
+class Kept(Protocol):
+    """Events of processes that nobody needed yet.
+
+    Attributes:
+        is_on: Whether it has any; if not, all events are told as they come.
+    """
+
+    @property
+    def is_on(self) -> bool: ...  # noqa: D102 (above)
+
+    def recall(self, pid: int) -> list[Event]:
+        """Let a process in: give what was kept."""
+        ...
+
+    def let_go(self, pid: int) -> None:
+        """Keep the events of a process again."""
+        ...
+
+    def purge(self, before_ns: int) -> None:
+        """Forget what ended before a time."""
+        ...
+
+    def distrust(self) -> None:
+        """Forget all of it."""
+        ...
+
+
+class NothingKept:
+    """`Kept` where events are told as they come."""
+
+    is_on = False
+
+    def recall(self, pid: int) -> list[Event]:  # noqa: ARG002 (as `Kept`)
+        """Give nothing."""
+        return []
+
+    def let_go(self, pid: int) -> None:
+        """Do nothing."""
+
+    def purge(self, before_ns: int) -> None:
+        """Do nothing."""
+
+    def distrust(self) -> None:
+        """Do nothing."""
+
+
+NOTHING_KEPT = NothingKept()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from otelagent import log, metrics
+from otelagent._native import ffi, lib
 from otelagent.abi._generated import MappingFlag, Unwinder
 from otelagent.errors import KernelError
 from otelagent.formats.proc_maps import parse_executable
@@ -31,19 +32,18 @@ logger = logging.getLogger(__name__)
 
 MAX_ANONYMOUS, MAX_MAPPINGS = 16_384, 32_768
 """Ranges of code in one space, without a file and all: what makes more does it on purpose."""
-_SPACE = struct.Struct(">IQ")
-_PREFIX = struct.Struct("=I")
+_KEY_BYTES = ffi.sizeof("struct oa_mapping_key")
+_MAX_KEYS = 128
 _VALUE = struct.Struct("=QQQQII")
 _WRAP = (1 << 64) - 1
 
 
-def prefixes(start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Cut [start, end) into aligned powers of two: (address, prefix bits of 64)."""
-    while start < end:
-        align = (start & -start).bit_length() - 1 if start else 63
-        bits = min(align, (end - start).bit_length() - 1)
-        yield start, 64 - bits
-        start += 1 << bits
+def range_keys(space: int, start: int, end: int) -> bytes:
+    """Cut [start, end) into aligned powers of two: `struct oa_mapping_key` each."""
+    keys = ffi.new("struct oa_mapping_key[]", _MAX_KEYS)
+    count = lib.oa_range_keys(space, start, end, keys, _MAX_KEYS)
+    found: bytes = ffi.buffer(keys, count * _KEY_BYTES)[:]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,22 @@ class Mapping:
         if at < self.end:
             yield at, self.end, Unwinder.NATIVE
 
-    def entries(self, space: int) -> Iterator[tuple[bytes, bytes]]:
+    def keys(self, space: int) -> bytes:
+        """Make its keys (`struct oa_mapping_key`)."""
+        return b"".join(range_keys(space, start, end) for start, end, _ in self.pieces())
+
+    def entries(self, space: int) -> tuple[bytes, bytes]:
         """Make its keys and values (`struct oa_mapping_key`, `struct oa_mapping`)."""
+        all_keys, values = [], []
         flags = 0 if self.loaded else 1 << MappingFlag.ANON_BIT
         flags |= self.keeps_frames << MappingFlag.FRAMES_BIT
         file_key = self.loaded.key if self.loaded else 0
         for start, end, unwinder in self.pieces():
             value = _VALUE.pack(start, end, self.bias & _WRAP, file_key, unwinder, flags)
-            for addr, bits in prefixes(start, end):
-                yield _PREFIX.pack(32 + bits) + _SPACE.pack(space, addr), value
+            keys = range_keys(space, start, end)
+            all_keys.append(keys)
+            values.append(value * (len(keys) // _KEY_BYTES))
+        return b"".join(all_keys), b"".join(values)
 
 
 @dataclass(slots=True)
@@ -194,10 +201,9 @@ class Spaces:
                 files = {each.loaded for each in space.mappings}
                 space.keeps_frames = any(each.keeps_frames for each in files if each)
             mapping = dataclasses.replace(mapping, keeps_frames=space.keeps_frames)
-        pairs = list(mapping.entries(space.number))
-        keys = b"".join(key for key, _ in pairs)
+        keys, values = mapping.entries(space.number)
         try:
-            self._trie.update_many(keys, b"".join(value for _, value in pairs))
+            self._trie.update_many(keys, values)
         except KernelError as err:
             # The rest of the process, and everybody else, goes on.
             self._fail("the BPF map is full", 0, err)
@@ -205,7 +211,7 @@ class Spaces:
             if mapping.loaded:
                 self._executables.release(mapping.loaded)
             return
-        self.entry_count += len(pairs)
+        self.entry_count += len(keys) // _KEY_BYTES
         bisect.insort(space.mappings, mapping, key=lambda each: each.start)
         if not space.has_anonymous or space.keeps_frames or not mapping.loaded:
             return
@@ -221,9 +227,9 @@ class Spaces:
 
     def _remove(self, space: Space, mapping: Mapping) -> None:
         del space.mappings[space.index(mapping)]
-        keys = [key for key, _ in mapping.entries(space.number)]
-        self._trie.delete_many(b"".join(keys))
-        self.entry_count -= len(keys)
+        keys = mapping.keys(space.number)
+        self._trie.delete_many(keys)
+        self.entry_count -= len(keys) // _KEY_BYTES
         if space.users:
             self.on_taken()
         if mapping.loaded:

@@ -20,7 +20,7 @@ from otelagent import metrics
 from otelagent.bpf.sideband import EventKind
 from otelagent.errors import AgentError, ProcessGone
 from otelagent.log import fields
-from otelagent.processes.lives import Entry, Life
+from otelagent.processes.lives import MAX_ELDERS, NOTHING_KEPT, Entry, Kept, Life
 from otelagent.processes.mapped import range_of
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class ProcessTable:
         on_fork: Told of each process that forks, and of the space that its child has, too.
         on_gone: Told of each pid whose image is gone: by its end, exec, or for another process.
         on_end: Told of each pid that is forgotten, since the process has ended.
-        on_wanted: Told of each pid whose events are wanted from now on, or (False) no more;
-            not called where `wants_all`.
+        on_wanted: Told of each pid whose events are wanted from now on, or (False) no more.
         on_child: Told of each fork of a process that is in: (parent, child).
+        kept: Has the events of processes that are not in.
     """
 
     processes: HashMap
@@ -76,16 +76,26 @@ class ProcessTable:
     on_child: Callable[[int, int], None] = lambda _parent, _child: None
     entries: dict[int, Entry] = field(default_factory=dict)
     images: dict[Generation, str] = field(default_factory=dict)
+    kept: Kept = NOTHING_KEPT
+    _depth: int = 0
 
     def follow(self, pid: int, now_ns: int) -> None:
         """Let a process in whose events are wanted from now on."""
+        self._meet(pid)
         if pid not in self.entries:
             self.entries[pid] = Entry(pid, [Life(now_ns, self.spaces.make())])
-            self._want(pid, on=True)
+            self.on_wanted(pid, True)
 
-    def _want(self, pid: int, *, on: bool) -> None:
-        if not self.wants_all:
-            self.on_wanted(pid, on)
+    def _meet(self, pid: int, until_ns: int = 1 << 64) -> list[Event]:
+        """Apply what the kernel told of a process before anybody asked; gives what came later."""
+        events = [] if pid in self.entries else self.kept.recall(pid)
+        if not events or self._depth >= MAX_ELDERS:
+            return []  # it is in now, and will be read from /proc if it matters
+        count = sum(each.time_ns <= until_ns for each in events)
+        self._depth += 1
+        self.apply(events[:count], was_kept=True)
+        self._depth -= 1
+        return events[count:]
 
     def prepare(self, pid: int, now_ns: int) -> Space | None:
         """Read what a process has mapped before it is sampled for the first time.
@@ -105,10 +115,8 @@ class ProcessTable:
         return entry.now.space
 
     def ran_before(self, pid: int, lines: bytes, now_ns: int) -> None:
-        """Note what a process has mapped, in case that it is sampled: it may be gone by then.
-
-        Events of before `now_ns` may come yet.
-        """
+        """Note what a process has mapped that may be gone when sampled; events may be late."""
+        self._meet(pid)
         if pid not in self.entries:
             self.entries[pid] = Entry(pid, [Life(now_ns, self.spaces.make())])
         life = self.entries[pid].now
@@ -116,28 +124,38 @@ class ProcessTable:
             life.space = self.spaces.own(life.space)
             life.space.unread, life.space.lines, life.is_complete = [], lines, True
 
-    def apply(self, events: Iterable[Event]) -> None:
+    def apply(self, events: Iterable[Event], *, was_kept: bool = False) -> None:
         """Apply side-band events in order; a bad process is counted and left out."""
         for event in events:
             try:
-                self._apply(event)
+                if self.kept.is_on and not was_kept and event.pid not in self.entries:
+                    self._note(event)
+                else:
+                    self._apply(event)
             except ProcessGone:
                 continue  # a race that is expected
             except AgentError as err:
                 metrics.process_failed.add(reason=type(err).__name__)
                 logger.info("%s", fields("process event skipped", pid=event.pid, error=err))
 
+    def _note(self, event: Event) -> None:
+        """Take what an event of a process that is not in tells of others, and of files."""
+        if event.kind == EventKind.MMAP:
+            self.files.meet(event.pid, range_of(event))
+        elif event.kind == EventKind.FORK and (parent := self.entries.get(event.ppid)):
+            self.on_fork(event.ppid, parent.now.space)
+        elif event.kind in {EventKind.EXEC, EventKind.LOST}:
+            self._apply(event)
+
     def _apply(self, event: Event) -> None:
         if event.kind == EventKind.LOST:
             self.doubt(event.time_ns)
             return
         entry = self.entries.get(event.pid)
-        if event.kind == EventKind.FORK:
-            if event.is_new_process:
-                self._fork(event)
-        elif event.kind == EventKind.EXEC:
-            if entry or self.wants_all:
-                self._exec(event.pid, event.time_ns)
+        if event.is_new_process:
+            self._fork(event)
+        elif event.kind == EventKind.EXEC and (entry or self.wants_all):
+            self._exec(event.pid, event.time_ns)
         elif entry is None:
             return
         elif event.kind == EventKind.MMAP:
@@ -148,15 +166,14 @@ class ProcessTable:
 
     def doubt(self, time_ns: int) -> None:
         """Events were lost: what is known may be wrong, so let BPF report each process again."""
+        self.kept.distrust()
         for pid, entry in self.entries.items():
-            entry.now.is_complete = False
-            entry.now.path = ""  # an exec may be among what was lost
-            entry.next_scan_ns = 0
-            entry.exited_ns = entry.exited_ns or time_ns  # its end may be among it, too
+            entry.doubt(time_ns)
             self.processes.delete(_PID.pack(pid))
         self.spaces.on_taken()
 
     def _fork(self, event: Event) -> None:
+        later = self._meet(event.ppid, event.time_ns)
         parent = self.entries.get(event.ppid)
         if parent is None:
             if not self.wants_all:
@@ -165,10 +182,9 @@ class ProcessTable:
             parent = self.entries[event.ppid] = Entry(event.ppid, [Life(0, self.spaces.make())])
         self.on_child(event.ppid, event.pid)
         old = self.entries.get(event.pid)
-        life = parent.now
-        child = Life(
-            event.time_ns, self.spaces.share(life.space), life.is_complete, None, life.path
-        )
+        life = parent.at(event.time_ns)
+        space = self.spaces.share(life.space)
+        child = Life(event.time_ns, space, life.is_complete, None, life.path)
         child.elder = 0 if life.is_complete and life.space.unread is None else event.ppid
         child.published = life.published  # by BPF, at the fork
         child.execs = life.execs
@@ -179,7 +195,8 @@ class ProcessTable:
             self.on_gone(event.pid)
         else:
             self.entries[event.pid] = Entry(event.pid, [child])
-            self._want(event.pid, on=True)
+            self.on_wanted(event.pid, True)
+        self.apply(later, was_kept=True)
 
     def _exec(self, pid: int, time_ns: int) -> None:
         life = Life(time_ns, self.spaces.make(), is_complete=True)
@@ -241,6 +258,7 @@ class ProcessTable:
             self.on_fork(life.elder, life.space)
 
     def _at(self, generation: Generation, time_ns: int) -> Life | None:
+        self._meet(generation.pid)
         entry = self.entries.get(generation.pid)
         if entry is None:
             return None
@@ -286,11 +304,10 @@ class ProcessTable:
     def _live(self, entry: Entry, generation: Generation, time_ns: int) -> Life:
         """Find the life that a report is of, and note its generation."""
         life = entry.at(time_ns)
-        if life is not entry.lives[0]:
-            before = entry.lives[entry.lives.index(life) - 1]
-            if before.generation == generation:
-                # In the midst of exec: the event has come, and the number is still the old one.
-                return before
+        before = entry.before(life)
+        if before and before.generation == generation:
+            # In the midst of exec: the event has come, and the number is still the old one.
+            return before
         if life is entry.now and life.is_other(generation):
             # Somebody else by now, or another program: begin anew.
             life = Life(time_ns, self.spaces.make())
@@ -312,13 +329,9 @@ class ProcessTable:
         began_ns = time.monotonic_ns()
         entry.next_scan_ns = now_ns + (RESCAN_NS << min(entry.scans, 6))
         entry.scans += 1
-        mappings = []
-        for mapped in self.read_maps(entry.pid):
-            if mapped.path == "[vsyscall]":
-                continue
-            mappings.append(self.files.resolve(entry.pid, mapped))
-            if not life.path and mapped.inode:
-                life.path = mapped.path
+        ranges = [each for each in self.read_maps(entry.pid) if each.path != "[vsyscall]"]
+        mappings = [self.files.resolve(entry.pid, each) for each in ranges]
+        life.path = life.path or next((each.path for each in ranges if each.inode), "")
         life.space = self.spaces.own(life.space)
         life.space.take_unread()
         self.spaces.replace(life.space, mappings)
@@ -364,6 +377,7 @@ class ProcessTable:
 
         What was sampled before `now_ns` must have been seen.
         """
+        self.kept.purge(now_ns - GRACE_NS)
         for pid, entry in list(self.entries.items()):
             while len(entry.lives) > 1 and entry.lives[1].since_ns + GRACE_NS < now_ns:
                 self.spaces.release(entry.lives.pop(0).space)
@@ -377,7 +391,8 @@ class ProcessTable:
     def forget(self, pid: int) -> None:
         """Drop everything about a pid."""
         entry = self.entries.pop(pid)
-        self._want(pid, on=False)
+        self.on_wanted(pid, False)
+        self.kept.let_go(pid)
         for life in entry.lives:
             self.spaces.release(life.space)
         self.processes.delete(_PID.pack(pid))
