@@ -33,7 +33,7 @@ def test_the_manual_has_every_option_of_the_agent_and_no_line_that_roff_would_ta
 
     options = re.findall(r"(?m)^\.B (?:\\-\w, )?\\-\\-([\w\\-]+)", page)
     assert set(TYPES) <= {option.replace("\\-", "-") for option in options}
-    known = ("TH", "SH", "SS", "PP", "TP", "B", "I")
+    known = ("TH", "SH", "SS", "PP", "nf", "fi", "TP", "B", "I")
     assert {line[1:3].strip() for line in page.split("\n") if line.startswith(".")} <= set(known)
     assert not re.search(r"(?m)^'", page)
 
