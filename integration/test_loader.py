@@ -28,7 +28,7 @@ from otelagent.bpf.maps import (
     ProgArray,
     create_map,
 )
-from otelagent.bpf.object import BpfObject, object_path, possible_cpus
+from otelagent.bpf.object import LOG_STATISTICS, BpfObject, object_path, possible_cpus
 from otelagent.bpf.ring import Ring
 from otelagent.bpf.verifier import parse_statistics
 from otelagent.errors import KernelError, LoadFailed, MissingFeature
@@ -80,7 +80,7 @@ def profiler(offsets):
 def test_the_largest_program_with_bpf_loop_is_quick_to_verify():
     """6.19 needed more than a million instructions for it, and a GiB, 7.3 36,000."""
     with BpfObject.open(object_path("profiler")) as owner:
-        owner.want_statistics()
+        owner.want_log(LOG_STATISTICS)
         for name in owner.programs():
             owner.set_autoload(name, on=name == "unwind_python_loop")
         owner.load()
