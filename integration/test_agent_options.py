@@ -90,7 +90,7 @@ def test_cpus_that_have_nothing_to_do_are_sampled_if_asked_for():
     """pid 0 alone, so that nobody else is."""
     profiler = Profiler(Options(frequency_hz=499, idle=True))
     profiler.start()
-    profiler._set_target(0, Target.FOLLOW)
+    profiler.targets.set(0, Target.FOLLOW)
     made = profile_of(profiler, samples=1)
 
     assert {process.pid for _trace, process, *_ in made} == {0}

@@ -140,25 +140,19 @@ class Held:
         status = self.agent.wait(40)
         self.receiver.close()
         said = (self.folder / "said").read_text()
-        numbers = list(map(int, _LINE.search(said).groups()))
+        numbers = [int(number) for number in _LINE.search(said).groups()]
         attempted, delivered, dropped, queued = numbers[1::2]
-        # What was on its way at a kill comes twice.
-        once = {each.SerializeToString(deterministic=True): each for each in self.receiver.taken}
-        arrived = len(once), sum(map(samples_of, once.values()))
+        arrived = count_once(self.receiver.taken)
         expected = numbers[2], delivered
-        if self.case.options[-1:] == WAITS:
-            # Waits have a sum and no number on the wire.
+        if self.case.options[-1:] == WAITS:  # they have a sum and no number on the wire
             arrived, expected = arrived[:1], expected[:1]
         warnings = said.count("WARNING")
         faults = [fault for each in self.receiver.taken for fault in check(each)]
-        # The first third is for the start, and to fill the queue.
-        warm = self.case.memory[len(self.case.memory) // 3 :]
-        half = len(warm) // 2
-        grown = sum(warm[half:]) / len(warm[half:]) - sum(warm[:half]) / half
+        grown = growth(self.case.memory)
         print(
             f"{self.case.name:22} {attempted:6} = {delivered:6} + {dropped:6} + {queued:4}, "
             f"arrived {arrived} of {numbers[2]}, "
-            f"{warnings:3} warnings, {warm[-1]:.1f} MB ({grown:+.2f})"
+            f"{warnings:3} warnings, {self.case.memory[-1]:.1f} MB ({grown:+.2f})"
         )
         keeps = self.case.queue == BIG and not self.case.is_spooled and not self.case.refuses
         wrong = {
@@ -179,6 +173,19 @@ class Held:
         elif not self.case.flaps:
             wrong["nothing was lost, which tells nothing"] = dropped == 0
         return [f"{self.case.name}: {what}" for what, is_so in wrong.items() if is_so]
+
+
+def count_once(requests):
+    """Number of requests and of their samples; what was on its way at a kill comes twice."""
+    once = {each.SerializeToString(deterministic=True): each for each in requests}
+    return len(once), sum(map(samples_of, once.values()))
+
+
+def growth(memory):
+    """By how much the second half is larger, after the first third, in which a queue fills."""
+    warm = memory[len(memory) // 3 :]
+    half = len(warm) // 2
+    return sum(warm[half:]) / len(warm[half:]) - sum(warm[:half]) / half
 
 
 def samples_of(request):

@@ -10,14 +10,13 @@ while it runs after `flush`.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
 from otelagent.abi._generated import Target
-from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, FdArray, HashMap
+from otelagent.bpf.maps import ArrayMap, ArrayOfMaps, HashMap
 from otelagent.bpf.records import CpuRecords
 from otelagent.bpf.ring import Ring
 from otelagent.bpf.sideband import Event, Sideband
@@ -43,6 +42,7 @@ from otelagent.processes.worker import ProcessesThread
 from otelagent.queues import BoundedQueue
 from otelagent.sampling import Sampling, load_objects
 from otelagent.symbolize.kernel import KernelSymbols
+from otelagent.targets import Targets
 from otelagent.traces.collector import Collector
 from otelagent.traces.handler import PythonNamers, TraceHandler
 from otelagent.traces.reader import FIRST_MS, FIRST_OF_ALL_MS, ReaderThread
@@ -93,6 +93,7 @@ class Profiler:
         max_open = min(raise_open_files() // 2, MAX_OPEN_FILES)
         self._rules = ArrayMap.of(bpf, "rules").mmap()
         self.records = CpuRecords.of(*self.objects)
+        self.targets = Targets(bpf, self.records, self.options.cgroups)
         maps = Maps.of(bpf)
         chunks = ArrayOfMaps.of(bpf, "rows")
         self.store = RowStore(chunks, self._rules, maps.pages, time.monotonic_ns)
@@ -117,7 +118,7 @@ class Profiler:
             wants_all=wants_all,
             on_fork=self.runtimes.forked,
             on_gone=self.runtimes.gone,
-            on_end=self._drop_target,
+            on_end=self.targets.drop,
             on_wanted=(lambda _pid, _on: None) if wants_all else self.sideband.want,
             kept=self.sideband,
         )
@@ -135,18 +136,10 @@ class Profiler:
         self.collector = Collector(self._defer, self.processes.post, self.handler.see)
 
     def _attach(self) -> None:
-        bpf = self.bpf
-        self.targets = HashMap.of(bpf, "targets")
-        self.links = attach_events(bpf)
+        self.links = attach_events(self.bpf)
         if not self.links:
-            self.table.on_child = self._adopt
-        cgroups = FdArray.of(bpf, "target_cgroups")
-        for index, path in enumerate(self.options.cgroups):
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            cgroups[index] = fd
-            os.close(fd)
+            self.table.on_child = self.targets.adopt
         self.sideband.open()
-        self._set_target(os.getpid(), Target.NEVER)
         for pid in self.options.pids:
             self._prepare(pid)
             self.add_target(pid)
@@ -160,7 +153,7 @@ class Profiler:
             logger.info(
                 "%s", fields("processes looked at", count=len(self.table.entries), left=is_left)
             )
-        self.ring = Ring.open(bpf.map_info("events"))
+        self.ring = Ring.open(self.bpf.map_info("events"))
         first_ms = FIRST_OF_ALL_MS if self.table.wants_all else FIRST_MS
         self.reader = ReaderThread(self.ring, self.collector, self.finished, first_ms)
         self.processes.start()
@@ -170,10 +163,9 @@ class Profiler:
         self.sampling.attach()
 
     def _make_survey(self) -> Survey:
-        wanted = None
-        if not self.options.everything:
-            groups = [Cgroup(path, is_unified=True) for path in self.options.cgroups]
-            wanted = {pid for group in groups for pid in group.pids()}
+        paths = self.options.cgroups
+        pids = {pid for path in paths for pid in Cgroup(path, is_unified=True).pids()}
+        wanted = None if self.options.everything else pids
         return Survey(self.executables, self.table.ran_before, wanted)
 
     def _prepare(self, pid: int) -> None:
@@ -185,20 +177,8 @@ class Profiler:
 
     def add_target(self, pid: int, mode: Target = Target.FOLLOW) -> None:
         """Begin to sample a process and its future children; may be called while running."""
-        self._set_target(pid, mode)
+        self.targets.set(pid, mode)
         self.table.follow(pid, time.monotonic_ns())
-
-    def _set_target(self, pid: int, mode: Target) -> None:
-        self.targets[pid.to_bytes(4, "little")] = int(mode).to_bytes(4, "little")
-        self.records.advance_epoch()
-
-    def _adopt(self, parent: int, child: int) -> None:
-        if mode := self.targets.get(parent.to_bytes(4, "little")):
-            self.targets[child.to_bytes(4, "little")] = mode
-
-    def _drop_target(self, pid: int) -> None:
-        # on_free does it, but now and then misses one, and its number may be given to anybody.
-        self.targets.delete(pid.to_bytes(4, "little"))
 
     def refresh(self) -> None:
         """Follow CPUs that come and go; to be called about once a second."""
