@@ -248,7 +248,7 @@ class Sideband:
     def purge(self, before_ns: int) -> None:
         """Forget what was kept of processes that ended before a time."""
         if self._lives is not None:
-            lib.oa_lives_purge(self._lives, before_ns)
+            lib.oa_lives_purge(self._lives, max(before_ns, 0))  # soon after boot
 
     def distrust(self) -> None:
         """Forget all that was kept: something may have been missed."""
