@@ -65,5 +65,4 @@ def test_a_program_in_a_container_has_both_of_its_pids(contained):
         for entry in request.resource_profiles
     ]
     assert {each["process.pid"].int_value for each in found} == {contained}
-    inner = {each["process.vpid"].string_value for each in found if "process.vpid" in each}
-    assert inner == {"1"}
+    assert {each["process.vpid"].string_value for each in found} == {"1"}

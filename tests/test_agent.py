@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent over a fake profiler: intervals become requests, lots switch sampling off."""
 
+import os
 import random
 from array import array
 from types import SimpleNamespace
@@ -173,6 +174,18 @@ def test_the_resource_is_on_every_request():
     [resource] = requests_of(sink)[0].resource_profiles
     found = {entry.key: entry.value.string_value for entry in resource.resource.attributes}
     assert (found["service.name"], found["host.name"]) == ("shop", "h")
+
+
+def test_what_was_sampled_before_the_agent_was_there_is_described_too():
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+    profiler.collector.traces[1].generation = Generation(1, 0, os.getpid())
+    agent = make(profiler, sink, now)
+    profiler.sample(2000)
+    agent.report()
+
+    (request,) = requests_of(sink)
+    names = [each.key for each in request.resource_profiles[0].resource.attributes]
+    assert "process.command" in names
 
 
 def test_traces_that_threads_wait_with_are_kept():

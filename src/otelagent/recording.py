@@ -112,7 +112,7 @@ class Merger:
         process = self._processes.get(raw.generation)
         if process is None:
             process = _process_of(self._profiler, raw)
-            if self._about:
+            if self._about is not None:  # which may be empty
                 self._about.see(raw.generation)  # most were seen when their first trace came
                 process = replace(process, attributes=self._about.of(raw.generation))
             if process.executable:  # else it may become known yet
