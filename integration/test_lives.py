@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.recording import OTELAGENT, build_c, record
+from integration.recording import OTELAGENT, build_c, read_recording, record
 from integration.runs import wait_until
 from otelagent.bpf.maps import HashMap, LpmTrie
 from otelagent.host import procfs
@@ -249,6 +249,34 @@ def test_profiler_that_is_stopped_for_two_seconds_goes_on(tmp_path, lives):
     assert agent.returncode == 0, said
     assert " 0 lost" in said
     assert sum(int(line.rpartition(" ")[2]) for line in output.read_text().splitlines()) > 600
+
+
+def test_code_without_rows_is_looked_at_in_its_file_where_the_process_is_gone(tmp_path):
+    """Frame pointers are followed by what the code does: the profiler gets no CPU while it runs."""
+    flags = ("-O1", "-fno-omit-frame-pointer", "-fno-asynchronous-unwind-tables", "-pthread")
+    program, output = build_c(tmp_path, "lives", *flags), tmp_path / "stacks.folded"
+    script = 'read line; "$0" spin 0.5'
+    command = [OTELAGENT, "record", "-F", "199", "-o", output, "--", "sh", "-c", script, program]
+    pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([*map(str, command)], **pipes, text=True) as recorder:
+        children = Path(f"/proc/{recorder.pid}/task/{recorder.pid}/children")
+
+        def shell():
+            pids = children.read_text().split()
+            return next((int(pid) for pid in pids if procfs.read_comm(int(pid)) == "sh"), 0)
+
+        wait_until(shell, "the shell")
+        time.sleep(0.2)
+        recorder.send_signal(signal.SIGSTOP)
+        pid = shell()
+        recorder.stdin.write("\n")
+        recorder.stdin.close()
+        wait_until(lambda: procfs.has_ended(pid), "the end of what it ran")
+        recorder.send_signal(signal.SIGCONT)
+        recording = read_recording(output, recorder.stderr.read())
+
+    assert recording.user_stacks > 50, recording.said
+    assert recording.share("_start", "main", "spin_here") > 0.95, recording.said
 
 
 CALLER = """

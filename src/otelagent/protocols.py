@@ -33,17 +33,3 @@ class PythonNamer(Protocol):
     def read_ahead(self, code: int, block: bytes) -> None:
         """Read a code object that frames will name (`struct oa_python_copy`)."""
         ...
-
-
-class Finisher(Protocol):
-    """Unwinds deferred stacks in user space."""
-
-    def unwind(self, deferred: bytes, space: int, *, is_last: bool = False) -> bytes:
-        """Walk a deferred stack (`struct oa_deferred`) with the code of an address space.
-
-        With `is_last` no more code will come: what lies elsewhere is none.
-
-        Returns:
-            The trace record that BPF would have sent.
-        """
-        ...

@@ -136,8 +136,8 @@ def test_stack_from_before_an_exec_is_finished_with_the_code_of_before(machine, 
     table.apply([exec_event(10, 20), mmap_event(10, 21, CODE, inode=2)])
     table.reported(generation(10, exec_id=2), CODE, 22)
 
-    assert table.space_at(generation(10), 19) == before
-    assert table.space_at(generation(10), 20) == machine.space(10) != before
+    assert table.space_at(generation(10), 19).number == before
+    assert table.space_at(generation(10), 20).number == machine.space(10) != before
     assert table.is_ready(generation(10), 19)
 
 

@@ -119,7 +119,7 @@ def test_deferred_stack_without_a_report_finds_its_code(table_of_all):
     table.apply([exec_event(10, 20), mmap_event(10, 21, CODE)])
 
     assert table.is_ready(generation(10), 22)
-    assert machine.trie.find(table.space_at(generation(10), 22), CODE)
+    assert machine.trie.find(table.space_at(generation(10), 22).number, CODE)
 
 
 def test_child_of_a_process_that_was_not_sampled_has_its_code_and_then_its_own(table_of_all):

@@ -89,7 +89,7 @@ class World:
         )
 
     def _unwind(self, deferred, space, *, is_last):
-        self.unwound.append(space)
+        self.unwound.append(space.number if space else 0)
         self.was_last = is_last
         self.last_stack = deferred
         return finished(self.fault)

@@ -124,6 +124,20 @@ class Loaded:
                 return start - (segment.vaddr - segment.offset + offset)
         raise BadElf(f"no code segment at file offset {offset:#x}")
 
+    def code_at(self, addr: int, size: int) -> tuple[int, int, int] | None:
+        """Where code at an ELF address lies: (descriptor, file offset, bytes up to `size`).
+
+        None if it is none, or the file is gone. The descriptor stays the file's.
+        """
+        for segment in self.segments:
+            offset = segment.offset + addr - segment.vaddr
+            left = segment.offset + segment.filesz - offset
+            if segment.offset & -PAGE_BYTES <= offset and left > 0:
+                # Reading opens a file that was parked. The vDSO has no descriptor.
+                is_there = self.source.read_at(offset, 1) and self.elf.descriptor >= 0
+                return (self.elf.descriptor, offset, min(size, left)) if is_there else None
+        return None
+
 
 @dataclass(slots=True)
 class Executables:

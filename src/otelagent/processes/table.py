@@ -271,10 +271,10 @@ class ProcessTable:
         life = self._at(generation, time_ns)
         return life is not None and life.is_complete
 
-    def space_at(self, generation: Generation, time_ns: int) -> int:
-        """Number of the address space that a process had at a time; 0 if it is not known."""
+    def space_at(self, generation: Generation, time_ns: int) -> Space | None:
+        """The address space that a process had at a time; None if it is not known."""
         life = self._at(generation, time_ns)
-        return life.space.number if life else 0
+        return life.space if life else None
 
     def reported(self, generation: Generation, addr: int, time_ns: int) -> None:
         """BPF met a process or an address that it does not know: make it known."""

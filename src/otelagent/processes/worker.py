@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from otelagent import metrics
 from otelagent.abi._generated import Fault, ReportReason
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otelagent.bpf.sideband import Event, Sideband
+    from otelagent.processes.spaces import Space
     from otelagent.processes.table import ProcessTable
-    from otelagent.protocols import Finisher
 
 logger = logging.getLogger(__name__)
 MAX_WAITING, MAX_WAITING_BYTES = 8192, 24 << 20
@@ -51,6 +51,20 @@ MAX_HOLD_NS = 60_000_000_000
 _TOO_MANY = "too many wait"
 PATIENCE_ROUNDS = 5
 """How often a deferred stack is tried again; rounds are 20 ms apart while any waits."""
+
+
+class Finisher(Protocol):
+    """Unwinds deferred stacks in user space."""
+
+    def unwind(self, deferred: bytes, space: Space | None, *, is_last: bool = False) -> bytes:
+        """Walk a deferred stack (`struct oa_deferred`) with the code of an address space, if any.
+
+        With `is_last` no more code will come: what lies elsewhere is none.
+
+        Returns:
+            The trace record that BPF would have sent.
+        """
+        ...
 
 
 @dataclass(slots=True)
