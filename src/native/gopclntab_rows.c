@@ -162,17 +162,15 @@ static inline __attribute__((always_inline)) int next_depth(const struct oa_go *
  */
 static u32 moved_rule(struct oa_go *go, s64 depth, s64 saved)
 {
-	struct oa_rule rule = {
-		.cfa_reg = OA_ARM_SP,
-		.cfa_offset = (s32)depth,
-		.ra_kind = OA_REG_CFA,
-		.ra_offset = -(s32)saved,
-		.fp_kind = OA_REG_CFA,
-		.fp_offset = -(s32)saved - 8,
-	};
+	struct oa_rule rule = {.cfa_reg = OA_ARM_SP, .ra_kind = OA_REG_CFA, .fp_kind = OA_REG_CFA};
 
 	if (depth == saved || depth <= 0 || depth > MAX_DELTA)
 		return rule_of(go, depth);
+	if (saved > MAX_DELTA)
+		return OA_ROW_UNSUPPORTED;
+	rule.cfa_offset = (s32)depth;
+	rule.ra_offset = -(s32)saved;
+	rule.fp_offset = -(s32)saved - 8;
 	return oa_rows_rule(go->rows, &rule);
 }
 
@@ -278,14 +276,16 @@ static struct oa_rule injected_rule(s64 depth)
 static int put_injected(struct oa_go *go, struct depths *d)
 {
 	struct oa_rule rule;
+	u32 index;
 	int err = 0;
 
 	while (!err && next_depth(go, d)) {
-		rule = injected_rule(d->depth);
-		err = oa_rows_put(go->rows, d->from,
-				  d->depth >= 0 && d->depth <= MAX_DELTA
-					  ? oa_rows_rule(go->rows, &rule)
-					  : OA_ROW_UNSUPPORTED);
+		index = OA_ROW_UNSUPPORTED;
+		if (d->depth >= 0 && d->depth <= MAX_DELTA) {
+			rule = injected_rule(d->depth);
+			index = oa_rows_rule(go->rows, &rule);
+		}
+		err = oa_rows_put(go->rows, d->from, index);
 	}
 	return err;
 }

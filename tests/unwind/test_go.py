@@ -174,6 +174,15 @@ def test_arm64_keeps_the_link_register_where_it_was_when_the_stack_pointer_moves
     ]
 
 
+def test_arm64_depths_that_no_stack_has_are_refused():
+    depths = ((0, 4), (2**31 - 8, 16), (32, 8), (0, 4))
+    functions = [GoFunction("runtime.callCgoMmap", 0x1000, depths, flags=4)]
+    table = extract(make_elf(build_pclntab(functions, quantum=4), machine=183))
+
+    rows = [table.find(at) for at in (0x1004, 0x1014)]
+    assert rows == [abi.Row.UNSUPPORTED] * 2
+
+
 @pytest.mark.parametrize("name", ["runtime.asyncPreempt", "runtime.sigpanic"])
 def test_arm64_calls_that_a_signal_handler_makes_have_a_link_register_behind_them(name):
     """Its 16 bytes lie between the two frames; a longer name is another function's."""
