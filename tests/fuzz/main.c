@@ -41,6 +41,15 @@ static void save(void)
 		close(fd);
 }
 
+/* What the undefined behaviour sanitizer finds, and what a driver does: ASan's callback is not
+ * told. */
+static void on_abort(int number)
+{
+	(void)number;
+	save();
+	_exit(1);
+}
+
 /* Every second: the same input still running after a whole one is a hang. */
 static void on_second(int number)
 {
@@ -201,6 +210,7 @@ int main(int argc, char **argv)
 	for (int i = 4; i < argc && file_count < MAX_FILES; i++)
 		read_file(argv[i]);
 	__sanitizer_set_death_callback(save);
+	signal(SIGABRT, on_abort);
 	signal(SIGVTALRM, on_second);
 	setitimer(ITIMER_VIRTUAL, &each_second, NULL);
 	for (u32 i = 0; i < file_count; i++)

@@ -106,7 +106,11 @@ def take_turn(driver: Driver, seconds: float, seed: int) -> int:
     seeds = write_seeds(driver.name, OUT / "seeds")
     saved = OUT / f"{driver.label}.input"
     saved.unlink(missing_ok=True)
-    environment = os.environ | dict(driver.environment) | {"UBSAN_OPTIONS": "print_stacktrace=1"}
+    environment = (
+        os.environ
+        | dict(driver.environment)
+        | {"UBSAN_OPTIONS": "print_stacktrace=1:abort_on_error=1"}
+    )
     command = [*driver.command, str(seconds), str(seed), saved, *seeds]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
