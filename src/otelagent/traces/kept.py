@@ -110,8 +110,8 @@ class KeptTraces(MutableMapping[int, RawTrace]):
         return traces[hash_]
 
     def __setitem__(self, hash_: int, trace: RawTrace) -> None:
-        self._packed.pop(hash_, None)
         self._loose[hash_] = trace
+        self._packed.pop(hash_, None)
         if len(self._loose) >= self._most_loose + BLOCK:
             self._pack()
 
