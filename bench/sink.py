@@ -37,6 +37,8 @@ class Totals:
         self._lock = threading.Lock()
         self._totals = {"wire_bytes": 0, "requests": 0, "samples": 0, "stacks": 0, "plain_bytes": 0}
         self._first: dict[str, float] = {}
+        self.server: grpc.Server | None = None
+        """Held here, as it ends when nobody holds it."""
 
     def count_bytes(self, count: int) -> None:
         """Count what came over the wire."""
@@ -92,7 +94,7 @@ def serve_grpc(totals: Totals) -> int:
     )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    totals.server = server  # type: ignore[attr-defined] (it ends when nobody holds it)
+    totals.server = server
     return port
 
 

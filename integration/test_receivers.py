@@ -21,6 +21,7 @@ import pytest
 from integration import receivers
 from integration.receivers import Coming, Grpc, Http, Raw
 from integration.runs import OTELAGENT
+from integration.test_agent import samples_of
 from tests.export.conformance import check
 from tests.export.receivers import HttpReceiver, babble, hang_up
 from tests.export.test_grpc_client import GrpcReceiver
@@ -186,16 +187,6 @@ def growth(memory):
     warm = memory[len(memory) // 3 :]
     half = len(warm) // 2
     return sum(warm[half:]) / len(warm[half:]) - sum(warm[:half]) / half
-
-
-def samples_of(request):
-    return sum(
-        len(sample.timestamps_unix_nano)
-        for resource in request.resource_profiles
-        for scope in resource.scope_profiles
-        for profile in scope.profiles
-        for sample in profile.samples
-    )
 
 
 @pytest.mark.sweep
