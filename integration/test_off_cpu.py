@@ -150,7 +150,7 @@ def test_short_waits_are_left_out_and_counted(waits, tmp_path):
 
 
 def test_nothing_is_loaded_for_switches_unless_asked():
-    (only,) = load_objects(Options())
+    (only,), _ = load_objects(Options())
 
     assert "on_switch" not in only.programs()
     only.close()

@@ -15,33 +15,43 @@ from typing import TYPE_CHECKING
 
 from otelagent.bpf.object import LOG_STATISTICS
 from otelagent.bpf.verifier import Statistics, parse_statistics
+from otelagent.interpreters.registry import FAMILIES
 from otelagent.kernel.features import has_feature
 from otelagent.kernel.offsets import find_offsets
-from otelagent.kernel.plan import Wish, load
+from otelagent.kernel.plan import Plan, Wish, load, load_unwinder
 from otelagent.kernel.switches import load_switches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from otelagent.bpf.object import BpfObject
 
 MOST = 0.8
 
 
 def measure(*, has_loop: bool) -> tuple[list[Statistics], float]:
     """Load one flavour; returns what each program took, and seconds for all."""
-    offsets = find_offsets()
     wish = Wish(frequency_hz=99, everything=True, max_frames=1024, log_level=LOG_STATISTICS)
+    plan = Plan(wish, find_offsets(), has_loop)
     began = time.monotonic()
-    bpf = load(wish, offsets, has_loop=has_loop)
+    bpf = load(plan)
+    found = [*parse_statistics(bpf.log), *_late(plan, bpf)]
     seconds = time.monotonic() - began
-    found = parse_statistics(bpf.log)
     # Loaded only where waits are asked for: not part of the time.
-    switches = load_switches(wish, offsets, bpf, has_loop=has_loop)
-    found += [
-        replace(row, program=f"offcpu {row.program}") for row in parse_statistics(switches.log)
-    ]
+    switches = load_switches(plan, bpf)
+    more = [*parse_statistics(switches.log), *_late(plan, switches)]
+    found += [replace(row, program=f"offcpu {row.program}") for row in more]
     switches.close()
     bpf.close()
     return found, seconds
+
+
+def _late(plan: Plan, caller: BpfObject) -> Iterator[Statistics]:
+    """Load what is loaded later: unwinders of runtimes."""
+    for family in FAMILIES:
+        late = load_unwinder(plan, family.unwinder, caller)
+        yield from parse_statistics(late.log)
+        late.close()
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ the first of them is to be named, mostly at the end: sampling begins without it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from otelagent.unwind.cache import default_directory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otelagent.abi._generated import Unwinder
     from otelagent.abi.codec import Generation
     from otelagent.formats.elf import ElfFile
     from otelagent.interpreters.registry import Detected
@@ -46,9 +48,23 @@ def detect(elf: ElfFile) -> Detected | None:
     return registry.detect(elf)
 
 
-def detector(options: Options) -> Callable[[ElfFile], Detected | None]:
-    """Give what looks for the interpreters that are to be unwound."""
-    return detect if options.python else lambda _elf: None
+def detector(
+    options: Options, need: Callable[[Unwinder], None]
+) -> Callable[[ElfFile], Detected | None]:
+    """Give what looks for the interpreters that are to be unwound.
+
+    Args:
+        options: Say which.
+        need: Loads an unwinder, or raises UnsupportedRuntime.
+    """
+    return partial(_detect_and_need, need) if options.python else lambda _elf: None
+
+
+def _detect_and_need(need: Callable[[Unwinder], None], elf: ElfFile) -> Detected | None:
+    found = detect(elf)
+    if found is not None:
+        need(found.family.unwinder)
+    return found
 
 
 class NoSymbols:

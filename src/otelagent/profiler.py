@@ -81,7 +81,7 @@ class Profiler:
 
     def start(self) -> None:
         """Load, attach, and begin to sample what is in the target set."""
-        self.objects = load_objects(self.options)
+        self.objects, self._unwinders = load_objects(self.options)
         self.bpf = self.objects[0]
         self._make_table()
         self._attach()
@@ -97,9 +97,9 @@ class Profiler:
         maps = Maps.of(bpf)
         chunks = ArrayOfMaps.of(bpf, "rows")
         self.store = RowStore(chunks, self._rules, maps.pages, time.monotonic_ns)
-        self.executables = Executables(
-            self.store, partial(load_rows, cache=cache), detector(self.options), max_open
-        )
+        detect = detector(self.options, self._unwinders.need)
+        rows = partial(load_rows, cache=cache)
+        self.executables = Executables(self.store, rows, detect, max_open)
         if self.options.python:
             files = PythonFiles(HashMap.of(bpf, "python_files"), cache)
             self.executables.on_recognised = files.learn

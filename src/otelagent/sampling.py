@@ -7,42 +7,42 @@ Used by one thread.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from otelagent.bpf.links import Rate, SamplingEvents
 from otelagent.kernel.features import has_feature
-from otelagent.kernel.plan import learn, load, wish_of
+from otelagent.kernel.plan import Plan, learn, load, tell_log, wish_of
 from otelagent.kernel.switches import Switches, load_switches
+from otelagent.kernel.unwinders import LateUnwinders
 
 if TYPE_CHECKING:
     from otelagent.abi.codec import Sample
     from otelagent.bpf.object import BpfObject
     from otelagent.options import Options
 
-_log = logging.getLogger(__name__)
 
-
-def load_objects(options: Options) -> list[BpfObject]:
+def load_objects(options: Options) -> tuple[list[BpfObject], LateUnwinders]:
     """Load the profiler and, if waits are asked for, what follows them.
+
+    Returns:
+        These objects, and what loads more unwinders for them.
 
     Raises:
         KernelError: The kernel or a privilege is missing.
     """
-    wish = wish_of(options)
     offsets = learn(options.btf_path, check=options.check_kernel)
-    has_loop = not options.bounded and has_feature("bpf_loop")
-    objects = [load(wish, offsets, has_loop=has_loop)]
+    plan = Plan(wish_of(options), offsets, not options.bounded and has_feature("bpf_loop"))
+    objects = [load(plan)]
     try:
         if options.off_cpu:
-            objects.append(load_switches(wish, offsets, objects[0], has_loop=has_loop))
+            objects.append(load_switches(plan, objects[0]))
     except BaseException:
         objects[0].close()
         raise
-    for bpf in objects if options.bpf_log_level else ():
-        _log.warning("%s: %s", bpf.path.name, bpf.log)
+    for bpf in objects:
+        tell_log(plan, bpf)
     options.on_loaded()
-    return objects
+    return objects, LateUnwinders(plan, objects)
 
 
 class Sampling:

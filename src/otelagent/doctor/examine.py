@@ -15,10 +15,11 @@ from otelagent.doctor import limits, meaning
 from otelagent.doctor.report import Capability, Offset, Problem, Report, Weight
 from otelagent.doctor.runtimes import examine_runtimes
 from otelagent.errors import KernelError, NotPermitted
+from otelagent.interpreters.registry import FAMILIES
 from otelagent.kernel import capabilities, nofault
 from otelagent.kernel.features import has_feature
 from otelagent.kernel.offsets import KernelOffsets, find_offsets
-from otelagent.kernel.plan import Wish, load
+from otelagent.kernel.plan import Plan, Wish, load, load_unwinder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,9 +122,17 @@ def _rows(offsets: KernelOffsets) -> list[Offset]:
 def _load(offsets: KernelOffsets, problems: list[Problem]) -> str:
     began = time.monotonic()
     wish = Wish(frequency_hz=99, everything=True, max_frames=1024)
+    plan = Plan(wish, offsets, has_feature("bpf_loop"))
     try:
-        load(wish, offsets, has_loop=has_feature("bpf_loop")).close()
+        bpf = load(plan)
     except KernelError as err:
         problems.append(_refusal(err))
         return "refused by the kernel"
+    with bpf:
+        for family in FAMILIES:
+            try:
+                load_unwinder(plan, family.unwinder, bpf).close()
+            except KernelError as err:
+                lost = f"no frames of {family.name}; its native frames are there"
+                problems.append(Problem(str(err), lost, err.hint, Weight.REDUCED))
     return f"loaded in {1000 * (time.monotonic() - began):.0f} ms"

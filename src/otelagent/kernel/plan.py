@@ -23,7 +23,7 @@ from otelagent.kernel.offsets import find_offsets
 from otelagent.log import fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from pathlib import Path
 
     from otelagent.bpf.object import Link
@@ -41,6 +41,8 @@ _UNWINDERS = {
     Unwinder.PYTHON: "unwind_python",
     Unwinder.STOP: "unwind_stop",
 }
+_ALWAYS = (Unwinder.NATIVE, Unwinder.STOP)
+"""Loaded at once; those of runtimes when the first one is met (`load_unwinder`)."""
 _TAIL_CALLS = "unwinders"
 """The map of them; programs of one type alone may be in it, so each object has its own."""
 
@@ -77,6 +79,21 @@ class Wish:
     switch_chance: float = 0.0
     wait_min_ns: int = 0
     waits: int = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is loaded, and how.
+
+    Attributes:
+        wish: What is asked for.
+        offsets: What is known of the kernel.
+        has_loop: Whether the kernel has `bpf_loop`.
+    """
+
+    wish: Wish
+    offsets: KernelOffsets
+    has_loop: bool
 
 
 def wish_of(options: Options) -> Wish:
@@ -154,26 +171,13 @@ def attach_events(bpf: BpfObject) -> list[Link]:
     return links
 
 
-def choose_unwinders(bpf: BpfObject, *, has_loop: bool) -> None:
-    """Load one of the two forms of each unwinder."""
-    for name in _UNWINDERS.values():
-        bpf.set_autoload(name, not has_loop)
-        bpf.set_autoload(f"{name}_loop", has_loop)
-
-
-def fill_unwinders(bpf: BpfObject, *, has_loop: bool) -> None:
-    """Fill the table of tail calls of a loaded object."""
-    table = ProgArray.of(bpf, _TAIL_CALLS)
-    for index, name in _UNWINDERS.items():
-        table[index] = bpf.program(f"{name}_loop" if has_loop else name).fd
-
-
-def load(wish: Wish, offsets: KernelOffsets, *, has_loop: bool) -> BpfObject:
+def load(plan: Plan) -> BpfObject:
     """Load the profiler.
 
     Raises:
         KernelError: The kernel refused it.
     """
+    wish = plan.wish
     sizes = {
         "states": possible_cpus(),
         "deferred_stacks": possible_cpus(),
@@ -186,47 +190,99 @@ def load(wish: Wish, offsets: KernelOffsets, *, has_loop: bool) -> BpfObject:
         "pages": wish.pages,
         "rules": Limit.MAX_RULES,
     }
-    return load_object("profiler", wish, offsets, sizes, has_loop=has_loop)
+    return load_object(plan, "profiler", sizes)
 
 
 def load_object(
-    name: str,
-    wish: Wish,
-    offsets: KernelOffsets,
-    sizes: Mapping[str, int],
-    *,
-    has_loop: bool,
-    lender: BpfObject | None = None,
+    plan: Plan, name: str, sizes: Mapping[str, int], lender: BpfObject | None = None
 ) -> BpfObject:
-    """Open, configure and load an object that has the unwinders, and fill its tail-call table.
+    """Load an object that has the unwinders, and fill its tail-call table.
 
     Args:
+        plan: How.
         name: Of the object.
-        wish: What is asked for.
-        offsets: What is known of the kernel.
         sizes: Entries of maps.
-        has_loop: Whether the kernel has `bpf_loop`.
         lender: A loaded object, of which all maps without a size here are used.
 
     Raises:
         KernelError: The kernel refused it.
     """
-    bpf = BpfObject.open(object_path(name))
+    bpf = _open(plan, object_path(name))
     try:
-        if wish.log_level:
-            bpf.want_log(wish.log_level)
-        bpf.set_variable("config", make_config(wish, offsets))
-        choose_unwinders(bpf, has_loop=has_loop)
+        for each in _UNWINDERS:
+            for has_loop in (False, True):
+                wanted = each in _ALWAYS and has_loop is plan.has_loop
+                bpf.set_autoload(_program(each, has_loop=has_loop), wanted)
         if lender:
-            own = {*sizes, _TAIL_CALLS}
-            for each in bpf.maps():
-                if each not in own and not each.endswith(".rodata"):
-                    bpf.use_map(each, lender)
-        for each, entries in sizes.items():
-            bpf.set_max_entries(each, entries)
+            _borrow(bpf, lender, {*sizes, _TAIL_CALLS})
+        for map_name, entries in sizes.items():
+            bpf.set_max_entries(map_name, entries)
         bpf.load()
-        fill_unwinders(bpf, has_loop=has_loop)
+        for each in _ALWAYS:
+            _call(bpf, each, bpf, has_loop=plan.has_loop)
     except BaseException:
         bpf.close()
         raise
     return bpf
+
+
+def load_unwinder(plan: Plan, unwinder: Unwinder, caller: BpfObject) -> BpfObject:
+    """Load one more unwinder for the programs of a loaded object, whose table keeps it.
+
+    The file of that object is opened once more, since libbpf loads an object only once.
+
+    Returns:
+        What was loaded; it may be closed at once.
+
+    Raises:
+        KernelError: The kernel refused it.
+    """
+    bpf = _open(plan, caller.path)
+    try:
+        program = _program(unwinder, has_loop=plan.has_loop)
+        for each in bpf.programs():
+            bpf.set_autoload(each, each == program)
+        _borrow(bpf, caller, ())
+        bpf.load()
+        _call(caller, unwinder, bpf, has_loop=plan.has_loop)
+    except BaseException:
+        bpf.close()
+        raise
+    return bpf
+
+
+def tell_log(plan: Plan, bpf: BpfObject) -> None:
+    """Say what the verifier said to an object, if that was asked for."""
+    if plan.wish.log_level:
+        _log.warning("%s: %s", bpf.path.name, bpf.log)
+
+
+def _open(plan: Plan, path: Path) -> BpfObject:
+    """Open and configure an object."""
+    bpf = BpfObject.open(path)
+    try:
+        if plan.wish.log_level:
+            bpf.want_log(plan.wish.log_level)
+        bpf.set_variable("config", make_config(plan.wish, plan.offsets))
+    except BaseException:
+        bpf.close()
+        raise
+    return bpf
+
+
+def _borrow(bpf: BpfObject, lender: BpfObject, own: Container[str]) -> None:
+    """Use all maps of another object but for some, and for constants."""
+    for each in bpf.maps():
+        if each not in own and not each.endswith(".rodata"):
+            bpf.use_map(each, lender)
+
+
+def _program(unwinder: Unwinder, *, has_loop: bool) -> str:
+    """Name one of the two forms of an unwinder."""
+    return _UNWINDERS[unwinder] + ("_loop" if has_loop else "")
+
+
+def _call(caller: BpfObject, unwinder: Unwinder, owner: BpfObject, *, has_loop: bool) -> None:
+    """Let the programs of one object call an unwinder of another, or of its own."""
+    table = ProgArray.of(caller, _TAIL_CALLS)
+    table[unwinder] = owner.program(_program(unwinder, has_loop=has_loop)).fd

@@ -18,23 +18,20 @@ from otelagent.kernel.plan import load_object
 
 if TYPE_CHECKING:
     from otelagent.bpf.object import BpfObject, Link
-    from otelagent.kernel.offsets import KernelOffsets
-    from otelagent.kernel.plan import Wish
+    from otelagent.kernel.plan import Plan
 
 _TRACEPOINT = "sched_switch"
 
 
-def load_switches(
-    wish: Wish, offsets: KernelOffsets, profiler: BpfObject, *, has_loop: bool
-) -> BpfObject:
+def load_switches(plan: Plan, profiler: BpfObject) -> BpfObject:
     """Load the object beside a loaded profiler.
 
     Raises:
         KernelError: The kernel refused it.
     """
     cpus = possible_cpus()
-    sizes = {"states": cpus, "deferred_stacks": cpus, "waits": wish.waits}
-    return load_object("offcpu", wish, offsets, sizes, has_loop=has_loop, lender=profiler)
+    sizes = {"states": cpus, "deferred_stacks": cpus, "waits": plan.wish.waits}
+    return load_object(plan, "offcpu", sizes, profiler)
 
 
 def attach_switches(bpf: BpfObject) -> Link:

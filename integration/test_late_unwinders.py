@@ -1,0 +1,82 @@
+# Copyright The otelagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The unwinder of a runtime is loaded when the first program of that runtime is met."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from otelagent.abi._generated import Unwinder
+from otelagent.bpf.maps import HashMap
+from otelagent.model import FrameType
+from otelagent.options import Options
+from otelagent.profiler import Profiler
+from otelagent.recording import make_profile
+
+pytestmark = [pytest.mark.guest, pytest.mark.needs("bpf", "cpu_clock", "ring_buffer")]
+STEADY = Path(__file__).parents[1] / "bench" / "workloads" / "steady.py"
+BUSY = "while :; do :; done"
+
+
+def is_loaded(profiler):
+    table = HashMap.of(profiler.bpf, "unwinders")
+    return table.get(int(Unwinder.PYTHON).to_bytes(4, sys.byteorder)) is not None
+
+
+def python_samples(profile):
+    """How many samples have Python frames."""
+    return sum(
+        group.count
+        for trace, _process, _thread, group in profile
+        if any(frame.type is FrameType.PYTHON for frame in trace.frames)
+    )
+
+
+@pytest.fixture
+def start():
+    children = []
+
+    def run(*command):
+        children.append(subprocess.Popen(command))
+        return children[-1].pid
+
+    yield run
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_a_program_met_while_recording_has_it_loaded_and_its_stacks_are_whole(start, bounded):
+    profiler = Profiler(Options(frequency_hz=499, pids=(start("sh", "-c", BUSY),), bounded=bounded))
+    profiler.start()
+    try:
+        time.sleep(0.2)
+        assert not is_loaded(profiler)
+        profiler.add_target(start(sys.executable, STEADY))
+        time.sleep(1.5)
+        profiler.stop()
+        assert is_loaded(profiler)
+        profile = make_profile(profiler, profiler.collector.take_each(), profiler.losses())
+        tally = profiler.collector.tally
+    finally:
+        profiler.close()
+
+    assert not tally.faults, tally.faults
+    # What was sampled before it was loaded was copied; the rest BPF walked itself.
+    assert python_samples(profile) > 2 * profile.notes.get("deferred", 0) + 50
+
+
+def test_without_its_tracer_it_is_not_loaded(start):
+    pid = start(sys.executable, STEADY)
+    profiler = Profiler(Options(frequency_hz=499, pids=(pid,), python=False))
+    profiler.start()
+    try:
+        time.sleep(0.3)
+        assert not is_loaded(profiler)
+        profiler.stop()
+    finally:
+        profiler.close()
