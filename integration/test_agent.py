@@ -24,7 +24,7 @@ from otelagent.kernel import capabilities
 from otelagent.options import Options
 from otelagent.profiler import Profiler
 from otelagent.traces.recent import Bounds
-from tests.export.receivers import HttpReceiver, pids_of
+from tests.export.receivers import HttpReceiver, pids_of, resources_of
 
 DEEP = """
 import random, time
@@ -88,10 +88,7 @@ def test_what_is_sampled_arrives_and_the_end_comes_after_a_last_report(busy):
     count = len(receiver.requests)
     assert f"{count} ({sent} samples) attempted = {count} ({sent} samples) delivered" in said
     assert "Traceback" not in said
-    attributes = {
-        entry.key: entry.value.string_value
-        for entry in receiver.requests[0].resource_profiles[0].resource.attributes
-    }
+    attributes = resources_of(receiver.requests[0])[0]
     assert (attributes["service.name"], attributes["team"]) == ("shop", "x")
     assert attributes["process.command"] == sys.executable
 

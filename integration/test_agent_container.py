@@ -11,7 +11,7 @@ import pytest
 from integration.programs import copy_of
 from integration.runs import OTELAGENT, wait_until
 from integration.test_agent import names_of
-from tests.export.receivers import HttpReceiver
+from tests.export.receivers import HttpReceiver, resources_of
 
 pytestmark = pytest.mark.needs("tool:cc", "tool:unshare")
 OF_THE_AGENT = ("unshare", "--mount", "--uts", "--ipc", "--cgroup")
@@ -59,10 +59,6 @@ def test_a_program_in_a_container_has_both_of_its_pids(contained):
 
     assert (agent.returncode, receiver.faults) == (0, []), said
     assert {"main", "descend", "leaf"} <= set.union(*map(names_of, receiver.requests))
-    found = [
-        {each.key: each.value for each in entry.resource.attributes}
-        for request in receiver.requests
-        for entry in request.resource_profiles
-    ]
-    assert {each["process.pid"].int_value for each in found} == {contained}
-    assert {each["process.vpid"].string_value for each in found} == {"1"}
+    found = [each for request in receiver.requests for each in resources_of(request)]
+    assert {each["process.pid"] for each in found} == {contained}
+    assert {each["process.vpid"] for each in found} == {"1"}

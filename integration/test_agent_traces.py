@@ -17,12 +17,8 @@ DELIVERED = re.compile(r"attempted = \d+ \((\d+) samples\) delivered \+ 0 \(0 sa
 
 
 def profiles_of(request):
-    for resource in request.resource_profiles:
-        [pid] = [
-            each.value.int_value
-            for each in resource.resource.attributes
-            if each.key == "process.pid"
-        ]
+    resources = zip(pids_of(request), request.resource_profiles, strict=True)
+    for pid, resource in resources:
         for scope in resource.scope_profiles:
             for profile in scope.profiles:
                 yield pid, profile

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.profiles.v1development import profiles_servic
 from otelagent import metrics
 from otelagent.abi._generated import SampleFlag
 from otelagent.abi.codec import Generation
-from otelagent.agent import Agent, Plan
+from otelagent.agent import Agent, Plan, time_grain_ns
 from otelagent.chance import draw_lot, jittered
 from otelagent.losses import Losses
 from otelagent.model import Trace
@@ -22,6 +22,7 @@ from otelagent.traces.collector import Tally
 from otelagent.traces.kept import GroupKey, GroupTotal
 from otelagent.waiting import waiting_frame
 from tests.export.conformance import check
+from tests.export.receivers import resources_of
 
 
 class FakeProfiler:
@@ -165,14 +166,39 @@ def test_without_timestamps_a_sample_has_a_value():
     assert (list(sample.values), list(sample.timestamps_unix_nano)) == ([2], [])
 
 
+def test_times_are_cut_to_a_256th_of_the_period():
+    """Bytes of chance below that only cost: 131 µs at 20 Hz."""
+    profiler, sink = FakeProfiler(), FakeSink()
+    grain_ns = time_grain_ns(1_000_000_000 // profiler.options.frequency_hz)
+    exact = [7_000_000_000 + step * 777_777_777 for step in range(9)]
+    profiler.sample(*exact)
+    agent = make(profiler, sink, Now())
+
+    agent.report()
+
+    [sample] = samples_of(requests_of(sink)[0])
+    offset_ns = agent._offset.offset_ns
+    assert grain_ns > 1
+    assert list(sample.timestamps_unix_nano) == [
+        (at + offset_ns) // grain_ns * grain_ns for at in exact
+    ]
+    assert check(requests_of(sink)[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("period_ns", "grain_ns"), [(50_000_000, 131_072), (10_309_278, 32_768), (100_000, 256), (0, 1)]
+)
+def test_the_grain_of_times_is_a_power_of_two_within_a_256th(period_ns, grain_ns):
+    assert time_grain_ns(period_ns) == grain_ns
+
+
 def test_the_resource_is_on_every_request():
     profiler, sink = FakeProfiler(), FakeSink()
     profiler.sample(2000)
 
     make(profiler, sink, Now(), resource=(("service.name", "shop"), ("host.name", "h"))).report()
 
-    [resource] = requests_of(sink)[0].resource_profiles
-    found = {entry.key: entry.value.string_value for entry in resource.resource.attributes}
+    [found] = resources_of(requests_of(sink)[0])
     assert (found["service.name"], found["host.name"]) == ("shop", "h")
 
 
@@ -184,8 +210,7 @@ def test_what_was_sampled_before_the_agent_was_there_is_described_too():
     agent.report()
 
     (request,) = requests_of(sink)
-    names = [each.key for each in request.resource_profiles[0].resource.attributes]
-    assert "process.command" in names
+    assert "process.command" in resources_of(request)[0]
 
 
 def test_traces_that_threads_wait_with_are_kept():
@@ -311,7 +336,7 @@ def test_another_plan_holds_at_once_and_sampling_that_a_lot_switched_off_goes_on
     agent.report()
 
     assert profiler.switched == [False, True]
-    [resource] = requests_of(sink)[-1].resource_profiles
-    assert "team" in {entry.key for entry in resource.resource.attributes}
+    [resource] = resources_of(requests_of(sink)[-1])
+    assert "team" in resource
     agent.work()
     assert agent.due == now.seconds + 30

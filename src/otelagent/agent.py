@@ -40,6 +40,15 @@ REST_REPORTS = 24
 """For so many reports a file's symbols are kept that were not asked for."""
 
 
+def time_grain_ns(period_ns: int) -> int:
+    """Give what times of samples are multiples of: at most 1/256 of the period, a power of two.
+
+    At 20 Hz that is 131 µs. The bytes below are chance, which does not compress: 2 to 4 % of
+    all that is sent, and they tell nothing where the next sample is 50 ms away.
+    """
+    return 1 << max((period_ns >> 8).bit_length() - 1, 0)
+
+
 class Sink(Protocol):
     """Takes requests, and never waits for anybody but a disk."""
 
@@ -198,7 +207,8 @@ class Agent:
         traces = self._profiler.collector.traces
         seen = {traces[key.hash].generation for key in groups}
         self._merger.forget(self._about.look_again(seen))
-        self._merger.add(groups.items(), profile, offset_ns if self.plan.timestamps else None)
+        wanted_ns = offset_ns if self.plan.timestamps else None
+        self._merger.add(groups.items(), profile, wanted_ns, time_grain_ns(profile.period_ns))
         self._since_ns = until_ns
         for record in encode_requests(profile, profile):
             for sink in self._sinks:

@@ -82,12 +82,18 @@ class Merger:
         groups: Iterable[tuple[GroupKey, GroupTotal]],
         profile: Profile,
         offset_ns: int | None = None,
+        grain_ns: int = 1,
     ) -> None:
-        """Add groups to a profile; times are left out where the offset to UNIX time is None."""
+        """Add groups to a profile; times are left out where the offset to UNIX time is None.
+
+        They are cut to multiples of `grain_ns`, a power of two.
+        """
         traces = self._profiler.collector.traces
         for key, total in groups:
             raw = traces[key.hash]
-            times = () if offset_ns is None else [at + offset_ns for at in total.times_ns]
+            times = (
+                () if offset_ns is None else [at + offset_ns & -grain_ns for at in total.times_ns]
+            )
             trace = self._profiler.handler.finish(raw)
             process = self._process(raw)
             thread = self._thread(key)

@@ -34,6 +34,7 @@ class Checker:
         self.dictionary = request.dictionary
         self.faults: list[str] = []
         self.used: dict[str, set[int]] = {name: {0} for name in TABLES}
+        self.ids: set[bytes] = set()
 
     def say(self, text: str) -> None:
         self.faults.append(text)
@@ -119,7 +120,7 @@ class Checker:
         if not self.request.resource_profiles:
             self.say("no resource profiles")
         for resource in self.request.resource_profiles:
-            keys = [entry.key for entry in resource.resource.attributes]
+            keys = [self.key(entry) for entry in resource.resource.attributes]
             if len(set(keys)) != len(keys):
                 self.say("duplicate resource attributes")
             if not resource.scope_profiles:
@@ -130,9 +131,18 @@ class Checker:
                 for profile in scope.profiles:
                     self.profile(profile)
 
+    def key(self, entry) -> str:
+        if bool(entry.key) == bool(entry.key_strindex):
+            self.say("an attribute with two keys or none")
+        table = self.dictionary.string_table
+        return entry.key or table[min(entry.key_strindex, len(table) - 1)]
+
     def profile(self, profile) -> None:
         if len(profile.profile_id) != 16 or not any(profile.profile_id):
             self.say("bad profile id")
+        if profile.profile_id in self.ids:
+            self.say("two profiles with one id")
+        self.ids.add(profile.profile_id)
         if not profile.sample_type.type_strindex or not profile.sample_type.unit_strindex:
             self.say("no sample type")
         if (profile.time_unix_nano + profile.duration_nano) >= 1 << 64:

@@ -36,13 +36,22 @@ def record(samples=3, pid=7, name="work") -> Record:
     return only
 
 
-def pids_of(request) -> list[int]:
+def resources_of(request) -> list[dict[str, str | int]]:
+    """The attributes of each resource, texts looked up in the dictionary."""
+    table = request.dictionary.string_table
     return [
-        entry.value.int_value
-        for resource in request.resource_profiles
-        for entry in resource.resource.attributes
-        if entry.key == "process.pid"
+        {
+            entry.key or table[entry.key_strindex]: entry.value.int_value
+            or entry.value.string_value
+            or table[entry.value.string_value_strindex]
+            for entry in each.resource.attributes
+        }
+        for each in request.resource_profiles
     ]
+
+
+def pids_of(request) -> list[int]:
+    return [each["process.pid"] for each in resources_of(request) if "process.pid" in each]
 
 
 class HttpReceiver:

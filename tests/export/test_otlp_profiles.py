@@ -23,6 +23,7 @@ from otelagent.profile.model import Profile
 from otelagent.waiting import waiting_frame
 from tests.builders.profiles import as_dict, python, synthetic_profile
 from tests.export.conformance import check
+from tests.export.receivers import resources_of
 
 PROCESS = Process(Pid(1), "p")
 
@@ -108,15 +109,59 @@ def test_one_resource_per_process_with_its_attributes():
 
     request = encode_profiles(profile, profile)
 
-    resources = [
-        {one.key: one.value.int_value or one.value.string_value for one in r.resource.attributes}
-        for r in request.resource_profiles
-    ]
+    resources = resources_of(request)
     assert {r["process.pid"] for r in resources} == {4321, 77, 900}
     assert {r["process.executable.name"] for r in resources} == {"python3", "node", "api-server"}
     web = next(r for r in resources if r["process.pid"] == 4321)
     assert web["process.executable.path"] == "/usr/bin/python3.11"
     assert (web["container.id"], web["host.name"]) == ("c0ffee", "tester")
+
+
+def test_texts_of_resources_are_in_the_dictionary_once():
+    profile = synthetic_profile()
+
+    request = encode_profiles(profile, profile)
+
+    entries = [each for r in request.resource_profiles for each in r.resource.attributes]
+    assert len(entries) > 10
+    assert not any(each.key or each.value.string_value for each in entries)
+    assert list(request.dictionary.string_table).count("tester") == 1
+
+
+def test_locations_are_in_order_of_file_and_address():
+    """What compresses requests finds more alike in neighbours."""
+    files = [Executable(FileId(each * 16), f"/bin/{each!r}") for each in (b"a", b"b")]
+    frames = [Frame(FrameType.NATIVE, at, files[at % 2]) for at in (9, 4, 7, 2, 5)]
+    profile = Profile()
+    for count, stack in enumerate((frames, frames[::-1], frames[1:3]), 1):
+        profile.add(Trace(tuple(stack)), PROCESS, Thread(1), count, count)
+
+    request = encode_profiles(profile, profile)
+
+    table = request.dictionary.location_table
+    order = [(each.mapping_index, each.address) for each in table]
+    assert (len(order), order) == (6, sorted(order))
+    stacks = request.dictionary.stack_table
+    [only] = request.resource_profiles[0].scope_profiles
+    addresses = {
+        sample.values[0]: [table[i].address for i in stacks[sample.stack_index].location_indices]
+        for sample in only.profiles[0].samples
+    }
+    assert addresses == {1: [9, 4, 7, 2, 5], 2: [5, 2, 7, 4, 9], 3: [4, 7]}
+
+
+def test_ids_of_profiles_differ_and_share_their_chance():
+    profile = synthetic_profile()
+
+    ids = [
+        each.scope_profiles[0].profiles[0].profile_id
+        for _ in range(2)
+        for each in encode_profiles(profile, profile).resource_profiles
+    ]
+
+    assert {len(each) for each in ids} == {16}
+    assert len(set(ids)) == 6
+    assert len({each[:12] for each in ids}) == 2
 
 
 def test_mappings_carry_build_ids_and_frames_their_type():

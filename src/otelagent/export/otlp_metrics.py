@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as serv
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from otelagent.export.dictionary import wire_text
-from otelagent.export.otlp_profiles import SCHEMA_URL, SCOPE, fill_resource
+from otelagent.export.otlp_profiles import SCHEMA_URL, SCOPE
 from otelagent.metrics import Kind
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def encode_metrics(
     """Make the bytes of an `ExportMetricsServiceRequest`."""
     request = service.ExportMetricsServiceRequest()
     of_resource = request.resource_metrics.add(schema_url=SCHEMA_URL)
-    fill_resource(of_resource.resource, dict(resource))
+    for key, text in dict(resource).items():
+        entry = of_resource.resource.attributes.add(key=wire_text(key))
+        entry.value.string_value = wire_text(text)
     of_scope = of_resource.scope_metrics.add(schema_url=SCHEMA_URL)
     of_scope.scope.name = SCOPE
     for reading in readings:
