@@ -33,8 +33,9 @@ struct oa_ring {
 	u8 *data;
 	u64 bytes;
 	void *consumer_page;
-	void *producer_pages; /* then the data, twice */
+	void *producer_page;
 	u64 page_bytes;
+	s32 fd; /* of the map, whose data is mapped while it is read; -1: `data` is there anyway */
 	/* The batch under construction. */
 	struct oa_record_ref *records;
 	u8 *copies;
@@ -61,25 +62,64 @@ static int allocate_batch(struct oa_ring *ring)
 	       ring->sample_groups && ring->times && ring->index;
 }
 
+static void *map_part(s32 fd, int protection, u64 offset, u64 bytes)
+{
+	void *start = mmap(NULL, bytes, protection, MAP_SHARED, fd, (off_t)offset);
+
+	return start == MAP_FAILED ? NULL : start;
+}
+
 static int map_ring(struct oa_ring *ring, s32 fd, u32 bytes)
 {
 	u64 page = (u64)sysconf(_SC_PAGESIZE);
-	void *start;
 
 	ring->page_bytes = page;
-	start = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (start == MAP_FAILED)
-		return -errno;
-	ring->consumer_page = start;
-	start = mmap(NULL, page + 2 * (u64)bytes, PROT_READ, MAP_SHARED, fd, (off_t)page);
-	if (start == MAP_FAILED)
-		return -errno;
-	ring->producer_pages = start;
-	ring->consumer = ring->consumer_page;
-	ring->producer = ring->producer_pages;
-	ring->data = (u8 *)start + page;
+	ring->fd = fd;
 	ring->bytes = bytes;
+	ring->consumer_page = map_part(fd, PROT_READ | PROT_WRITE, 0, page);
+	if (!ring->consumer_page)
+		return -errno;
+	ring->producer_page = map_part(fd, PROT_READ, page, page);
+	if (!ring->producer_page)
+		return -errno;
+	ring->consumer = ring->consumer_page;
+	ring->producer = ring->producer_page;
 	return 0;
+}
+
+/* What is to be read of the ring, from one position to another. */
+struct window {
+	void *start;
+	u64 bytes;
+	const u8 *data; /* of the first position */
+};
+
+/* The kernel has the data twice, one behind the other, so what is to be read is in one piece.
+ * It is mapped only while it is read: all of it, twice, would be a tenth of our resident memory,
+ * as the kernel puts each page in place when it is mapped.
+ */
+static int open_window(const struct oa_ring *ring, u64 position, u64 end, struct window *window)
+{
+	u64 first = position & (ring->bytes - 1);
+	u64 inside = first & (ring->page_bytes - 1);
+
+	window->start = NULL;
+	if (ring->fd < 0) {
+		window->data = ring->data + first;
+		return 1;
+	}
+	/* mmap() takes whole pages, of which the data has a whole number. */
+	window->bytes = inside + (end - position);
+	window->start =
+		map_part(ring->fd, PROT_READ, 2 * ring->page_bytes + first - inside, window->bytes);
+	window->data = (const u8 *)window->start + inside;
+	return window->start != NULL;
+}
+
+static void close_window(const struct window *window)
+{
+	if (window->start)
+		munmap(window->start, window->bytes);
 }
 
 struct oa_ring *oa_ring_open(s32 map_fd, u32 bytes, s32 *error)
@@ -89,6 +129,7 @@ struct oa_ring *oa_ring_open(s32 map_fd, u32 bytes, s32 *error)
 	*error = -ENOMEM;
 	if (!ring)
 		return NULL;
+	ring->fd = -1;
 	if (allocate_batch(ring))
 		*error = map_ring(ring, map_fd, bytes);
 	if (!*error)
@@ -111,6 +152,7 @@ struct oa_ring *oa_ring_from_memory(u64 *consumer, u64 *producer, u8 *data, u32 
 	ring->producer = producer;
 	ring->data = data;
 	ring->bytes = bytes;
+	ring->fd = -1;
 	return ring;
 }
 
@@ -120,8 +162,8 @@ void oa_ring_close(struct oa_ring *ring)
 		return;
 	if (ring->consumer_page)
 		munmap(ring->consumer_page, ring->page_bytes);
-	if (ring->producer_pages)
-		munmap(ring->producer_pages, ring->page_bytes + 2 * ring->bytes);
+	if (ring->producer_page)
+		munmap(ring->producer_page, ring->page_bytes);
 	free(ring->groups);
 	free(ring->records);
 	free(ring->copies);
@@ -298,30 +340,21 @@ void oa_take_groups(struct oa_ring *ring, struct oa_groups *out)
 	ring->sample_count = 0;
 }
 
-void oa_drain(struct oa_ring *ring, struct oa_batch *batch)
+/* Take the records of a window; gives the position behind the last one. */
+static u64 drain_window(struct oa_ring *ring, struct oa_batch *batch, u64 position, u64 end,
+			const u8 *header)
 {
-	u64 position = __atomic_load_n(ring->consumer, __ATOMIC_ACQUIRE);
-	u64 began = position;
-	u64 end;
-
-	memset(batch, 0, sizeof(*batch));
-	batch->records = ring->records;
-	batch->data = ring->copies;
-	end = __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE);
-	/* No more than one round: `end` is read once, so a busy producer cannot keep us here. */
 	while (position < end) {
-		const u8 *header = ring->data + (position & (ring->bytes - 1));
 		u32 word = __atomic_load_n((const u32 *)header, __ATOMIC_ACQUIRE);
 		u32 bytes = word & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
 		u64 step = ((u64)bytes + HEADER + 7) & ~7ull;
 
 		if (word & BPF_RINGBUF_BUSY_BIT)
 			break;
-		if (step > end - position || step > ring->bytes) {
+		if (step > end - position) {
 			/* Cannot be with a sane kernel: start again behind all of it. */
 			batch->malformed++;
-			position = end;
-			break;
+			return end;
 		}
 		if (word & BPF_RINGBUF_DISCARD_BIT) {
 			batch->discarded++;
@@ -332,7 +365,30 @@ void oa_drain(struct oa_ring *ring, struct oa_batch *batch)
 			take_record(ring, batch, header + HEADER, bytes);
 		}
 		position += step;
+		header += step;
 		__atomic_store_n(ring->consumer, position, __ATOMIC_RELEASE);
+	}
+	return position;
+}
+
+void oa_drain(struct oa_ring *ring, struct oa_batch *batch)
+{
+	u64 position = __atomic_load_n(ring->consumer, __ATOMIC_ACQUIRE);
+	u64 began = position;
+	struct window window;
+	u64 end;
+
+	memset(batch, 0, sizeof(*batch));
+	batch->records = ring->records;
+	batch->data = ring->copies;
+	/* No more than one round: `end` is read once, so a busy producer cannot keep us here. */
+	end = __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE);
+	if (end - position > ring->bytes) {
+		batch->malformed++; /* cannot be, likewise */
+		position = end;
+	} else if (position < end && open_window(ring, position, end, &window)) {
+		position = drain_window(ring, batch, position, end, window.data);
+		close_window(&window);
 	}
 	__atomic_store_n(ring->consumer, position, __ATOMIC_RELEASE);
 	batch->consumed_bytes = position - began;

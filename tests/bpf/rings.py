@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import struct
 
 from otelagent._native import ffi, lib
@@ -52,3 +54,23 @@ class FakeRing:
             place = at % self.size
             self.data[place] = self.data[place + self.size] = byte
             at += 1
+
+
+class MappedRing(FakeRing):
+    """The same in a file, laid out as the kernel's: a page each for both ends, the data twice."""
+
+    def __init__(self, size=8192):
+        self.size = size
+        self.fd = os.memfd_create("ring")
+        os.ftruncate(self.fd, 2 * mmap.PAGESIZE + 2 * size)
+        self._memory = mmap.mmap(self.fd, 0)
+        memory = ffi.from_buffer("u8[]", self._memory, require_writable=True)
+        self.consumer = ffi.cast("u64 *", memory)
+        self.producer = ffi.cast("u64 *", memory + mmap.PAGESIZE)
+        self.data = memory + 2 * mmap.PAGESIZE
+        self._held = memory
+        error = ffi.new("s32 *")
+        handle = lib.oa_ring_open(self.fd, size, error)
+        if error[0]:
+            raise OSError(-error[0], os.strerror(-error[0]))
+        self.ring = Ring(handle, self.fd)

@@ -1,7 +1,10 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
+import mmap
+import os
 import random
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from otelagent._native import ffi
 from otelagent.abi._generated import RecordKind
 from otelagent.bpf import ring as ring_module
-from tests.bpf.rings import BUSY, DISCARD, FakeRing, sample, trace
+from tests.bpf.rings import BUSY, DISCARD, FakeRing, MappedRing, sample, trace
 
 
 def taken(fake):
@@ -216,3 +219,53 @@ def test_any_bytes_end_and_stay_inside(content, produced):
         batch = fake.ring.drain()
         assert len(batch.data) <= 4 << 20
     fake.ring.close()
+
+
+def test_a_ring_of_the_kernel_is_read_across_its_end_again_and_again():
+    fake = MappedRing()
+    for number in range(1000):
+        fake.put(sample(number, time_ns=number))
+        fake.put(trace(number, user=[(number, 1)] * (number % 50)))
+        batch = fake.ring.drain()
+        ((kind, data),) = batch.records()
+        assert (kind, data[:8], len(data)) == (
+            *(RecordKind.TRACE, struct.pack("=Q", number)),
+            len(trace(number)) + 16 * (number % 50),
+        )
+        (group,) = fake.ring.take().groups()
+        assert (group.hash, group.samples, batch.malformed) == (number, 2, 0)
+
+
+def test_no_more_of_a_ring_stays_mapped_than_its_ends():
+    """What is mapped counts as resident memory, and a ring has megabytes, twice."""
+    fake = MappedRing(1 << 20)
+    ours = mapped_bytes(fake.fd) - 2 * mmap.PAGESIZE
+    for number in range(5000):
+        fake.put(trace(number))
+    assert fake.ring.drain().record_bytes
+    assert ours >= 2 << 20
+    assert mapped_bytes(fake.fd) == ours + 2 * mmap.PAGESIZE
+
+
+def mapped_bytes(fd):
+    """Add up what this process has mapped of a file."""
+    inode = str(os.fstat(fd).st_ino)
+    total = 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, _, _, number, *_ = line.split()
+        if number == inode and "memfd:ring" in line:
+            first, last = (int(word, 16) for word in span.split("-"))
+            total += last - first
+    return total
+
+
+def test_positions_that_cannot_be_are_counted_and_left():
+    fake = FakeRing()
+    fake.producer[0] = 3 * fake.size
+
+    batch = fake.ring.drain()
+
+    assert (batch.malformed, fake.ring.pending_bytes()) == (1, 0)
+    fake.put(sample(1))
+    assert fake.ring.drain().malformed == 0
+    assert fake.ring.take().group_bytes

@@ -98,3 +98,15 @@ def test_programs_beyond_what_is_kept_are_counted(tmp_path, monkeypatch):
 
     assert metrics.kernel_dropped.total == dropped + 3
     assert name(symbols, 0xFFFFFFFFD0000104)[0] == "bpf_prog_1"
+
+
+def test_symbols_are_read_again_only_where_there_is_another_module(tmp_path, monkeypatch):
+    monkeypatch.setattr("otelagent.symbolize.kernel.REREAD_SECONDS", 0.0)
+    symbols = kernel(tmp_path)
+    late = 0xFFFFFFFFC0300010
+    assert name(symbols, late)[0] == OUTSIDE
+    (tmp_path / "kallsyms").write_text(KALLSYMS + "ffffffffc0300000 t late_one\t[late]\n")
+    assert name(symbols, late)[0] == OUTSIDE
+
+    (tmp_path / "modules").write_text(MODULES + "late 4096 0 - Live 0xffffffffc0300000\n")
+    assert name(symbols, late) == ("late_one", "[late]")

@@ -4,7 +4,8 @@
 
 kallsyms is read when the first address is asked for. BPF programs come and go:
 `add` and `remove` follow the kernel's KSYMBOL events, whose sizes are exact.
-A module that was loaded later is found by reading again, at most every 10 s.
+A module that was loaded later is found by reading again. That takes some 30 ms each time, so
+it is done where the list of modules, which is short, says that there is something new.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from otelagent import log, metrics
-from otelagent.formats.kallsyms import KERNEL, MAX_BYTES, Kallsyms, parse_modules
+from otelagent.formats.kallsyms import KERNEL, MAX_BYTES, Kallsyms, ModuleRange, parse_modules
 from otelagent.model import FrameType
 from otelagent.symbolize.result import (
     KERNEL_HIDDEN,
@@ -29,6 +30,7 @@ from otelagent.symbolize.result import (
 )
 
 REREAD_SECONDS = 10.0
+"""How often it is looked whether there are other modules, while something has no name."""
 MAX_ADDED = 65_536
 MAX_REMOVED = 4_096
 
@@ -49,6 +51,7 @@ class KernelSymbols:
         self._proc = proc
         self._lock = threading.Lock()
         self._table: Kallsyms | None = None
+        self._modules: list[ModuleRange] = []
         self._read_at = float("-inf")
         self._added: list[_Added] = []
         self._removed: dict[int, int] = {}
@@ -121,7 +124,11 @@ class KernelSymbols:
         return any(start <= addr < start + size for start, size in self._removed.items())
 
     def _read(self) -> None:
+        """Read all symbols, unless that would only give those that are known."""
         self._read_at = time.monotonic()
+        modules = self._read_modules()
+        if self._table is not None and modules == self._modules:
+            return
         try:
             with (self._proc / "kallsyms").open("rb") as stream:
                 data = stream.read(MAX_BYTES)
@@ -129,13 +136,15 @@ class KernelSymbols:
             self._failure = KERNEL_UNKNOWN
             log.once(_logger, KERNEL_UNKNOWN, "kernel frames stay unnamed", error=err)
             return
-        try:
-            modules = (self._proc / "modules").read_text(errors="replace")
-        except OSError:
-            modules = ""
-        self._table = Kallsyms(data, parse_modules(modules))
+        self._table, self._modules = Kallsyms(data, modules), modules
         if self._table.are_hidden:
             log.once(
                 *(_logger, KERNEL_HIDDEN, "kernel frames stay unnamed: addresses are hidden"),
                 hint="sysctl kernel.kptr_restrict=0 or run with CAP_SYSLOG",
             )
+
+    def _read_modules(self) -> list[ModuleRange]:
+        try:
+            return parse_modules((self._proc / "modules").read_text(errors="replace"))
+        except OSError:
+            return []
