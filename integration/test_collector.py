@@ -19,7 +19,7 @@ from integration.runs import OTELAGENT, free_port, wait_until, workload
 from otelagent.export.records import read_records
 from tests.export.certificates import make_certificates
 from tests.export.conformance import check
-from tests.export.receivers import HttpReceiver
+from tests.export.receivers import HttpReceiver, resources_of
 
 ROOT = Path(__file__).resolve().parents[1]
 COLLECTOR = ROOT / "build" / "collector" / "otelcol"
@@ -166,6 +166,9 @@ def test_every_sample_passes_a_collector(tmp_path, busy, certificates, protocol,
     assert [fault for request in sent for fault in check(request)] == []
     assert sorted(times(backend.requests)) == sorted(times(sent))
     assert len(sent) >= 3
+    [resource] = {frozenset(each.items()) for one in sent for each in resources_of(one)}
+    passed = [each.items() for one in backend.requests for each in resources_of(one)]
+    assert all(each == resource for each in passed), (passed, resource)
 
 
 def test_a_client_without_certificate_is_told_so(tmp_path, busy, certificates):

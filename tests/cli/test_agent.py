@@ -45,6 +45,16 @@ def run(*arguments, **environ):
     )
 
 
+def test_a_misspelt_variable_is_a_warning_and_no_more():
+    done = run("--config", "/nowhere.yaml", OTELAGENT_MAX_CPUS="1")
+
+    assert done.returncode == 78  # of the file
+    assert done.stderr.splitlines()[0] == (
+        "otelagent: WARNING: OTELAGENT_MAX_CPUS: there is no such setting "
+        "hint=did you mean OTELAGENT_MAX_CPU?"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "status", "told"),
     [

@@ -4,7 +4,8 @@
 
 import pytest
 
-from otelagent.config.environment import variable_of
+from otelagent import log
+from otelagent.config.environment import strangers, variable_of
 from otelagent.config.resolve import attributes_of, endpoint_of, options_of, resolve
 from otelagent.config.settings import DEFAULTS, NAMES, TYPES, convert, help_of, show
 from otelagent.errors import ConfigError, SettingError
@@ -52,6 +53,63 @@ def test_the_environment_may_name_the_file(file):
     path = file("spool: /x\n")
 
     assert resolve({}, {"OTELAGENT_CONFIG": path}).settings.spool == "/x"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told(monkeypatch):
+    monkeypatch.setattr(log, "_seen", {})
+
+
+def warnings_of(caplog, environ):
+    resolve({}, environ)
+    return caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("OTELAGENT_SAMPLES_PER_SECONDS", "OTELAGENT_SAMPLES_PER_SECOND"),
+        ("OTELAGENT_MAXCPU", "OTELAGENT_MAX_CPU"),
+        ("OTELAGENT_COLECTION_AGENT", "OTELAGENT_COLLECTION_AGENT"),
+        ("OTELAGENT_max_cpu", "OTELAGENT_MAX_CPU"),
+    ],
+)
+def test_a_misspelt_variable_is_one_warning_with_what_may_be_meant(caplog, name, meant):
+    assert warnings_of(caplog, {name: "secret"}) == [
+        f"{name}: there is no such setting hint=did you mean {meant}?"
+    ]
+    resolve({}, {name: "secret"})  # read again: not told again
+    assert len(caplog.messages) == 1
+
+
+def test_a_variable_that_is_like_nothing_is_told_too(caplog):
+    found = warnings_of(caplog, {"OTELAGENT_XYZZY": "1", "OTELAGENT_\x1b[2J": "1"})
+
+    assert found == [
+        "'OTELAGENT_\\x1b[2J': there is no such setting hint=otelagent config show lists them",
+        "OTELAGENT_XYZZY: there is no such setting hint=otelagent config show lists them",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("OTELAGENT_CONFIG_", "OTELAGENT_SERVICE_HOST", "OTELAGENT_SERVICE_PORT_OTLP_GRPC"),
+        *("OTELAGENT_PORT", "OTELAGENT_PORT_4317_TCP_ADDR", "OTELAGENT_WEB_PORT_80_TCP"),
+    ],
+)
+def test_variables_that_are_not_meant_for_us_are_left_alone(caplog, name):
+    """Kubernetes sets some for every service; one may be called otelagent."""
+    value = "" if name == "OTELAGENT_CONFIG_" else "tcp://10.0.0.1:4317"
+
+    assert warnings_of(caplog, {name: value, "OTELAGENT_DEBUG": "1"}) == []
+
+
+def test_no_setting_is_taken_for_a_variable_of_kubernetes():
+    names = {variable_of(key): "x" for key in TYPES}
+
+    assert len(list(strangers({name + "X": "x" for name in names}))) == len(names)
+    assert list(strangers(names)) == []
 
 
 def test_every_setting_has_an_option_a_variable_a_help_text_and_a_default_that_is_valid():

@@ -46,11 +46,13 @@ def show(
     """
     import os  # noqa: PLC0415 (--help imports nothing heavy)
 
+    from otelagent import log  # noqa: PLC0415
     from otelagent.cli.agentoptions import given  # noqa: PLC0415
     from otelagent.config.resolve import resolve  # noqa: PLC0415
     from otelagent.config.settings import NAMES  # noqa: PLC0415
     from otelagent.config.settings import show as shown  # noqa: PLC0415
 
+    log.configure(0)
     resolved = resolve(given(context), os.environ, config)
     for key, name in NAMES.items():
         value = shown(getattr(resolved.settings, name))

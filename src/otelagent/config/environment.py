@@ -8,18 +8,27 @@ for profiles alone and comes before the general one.
 
 from __future__ import annotations
 
+import logging
+import re
 from typing import TYPE_CHECKING
 
+from otelagent import log
 from otelagent.config.file import Given
 from otelagent.config.settings import TYPES, convert
 from otelagent.errors import ConfigError, SettingError
 from otelagent.export.endpoint import signal_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+logger = logging.getLogger(__name__)
 PREFIX = "OTELAGENT_"
 CONFIG_VARIABLE = "OTELAGENT_CONFIG"
+_NO_SETTINGS = {CONFIG_VARIABLE, "OTELAGENT_DEBUG"}
+# Kubernetes sets these for each service; one may well be called otelagent.
+_OF_A_SERVICE = re.compile(
+    r"OTELAGENT_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
+)
 
 
 def _milliseconds(text: str) -> str:
@@ -52,10 +61,15 @@ def variable_of(key: str) -> str:
 def read_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     """Read all settings that the environment has; an empty variable says nothing.
 
+    Variables that look like ours and are none are warned of, once. They are no errors, as in a
+    file: who sets a variable cannot always choose who sees it.
+
     Raises:
         SettingError: A value is wrong.
     """
     found: dict[str, Given] = {}
+    for name, hint in strangers(environ):
+        log.once(logger, name, f"{name}: there is no such setting", hint=hint)
     for key in TYPES:
         _take(found, environ, variable_of(key), key, _same)
     for name, key in _OTEL.items():
@@ -66,6 +80,24 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Given]:
         _take(found, environ, f"OTEL_EXPORTER_OTLP_PROFILES_{name}", key, own)
         _take(found, environ, f"OTEL_EXPORTER_OTLP_{name}", key, change)
     return found
+
+
+def strangers(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Give variables that are called like settings and are none, each with what may be meant."""
+    import difflib  # noqa: PLC0415 (seldom needed)
+
+    known = {variable_of(key) for key in TYPES}
+    ours = {name for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
+    for name in sorted(ours - known - _NO_SETTINGS):
+        if _OF_A_SERVICE.fullmatch(name):
+            continue
+        # Without the part that all have: it makes anything look near.
+        near = difflib.get_close_matches(name[len(PREFIX) :].lower().replace("_", "-"), TYPES, 1)
+        hint = (
+            f"did you mean {variable_of(near[0])}?" if near else "otelagent config show lists them"
+        )
+        shown = name if name.isascii() and name.isidentifier() else repr(name)
+        yield shown, hint
 
 
 def _take(
