@@ -48,7 +48,8 @@ struct oa_go {
 	u32 pcsp_at;
 	u16 cached[OA_GO_DELTAS]; /* rule + 1, by delta / 8 */
 	struct oa_go_shared *shared;
-	u32 shared_mask; /* slots - 1 */
+	u32 shared_shift; /* what is left of a hash tells the slot */
+	u32 highest; /* place of depths so far */
 };
 
 static inline const u8 *oa_go_look(struct oa_go_reader *reader, u64 at, u64 wanted, u64 *left)

@@ -4,13 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "cursor.h"
-#include "gopclntab_parser.h"
+#include "gopclntab_depths.h"
 
 #define MAX_DELTA     (1 << 28)
 #define LONG_FUNCTION 65536 /* room for so many rows is not made in advance */
 #define SHARED_SLOTS  65536 /* at most */
-#define SHARED_WAYS   4
 #define MOST_ENTRIES  (1u << 20) /* room for more functions is not made in advance */
 #define DEPTHS_BYTES  1024 /* depths of nearly every function, */
 #define MOST_BYTES    (1 << 20) /* and of all that are read to their end */
@@ -65,98 +63,6 @@ static inline u32 rule_of(struct oa_go *go, s64 depth)
 	return make_rule(go, (u64)depth);
 }
 
-/* The depths of a function: pairs of (signed change of the depth, unsigned length of code),
- * the depth beginning at -1, ended by a change of 0.
- */
-struct depths {
-	const u8 *at; /* the next pair */
-	const u8 *end; /* of what was read */
-	u64 size; /* of the function */
-	u64 from; /* offset from which on `depth` holds */
-	u64 next; /* and where it ends */
-	s64 depth;
-	int cut; /* a pair was not read to its end */
-};
-
-/* Read numbers of any length: where they end; NULL: they are cut off. */
-static __attribute__((noinline)) const u8 *read_numbers(const u8 *at, const u8 *end, u64 numbers[2])
-{
-	struct oa_cursor c = {at, end, 0};
-
-	numbers[0] = oa_uleb(&c);
-	if (c.bad)
-		return NULL;
-	numbers[1] = oa_uleb(&c);
-	if (c.bad && numbers[0])
-		return NULL;
-	if (c.bad) /* there is no length behind the end */
-		numbers[1] = ~0ull;
-	return c.at;
-}
-
-static inline int read_long_pair(struct depths *d, u32 *change, u64 *length)
-{
-	u64 numbers[2];
-	const u8 *at = read_numbers(d->at, d->end, numbers);
-
-	if (!at)
-		return 0;
-	*change = (u32)numbers[0];
-	*length = numbers[1];
-	d->at = at;
-	return 1;
-}
-
-/* Cut a number of one or two bytes off the front of `word`: how many it had, 0 if more. */
-static inline u32 cut_number(u32 *word, u32 *number)
-{
-	u32 bytes = *word & 0x80 ? 2 : 1;
-
-	if (bytes == 2 && *word & 0x8000)
-		return 0;
-	*number = bytes == 1 ? *word & 0x7f : (*word & 0x7f) | (*word >> 1 & 0x3f80);
-	*word >>= 8 * bytes;
-	return bytes;
-}
-
-/* Read a pair, mostly of two to four bytes: 0 if it is cut off. */
-static inline int read_pair(struct depths *d, u32 *change, u64 *length)
-{
-	u32 word, first, second, number;
-
-	if (d->end - d->at < 4)
-		return read_long_pair(d, change, length);
-	word = oa_go_u32(d->at);
-	first = cut_number(&word, change);
-	second = first ? cut_number(&word, &number) : 0;
-	if (!second)
-		return read_long_pair(d, change, length);
-	*length = number;
-	d->at += first + second;
-	return 1;
-}
-
-/* Read the next depth: 0 at the end. */
-static inline __attribute__((always_inline)) int next_depth(const struct oa_go *go,
-							    struct depths *d)
-{
-	u64 length;
-	u32 change;
-
-	if (d->next >= d->size)
-		return 0;
-	if (!read_pair(d, &change, &length)) {
-		d->cut = 1;
-		return 0;
-	}
-	if ((!change && d->next) || length > d->size)
-		return 0;
-	d->depth += (s32)(change >> 1 ^ -(change & 1));
-	d->from = d->next;
-	d->next += length * go->quantum;
-	return 1;
-}
-
 /* arm64: assembly may move the stack pointer on (callCgoMmap makes room so); the link register and
  * the frame pointer stay where they were saved, at the bottom of the frame of the first depth.
  */
@@ -186,29 +92,6 @@ static int put_arm64_depths(struct oa_go *go, struct depths *d)
 			saved = d->depth;
 		err = oa_rows_put(go->rows, d->from, moved_rule(go, d->depth, saved));
 	}
-	return err;
-}
-
-/* Put one row per change of the stack depth. */
-static int put_depths(struct oa_go *go, struct depths *depths)
-{
-	struct depths d = *depths;
-	struct oa_row_writer opened, writer;
-	int err = 0;
-
-	if (oa_open_row_writer(go->rows, &opened, d.size < LONG_FUNCTION ? (u32)d.size : 0))
-		return -ENOMEM;
-	writer = opened; /* that can be kept in registers */
-	while (next_depth(go, &d)) {
-		if (d.next == d.from) /* a damaged table */
-			continue;
-		err = oa_write_row(go->rows, &writer, d.from, rule_of(go, d.depth));
-		if (err)
-			break;
-	}
-	opened = writer;
-	oa_close_row_writer(go->rows, &opened);
-	*depths = d;
 	return err;
 }
 
@@ -369,6 +252,34 @@ static void spend(struct oa_go *go, u64 bytes)
 	go->budget -= go->budget < bytes ? go->budget : bytes;
 }
 
+/* x86-64: put one row per change of the stack depth. 1: so many bytes were not enough.
+ *
+ * Nearly all functions come here, so that what is read and written stays in registers.
+ */
+static int add_plain(struct oa_go *go, u64 size, u32 pcsp, u64 bytes)
+{
+	u64 at = go->pctab_at + pcsp, left = 0;
+	const u8 *begin = oa_go_look(&go->depths, at, bytes, &left);
+	struct depths d = {.at = begin, .end = begin + left, .size = size, .depth = -1};
+	struct oa_row_writer writer;
+	int err = 0;
+
+	if (!begin)
+		return -EIO;
+	if (!go->budget)
+		return 0;
+	if (oa_open_row_writer(go->rows, &writer, size < LONG_FUNCTION ? (u32)size : 0))
+		return -ENOMEM;
+	while (!err && next_depth(go, &d))
+		if (d.next != d.from) /* else a damaged table */
+			err = oa_write_row(go->rows, &writer, d.from, rule_of(go, d.depth));
+	oa_close_row_writer(go->rows, &writer);
+	if (!err && d.cut && left < go->table->size - at && bytes < MOST_BYTES)
+		return 1;
+	spend(go, (u64)(d.at - begin));
+	return err;
+}
+
 /* Read depths of the open fragment. 1: so many bytes were not enough. */
 static int add_depths(struct oa_go *go, u64 size, u32 pcsp, enum oa_go_how how, u64 bytes)
 {
@@ -382,59 +293,51 @@ static int add_depths(struct oa_go *go, u64 size, u32 pcsp, enum oa_go_how how, 
 	d.end = begin + left;
 	if (!go->budget)
 		return 0;
-	if (how == OA_GO_PLAIN && go->table->machine == OA_MACHINE_AARCH64)
-		err = put_arm64_depths(go, &d);
-	else
-		err = how == OA_GO_PLAIN      ? put_depths(go, &d)
-		      : how == OA_GO_FROM_C   ? put_from_c(go, &d)
-		      : how == OA_GO_INJECTED ? put_injected(go, &d)
-		      : how == OA_GO_ENTRY    ? put_entry(go)
-					      : put_frame_pointer(go, &d);
+	err = how == OA_GO_PLAIN      ? put_arm64_depths(go, &d)
+	      : how == OA_GO_FROM_C   ? put_from_c(go, &d)
+	      : how == OA_GO_INJECTED ? put_injected(go, &d)
+	      : how == OA_GO_ENTRY    ? put_entry(go)
+				      : put_frame_pointer(go, &d);
 	if (!err && d.cut && left < go->table->size - at && bytes < MOST_BYTES)
 		return 1;
 	spend(go, (u64)(d.at - begin));
 	return err;
 }
 
-/* Find where a fragment with these depths is noted, or is to be noted. */
-static inline struct oa_go_shared *find_shared(const struct oa_go *go, u32 pcsp)
-{
-	u32 slot = pcsp * 0x9e3779b1u >> 16 & go->shared_mask & -SHARED_WAYS, i;
-
-	for (i = 0; i < SHARED_WAYS - 1; i++, slot++)
-		if (!go->shared[slot].pcsp || go->shared[slot].pcsp == pcsp)
-			break;
-	return &go->shared[slot];
-}
-
 /* Add a fragment and read its depths. */
 static int add_new(struct oa_go *go, u64 entry, u64 size, u32 pcsp, enum oa_go_how how)
 {
+	int is_plain = how == OA_GO_PLAIN && go->table->machine == OA_MACHINE_X86_64, status;
 	u32 fragment = go->rows->fragment_count;
 	u64 bytes;
-	int status;
 
 	for (bytes = DEPTHS_BYTES;; bytes *= 4) {
-		status = oa_rows_begin(go->rows, entry, size, go->table->rank);
+		status = oa_rows_begin_next(go->rows, entry, size, go->table->rank);
 		if (status <= 0)
 			return status;
-		status = add_depths(go, size, pcsp, how, bytes);
+		status = is_plain ? add_plain(go, size, pcsp, bytes)
+				  : add_depths(go, size, pcsp, how, bytes);
 		if (status <= 0)
 			return status;
 		oa_rows_take_back(go->rows, fragment);
 	}
 }
 
-/* Add a fragment. A fifth of all functions repeat the depths of one before. */
+/* Add a fragment. A fifth of all functions repeat the depths of one before: linkers write
+ * depths in the order of the functions that have them first, so that only those that lie
+ * further ahead than all before need not be looked for.
+ */
 int oa_go_add(struct oa_go *go, u64 entry, u64 size, u32 pcsp, enum oa_go_how how)
 {
-	struct oa_go_shared *shared = find_shared(go, pcsp);
+	struct oa_go_shared *shared = &go->shared[pcsp * 0x9e3779b1u >> go->shared_shift];
 	u32 fragment = go->rows->fragment_count;
 	int err;
 
 	if (how != OA_GO_PLAIN)
 		return add_new(go, entry, size, pcsp, how);
-	if (shared->pcsp == pcsp && go->rows->fragments[shared->fragment].size == size) {
+	if (pcsp > go->highest) {
+		go->highest = pcsp;
+	} else if (shared->pcsp == pcsp && go->rows->fragments[shared->fragment].size == size) {
 		if (!go->budget)
 			return 0;
 		spend(go, go->rows->fragments[shared->fragment].count);
@@ -451,12 +354,12 @@ int oa_go_add(struct oa_go *go, u64 entry, u64 size, u32 pcsp, enum oa_go_how ho
 int oa_go_reserve(struct oa_go *go)
 {
 	u64 depths = go->functions_at > go->pctab_at ? go->functions_at - go->pctab_at : 0;
-	u32 functions = go->count < MOST_ENTRIES ? (u32)go->count : MOST_ENTRIES, slots = 1024;
+	u32 functions = go->count < MOST_ENTRIES ? (u32)go->count : MOST_ENTRIES;
+	u32 slots = 1024;
 
-	while (slots < functions && slots < SHARED_SLOTS)
-		slots *= 2;
+	for (go->shared_shift = 22; slots < 2 * functions && slots < SHARED_SLOTS; slots *= 2)
+		go->shared_shift--;
 	go->shared = calloc(slots, sizeof(*go->shared));
-	go->shared_mask = slots - 1;
 	if (!go->shared)
 		return -ENOMEM;
 	return oa_rows_reserve(go->rows, functions,

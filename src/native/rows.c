@@ -180,7 +180,7 @@ int oa_rows_reserve(struct oa_rows *rows, u32 fragments, u32 count)
 
 int oa_rows_repeat(struct oa_rows *rows, u64 start, u64 size, u32 earlier)
 {
-	int wanted = oa_rows_begin(rows, start, size, rows->fragments[earlier].rank);
+	int wanted = oa_rows_begin_next(rows, start, size, rows->fragments[earlier].rank);
 	struct oa_fragment *fragment;
 
 	if (wanted <= 0)
@@ -251,29 +251,6 @@ int oa_rows_put(struct oa_rows *rows, u64 offset, u32 index)
 	rows->raw[rows->raw_count++] = (u32)(offset - rows->piece) | index << 16;
 	fragment->count++;
 	return 0;
-}
-
-int oa_open_row_writer(struct oa_rows *rows, struct oa_row_writer *writer, u32 count)
-{
-	const struct oa_fragment *fragment = &rows->fragments[rows->fragment_count - 1];
-
-	if (oa_room((void **)&rows->raw, &rows->raw_capacity, rows->raw_count, count,
-		    sizeof(*rows->raw)))
-		return -ENOMEM;
-	writer->next = rows->raw + rows->raw_count;
-	writer->last = fragment->count ? writer->next[-1] >> 16 : ~0u;
-	writer->limit = fragment->size < 0x10000 ? fragment->size : 0x10000;
-	if (rows->piece || !count) /* offsets are not those of the fragment; or no room was made */
-		writer->limit = 0;
-	return 0;
-}
-
-void oa_close_row_writer(struct oa_rows *rows, const struct oa_row_writer *writer)
-{
-	u32 count = (u32)(writer->next - (rows->raw + rows->raw_count));
-
-	rows->raw_count += count;
-	rows->fragments[rows->fragment_count - 1].count += count;
 }
 
 int oa_write_beyond(struct oa_rows *rows, struct oa_row_writer *writer, u64 offset, u32 index)

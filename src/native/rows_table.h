@@ -5,6 +5,7 @@
 #ifndef OA_CDEF
 #include "rows.h"
 
+#include <errno.h>
 #include <stddef.h>
 
 /* What rows.c collects, rows_finish.c turns into arrays and cfi_run.c writes into. */
@@ -63,6 +64,24 @@ static inline int oa_room(void **array, u32 *capacity, u32 count, u32 more, size
 
 /* Make room in advance for fragments and rows. */
 int oa_rows_reserve(struct oa_rows *rows, u32 fragments, u32 count);
+/* `oa_rows_begin` without a call where fragments come in order, within one range. */
+static inline int oa_rows_begin_next(struct oa_rows *rows, u64 start, u64 size, u32 rank)
+{
+	const struct oa_range *range = &rows->ranges[rows->last_range];
+	struct oa_fragment *next = rows->fragments + rows->fragment_count;
+
+	if (!rows->fragment_count || rows->fragment_count >= rows->fragment_capacity ||
+	    !rows->sorted || start < next[-1].start || start < range->start ||
+	    start >= range->end || !size || size > range->end - start || size > 0xffffffffu ||
+	    rank >= OA_ROWS_RANKS)
+		return oa_rows_begin(rows, start, size, rank);
+	*next = (struct oa_fragment){start, (u32)size, rows->raw_count, 0, rank};
+	rows->fragment_count++;
+	rows->piece = 0;
+	rows->open = 1;
+	return 1;
+}
+
 /* Add a fragment with the same rows as an earlier one of this size and rank. */
 int oa_rows_repeat(struct oa_rows *rows, u64 start, u64 size, u32 earlier);
 /* Forget the fragments from `first` on, and their rows. */
@@ -78,8 +97,29 @@ struct oa_row_writer {
 };
 
 /* Open it, right after `oa_rows_begin` or with rows put already, for up to `count` rows. */
-int oa_open_row_writer(struct oa_rows *rows, struct oa_row_writer *writer, u32 count);
-void oa_close_row_writer(struct oa_rows *rows, const struct oa_row_writer *writer);
+static inline int oa_open_row_writer(struct oa_rows *rows, struct oa_row_writer *writer, u32 count)
+{
+	const struct oa_fragment *fragment = &rows->fragments[rows->fragment_count - 1];
+
+	if (oa_room((void **)&rows->raw, &rows->raw_capacity, rows->raw_count, count,
+		    sizeof(*rows->raw)))
+		return -ENOMEM;
+	writer->next = rows->raw + rows->raw_count;
+	writer->last = fragment->count ? writer->next[-1] >> 16 : ~0u;
+	writer->limit = fragment->size < 0x10000 ? fragment->size : 0x10000;
+	if (rows->piece || !count) /* offsets are not those of the fragment; or no room was made */
+		writer->limit = 0;
+	return 0;
+}
+
+static inline void oa_close_row_writer(struct oa_rows *rows, const struct oa_row_writer *writer)
+{
+	u32 count = (u32)(writer->next - (rows->raw + rows->raw_count));
+
+	rows->raw_count += count;
+	rows->fragments[rows->fragment_count - 1].count += count;
+}
+
 int oa_write_beyond(struct oa_rows *rows, struct oa_row_writer *writer, u64 offset, u32 index);
 
 static inline int oa_write_row(struct oa_rows *rows, struct oa_row_writer *writer, u64 offset,
