@@ -115,6 +115,27 @@ def report(pid=10, time_ns=50, reason=ReportReason.NEW, addr=0):
     return Report(time_ns, addr, generation(pid), pid, reason)
 
 
+def test_events_of_a_full_drain_and_of_the_next_one_come_before_the_reports(world):
+    """An exec that only the second drain had was applied after a report of the new program."""
+    first = [exec_event(10, 20), mmap_event(10, 21, CODE)]
+    second = [exec_event(10, 30), mmap_event(10, 31, CODE)]
+    world.sideband.batches = [first, second]
+    more = [True, False]
+    drain = world.sideband.drain
+
+    def drain_one():
+        world.sideband.has_more = more.pop(0) if more else False
+        return drain()
+
+    world.sideband.drain = drain_one
+    world.thread.post(report(time_ns=50))
+    world.thread._round()
+
+    entry = world.machine.table.entries[10]
+    assert [life.since_ns for life in entry.lives] == [0, 20, 30]
+    assert entry.now.generation == generation(10)
+
+
 @pytest.mark.parametrize(("wants_all", "waits_ms"), [(False, 1), (True, IDLE_COMPANY_MS)])
 def test_events_that_follow_a_report_wait_less_where_targets_are_few(world, wants_all, waits_ms):
     """Who has just begun an image maps its code now; the whole system always has such."""

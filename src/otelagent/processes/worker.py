@@ -39,6 +39,8 @@ PACK_BYTES = 4 << 20
 """What waits beyond this is packed: up to 115 KB become a tenth, in a tenth of a millisecond."""
 MAX_POSTED_REPORTS = 4096
 """Reports that wait; one that is dropped comes again while the process needs attention."""
+MAX_DRAINS = 64
+"""How often a round drains at most: full buffers of 250 CPUs, but not what comes meanwhile."""
 COMPANY_MS = 5
 """How long an event of the kernel waits for others; what BPF reports ends the wait."""
 IDLE_COMPANY_MS = 50
@@ -240,19 +242,24 @@ class ProcessesThread(threading.Thread):
         self._is_woken = False  # before what it was woken for is taken
         self._seen_ns = self._drained_ns()
         reports, deferred = self._reports.take(), self._deferred.take()
-        events = self._sideband.drain()
         self._is_lively = False
+        for _ in range(MAX_DRAINS):
+            self._apply(self._sideband.drain())
+            if not self._sideband.has_more:
+                break
+        for report in reports:
+            self._report(report)
+        for wait in deferred:
+            self._wait(wait)
+        self._finish_waiting()
+
+    def _apply(self, events: list[Event]) -> None:
         for event in events:
             if event.kind == EventKind.KSYMBOL:  # others load BPF programs
                 self._on_ksymbol(event)
             else:
                 self._is_lively = True
         self._table.apply(events)
-        for report in reports:
-            self._report(report)
-        for wait in deferred:
-            self._wait(wait)
-        self._finish_waiting()
 
     def _report(self, report: Report) -> None:
         if report.reason != ReportReason.PY_THREAD:
