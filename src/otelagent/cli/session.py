@@ -60,8 +60,10 @@ class Session:
             if argv := self._request.command:
                 self.command = HeldCommand.fork(argv, is_silent=self._is_silent)
             options = make_options(self._request, self._talk, self.command)
-            from otelagent.profiler import Profiler  # noqa: PLC0415 (the child is forked before)
+            from otelagent._native import lib  # noqa: PLC0415 (the child is forked before)
+            from otelagent.profiler import Profiler  # noqa: PLC0415
 
+            lib.oa_bound_heap()
             self.profiler = Profiler(options)
             self.profiler.start()
             self._is_running = True
