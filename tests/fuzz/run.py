@@ -101,8 +101,30 @@ def parser_drivers(names: list[str], arch: str) -> list[Driver]:
     return [Driver(name, name, (*program, name), tuple(environment.items())) for name in names]
 
 
-def take_turn(driver: Driver, seconds: float, seed: int) -> int:
-    """Run a driver for some seconds; returns how many inputs it had, or ends the run."""
+class Turn(NamedTuple):
+    """How many inputs a driver had, and of those in Python what the worst took."""
+
+    inputs: int
+    worst_ms: float = 0.0
+    grown_kib: int = 0
+
+    def add(self, other: Turn) -> Turn:
+        """Count another turn."""
+        return Turn(
+            self.inputs + other.inputs,
+            max(self.worst_ms, other.worst_ms),
+            max(self.grown_kib, other.grown_kib),
+        )
+
+    def __str__(self) -> str:
+        """Tell the worst where it is known."""
+        if not self.worst_ms:
+            return str(self.inputs)
+        return f"{self.inputs} (worst {self.worst_ms:.0f} ms, {self.grown_kib} KiB)"
+
+
+def take_turn(driver: Driver, seconds: float, seed: int) -> Turn:
+    """Run a driver for some seconds; returns what inputs it had, or ends the run."""
     seeds = write_seeds(driver.name, OUT / "seeds")
     saved = OUT / f"{driver.label}.input"
     saved.unlink(missing_ok=True)
@@ -115,25 +137,26 @@ def take_turn(driver: Driver, seconds: float, seed: int) -> int:
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
         sys.exit(f"{result.stderr[-6000:]}\n{driver.label}: failed; its input is {saved}")
-    return int(result.stdout)
+    inputs, worst, grown = (*result.stdout.split(), "0", "0")[:3]
+    return Turn(int(inputs), float(worst), int(grown))
 
 
-def fuzz(drivers: list[Driver], inputs: int, seconds: float) -> None:
+def fuzz(drivers: list[Driver], inputs: int, seconds: float, turn_seconds: float) -> None:
     """Let the drivers take turns until they have run their share, or the time is over."""
     share = -(-inputs // len(drivers))
-    done = dict.fromkeys(drivers, 0)
+    done = dict.fromkeys(drivers, Turn(0))
     seed = time.time_ns() & 0xFFFF_FFFF
     end = time.monotonic() + seconds
-    while time.monotonic() < end and (left := [d for d in drivers if done[d] < share]):
+    while time.monotonic() < end and (left := [d for d in drivers if done[d].inputs < share]):
         for driver in left:
             seed += 1
             # A short first turn: a run that is cut has tried them all.
-            wanted = TURN_SECONDS if done[driver] else 1.0
+            wanted = turn_seconds if done[driver].inputs else 1.0
             turn = min(wanted, max(1.0, end - time.monotonic()))
-            done[driver] += take_turn(driver, turn, seed)
+            done[driver] = done[driver].add(take_turn(driver, turn, seed))
             print(
-                f"fuzz: {sum(done.values())} inputs, no crash: "
-                + ", ".join(f"{driver.label} {count}" for driver, count in done.items()),
+                f"fuzz: {sum(each.inputs for each in done.values())} inputs, no crash: "
+                + ", ".join(f"{driver.label} {turns}" for driver, turns in done.items()),
                 flush=True,
             )
 
@@ -144,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fuzz the parsers.")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="all drivers together")
     parser.add_argument("--seconds", type=float, default=3600, help="at most")
+    parser.add_argument("--turn", type=float, default=TURN_SECONDS, help="seconds of a turn")
     every = [*names, *PARSERS]
     parser.add_argument("drivers", nargs="*", metavar="DRIVER", help=", ".join(every))
     asked = parser.parse_args()
@@ -155,7 +179,7 @@ def main() -> None:
     wanted += [(name, other) for name, _ in wanted if name == "unwind" and own != other]
     drivers = [build_driver(*driver) for driver in wanted]
     drivers += parser_drivers([name for name in chosen if name in PARSERS], own)
-    fuzz(drivers, asked.inputs, asked.seconds)
+    fuzz(drivers, asked.inputs, asked.seconds, asked.turn)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,24 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from otelagent.coredump.case import SNAPSHOT
 from tests.builders.cfi import eh_frame, make_elf
 from tests.builders.cores import crashed
 from tests.builders.dwarf import FIRST, ONE, TWO, entry, joined, unit
 from tests.builders.pclntab import MAGIC, GoFunction, build_pclntab
+from tests.builders.recorded import write_core
 from tests.formats.test_jitdump import HEADER, RECORDS
+from tests.fuzz.parsers import RECORDED_ROOT
 from tests.symbolize.test_demangle import KNOWN
 
-if TYPE_CHECKING:
-    from pathlib import Path
+CASES = Path(__file__).resolve().parents[1] / "coredump" / "cases"
+RECORDED = (
+    *("py-3.6-pyenv-calls", "py-3.8-pyenv-calls", "py-3.11-pyenv-calls", "py-3.12-pyenv-made"),
+    *("py-3.13-pyenv-async", "py-3.13-pyenv-sub", "py-3.14-debian-calls", "go-now-chain"),
+    *("go-now-cgo", "c-signal-nested", "cxx-catching", "rust-panic"),
+)
 
 # DW_CFA: def_cfa_offset 16, offset rbp, def_cfa_register rbp, remember, def_cfa, restore.
 PUSH_FRAME = bytes([0x41, 0x0E, 16, 0x86, 2, 0x43, 0x0D, 6, 0x0A, 0x0C, 7, 8, 0x0B])
@@ -89,8 +96,12 @@ def write_seeds(name: str, folder: Path) -> list[Path]:
     """Write the inputs of one driver, and give where they are."""
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
+    if name == "recorded":
+        made = [write_core(CASES / case / SNAPSHOT, RECORDED_ROOT) for case in RECORDED]
+    else:
+        made = make_seeds().get(name, [])
     paths = []
-    for number, data in enumerate(make_seeds().get(name, [])):
+    for number, data in enumerate(made):
         paths.append(place / str(number))
         paths[-1].write_bytes(data)
     return paths
