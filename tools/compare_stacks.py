@@ -168,7 +168,7 @@ def ask_py_spy(pid: int, stacks: list[ThreadStack]) -> tuple[int, int]:
         return 0, 0
     said = {
         each["os_thread_id"] or each["thread_id"]: [
-            (f["name"], f["line"]) for f in each["frames"] if f["line"]
+            (f["name"], f["line"]) for f in each["frames"] if f["name"] != "<shim>"
         ]
         for each in json.loads(done.stdout)
     }
