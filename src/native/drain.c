@@ -18,6 +18,7 @@ enum {
 	MAX_GROUPS = 16384,
 	MAX_RECORDS = 8192,
 	MAX_DATA = 4 << 20,
+	WINDOW_BYTES = 256 << 10,
 	INDEX_SLOTS = 2 * MAX_GROUPS,
 	NO_GROUP = 0,
 	HEADER = BPF_RINGBUF_HDR_SZ,
@@ -35,7 +36,10 @@ struct oa_ring {
 	void *consumer_page;
 	void *producer_page;
 	u64 page_bytes;
-	s32 fd; /* of the map, whose data is mapped while it is read; -1: `data` is there anyway */
+	s32 fd; /* of the map; -1: `data` is there anyway */
+	u8 *window; /* a part of the data, mapped */
+	u64 window_first; /* where it begins in the data, which lies there twice */
+	u64 window_bytes;
 	/* The batch under construction. */
 	struct oa_record_ref *records;
 	u8 *copies;
@@ -87,39 +91,42 @@ static int map_ring(struct oa_ring *ring, s32 fd, u32 bytes)
 	return 0;
 }
 
-/* What is to be read of the ring, from one position to another. */
-struct window {
-	void *start;
-	u64 bytes;
-	const u8 *data; /* of the first position */
-};
-
-/* The kernel has the data twice, one behind the other, so what is to be read is in one piece.
- * It is mapped only while it is read: all of it, twice, would be a tenth of our resident memory,
- * as the kernel puts each page in place when it is mapped.
- */
-static int open_window(const struct oa_ring *ring, u64 position, u64 end, struct window *window)
+static void close_window(struct oa_ring *ring)
 {
-	u64 first = position & (ring->bytes - 1);
-	u64 inside = first & (ring->page_bytes - 1);
-
-	window->start = NULL;
-	if (ring->fd < 0) {
-		window->data = ring->data + first;
-		return 1;
-	}
-	/* mmap() takes whole pages, of which the data has a whole number. */
-	window->bytes = inside + (end - position);
-	window->start =
-		map_part(ring->fd, PROT_READ, 2 * ring->page_bytes + first - inside, window->bytes);
-	window->data = (const u8 *)window->start + inside;
-	return window->start != NULL;
+	if (ring->window)
+		munmap(ring->window, ring->window_bytes);
+	ring->window = NULL;
+	ring->window_bytes = 0;
 }
 
-static void close_window(const struct window *window)
+/* Give what lies between two positions, NULL if it cannot be mapped now.
+ *
+ * The kernel has the data twice, one behind the other, so it is in one piece. Only a part is
+ * mapped, as far as is read in some drains: the kernel puts each page in place when it is mapped,
+ * and all of a ring, twice, would be a tenth of our resident memory.
+ */
+static const u8 *open_window(struct oa_ring *ring, u64 position, u64 end)
 {
-	if (window->start)
-		munmap(window->start, window->bytes);
+	u64 first = position & (ring->bytes - 1);
+	u64 last = first + (end - position);
+	u64 all = 2 * ring->bytes;
+
+	if (ring->fd < 0)
+		return ring->data + first;
+	if (first < ring->window_first || last > ring->window_first + ring->window_bytes) {
+		close_window(ring);
+		ring->window_first = first & ~(ring->page_bytes - 1);
+		if (last < ring->window_first + WINDOW_BYTES)
+			last = ring->window_first + WINDOW_BYTES;
+		last = last < all ? (last + ring->page_bytes - 1) & ~(ring->page_bytes - 1) : all;
+		ring->window =
+			map_part(ring->fd, PROT_READ, 2 * ring->page_bytes + ring->window_first,
+				 last - ring->window_first);
+		if (!ring->window)
+			return NULL;
+		ring->window_bytes = last - ring->window_first;
+	}
+	return ring->window + (first - ring->window_first);
 }
 
 struct oa_ring *oa_ring_open(s32 map_fd, u32 bytes, s32 *error)
@@ -160,6 +167,7 @@ void oa_ring_close(struct oa_ring *ring)
 {
 	if (!ring)
 		return;
+	close_window(ring);
 	if (ring->consumer_page)
 		munmap(ring->consumer_page, ring->page_bytes);
 	if (ring->producer_page)
@@ -375,7 +383,7 @@ void oa_drain(struct oa_ring *ring, struct oa_batch *batch)
 {
 	u64 position = __atomic_load_n(ring->consumer, __ATOMIC_ACQUIRE);
 	u64 began = position;
-	struct window window;
+	const u8 *header;
 	u64 end;
 
 	memset(batch, 0, sizeof(*batch));
@@ -386,9 +394,10 @@ void oa_drain(struct oa_ring *ring, struct oa_batch *batch)
 	if (end - position > ring->bytes) {
 		batch->malformed++; /* cannot be, likewise */
 		position = end;
-	} else if (position < end && open_window(ring, position, end, &window)) {
-		position = drain_window(ring, batch, position, end, window.data);
-		close_window(&window);
+	} else if (position < end && (header = open_window(ring, position, end))) {
+		position = drain_window(ring, batch, position, end, header);
+		if (ring->window_bytes > WINDOW_BYTES)
+			close_window(ring);
 	}
 	__atomic_store_n(ring->consumer, position, __ATOMIC_RELEASE);
 	batch->consumed_bytes = position - began;

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from otelagent.bpf.object import Link, Program
 
 _logger = logging.getLogger(__name__)
-_ONLINE = Path("/sys/devices/system/cpu/online")
+_ONLINE = "/sys/devices/system/cpu/online"
 _PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 _NO_PERF = "this kernel has no perf events (CONFIG_PERF_EVENTS), or a seccomp filter denies them"
 _PARANOID_MEANS = {

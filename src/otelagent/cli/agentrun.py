@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from otelagent.export.endpoint import Endpoint
 
 IDLE_SECONDS = 1.0
+GC_THRESHOLDS = (20_000, 20, 20)
+"""Frames, messages and what else a report is made of have no cycles: Python need not look for any
+after each 700 of them."""
 LAST_SECONDS = 0.5
 """For the last metrics, where profiles took all of the time that there was."""
 
@@ -77,6 +80,7 @@ def run(request: Request, resolved: Resolved, read: Callable[[], Resolved]) -> N
         reloader = Reloader(resolved, read, partial(_apply, endpoint, sinks, agent, health))
         session.on_hangup = lambda: health.reload(reloader.reload)
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         purpose = "ends it after a last report"
         stop = "SIGTERM" if "NOTIFY_SOCKET" in os.environ else "Ctrl-C"  # nobody types to a service
         talk.say(intention(request, session.seconds, purpose, stop))
