@@ -1,9 +1,10 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A receiver of OTLP profiles that counts: `python bench/sink.py PORT FILE`.
+"""A receiver of OTLP profiles that counts: `python bench/sink.py PORT FILE [DIR]`.
 
 What comes in on PORT is counted as it is on the wire, frames and headers of HTTP included, and
-passed on to a server of gRPC or HTTP. After each request FILE has the totals as JSON.
+passed on to a server of gRPC or HTTP. After each request FILE has the totals as JSON. In DIR
+each request is kept, without compression, for `wire_size.py`.
 A stack of the workload `depth` is complete when all its frames are there, down to `_start`.
 """
 
@@ -32,8 +33,9 @@ HTTP2 = b"PRI"
 class Totals:
     """What was received until now; for any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: Path | None = None) -> None:
         self._path = path
+        self._keep = keep
         self._lock = threading.Lock()
         self._totals = {"wire_bytes": 0, "requests": 0, "samples": 0, "stacks": 0, "plain_bytes": 0}
         self._first: dict[str, float] = {}
@@ -52,6 +54,9 @@ class Totals:
         samples = [s for p in profiles_of(request) for s in p.samples]
         with self._lock:
             self._totals["requests"] += 1
+            if self._keep:
+                name = f"{self._totals['requests']:05}.otlp"
+                (self._keep / name).write_bytes(data)
             self._totals["plain_bytes"] += len(data)
             self._totals["stacks"] += len(samples)
             self._totals["samples"] += sum(len(s.timestamps_unix_nano) or 1 for s in samples)
@@ -147,7 +152,7 @@ def pass_on(client: socket.socket, ports: dict[bool, int], totals: Totals) -> No
 
 def main() -> None:
     """Serve until killed."""
-    totals = Totals(Path(sys.argv[2]))
+    totals = Totals(*map(Path, sys.argv[2:4]))
     ports = {True: serve_grpc(totals), False: serve_http(totals)}
     with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
         print("listening", flush=True)
