@@ -81,6 +81,18 @@ static int is_frame_code(const struct oa_code *code, u64 offset, const struct oa
 	}
 }
 
+/* Tell that a frame pointer is set up where a return address may lie: the function's paths may
+ * contradict one another, but whoever made it keeps one at each call.
+ */
+static int is_framed_call(const struct oa_code *code, u64 offset, const struct oa_insn *insn)
+{
+	u64 addr = code->addr + offset;
+
+	if (insn->kind != OA_INSN_CALL && insn->kind != OA_INSN_CALL_INDIRECT)
+		return 0;
+	return addr >= code->framed_calls.start && addr < code->framed_calls.end;
+}
+
 /* What holds at a step. */
 static u32 index_of(struct pass *pass, const struct oa_flow_step *step, u64 offset)
 {
@@ -91,6 +103,8 @@ static u32 index_of(struct pass *pass, const struct oa_flow_step *step, u64 offs
 		return OA_ROW_FRAME_CODE;
 	if (is_known)
 		return rule_of(pass->rows, &step->state, pass->keeps_bx);
+	if (is_framed_call(pass->code, offset, &step->insn))
+		return OA_ROW_FRAME_CODE;
 	if (pass->code->frames && !flow->is_wrong)
 		return pass->index; /* padding, or a block that nothing leads to */
 	/* Handlers of exceptions, mostly: BPF looks at the code at the pc. */

@@ -28,6 +28,10 @@ struct oa_code {
 	 */
 	u32 frames;
 	u32 pad;
+	/* In it every call is made from a frame with a frame pointer: OA_ROW_FRAME_CODE at the
+	 * calls of functions that are not understood. Empty: there is none.
+	 */
+	struct oa_range framed_calls;
 };
 
 struct oa_code_stats {

@@ -15,6 +15,7 @@ from otelagent.unwind.cache import RowCache
 from otelagent.unwind.describe import describe_row
 from otelagent.unwind.extract import extract, extract_both
 from otelagent.unwind.load import code_key, load_rows, rows_key
+from otelagent.unwind.rows import RowBuilder
 from tests.unwind.derived import compare, derive, described
 
 WORKLOAD = Path(__file__).parents[2] / "integration" / "workloads" / "c" / "stacks.c"
@@ -49,6 +50,24 @@ def rows_of(hex_code, symbols=b"", machine=EM_X86_64):
     text = Section(1, ".text", 1, 6, 0x1000, 0, len(code), 0, 0, 0)
     table, stats = derive(None, text, code, symbols, machine)
     return [describe_row(table, 0x1000 + at, EM_X86_64) for at in range(len(code))], stats
+
+
+@pytest.mark.parametrize("blob", [True, False])
+def test_calls_of_builtins_of_v8_that_are_not_understood_keep_frame_pointers(blob):
+    """`pop %r15` takes the return address off, as V8's BaselineOutOfLinePrologue does."""
+    code = bytes.fromhex("415f5589e5e8f6ffffff4157c3")
+    builder = RowBuilder([(0x1000, 0x1000 + len(code))])
+    gaps = ffi.new("struct oa_range[]", [(0x1000, 0x1000 + len(code))])
+    data = ffi.from_buffer("uint8_t[]", code)
+    described_code = ffi.new("struct oa_code *", (data, len(code), 0x1000, gaps, 1, ffi.NULL))
+    described_code.machine, described_code.rank = EM_X86_64, 3
+    described_code.framed_calls = (0x1000, 0x2000) if blob else (0, 0)
+    stats = ffi.new("struct oa_code_stats *")
+    assert lib.oa_code_rows(builder.raw, described_code, stats) == 0
+    assert stats.wrong == 1
+    table = builder.finish([])
+    rows = ["keeps frame" in describe_row(table, 0x1000 + at, EM_X86_64) for at in range(13)]
+    assert rows == [blob and 5 <= at < 10 for at in range(13)]
 
 
 @pytest.mark.parametrize(

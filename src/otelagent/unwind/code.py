@@ -35,6 +35,9 @@ MIN_FRAMES_SHARE = 0.95
 MAX_GAPS = 65_536
 MIN_GAP_BYTES, MIN_GAP_SHARE = 1024, 1 / 4096
 """Less is what start files have: it runs only when a program begins and ends."""
+MIN_BUILTINS_BYTES = 64 << 10
+"""V8's built-in functions are larger."""
+_BLOB = ("v8_Default_embedded_blob_code_", "v8_Default_embedded_blob_code_size_")
 _SYMBOL_BYTES = 24
 _SAMPLES, _SAMPLE_BYTES = 64, 32 << 10
 
@@ -142,7 +145,8 @@ def add_code(builder: RowBuilder, elf: ElfFile, found: list[Undescribed]) -> str
         if each.is_large:
             return _add_frames(builder, elf, each)
         code, symbols = each.read_gaps(elf), read_symbols(elf, each.gaps)
-        _derive(builder, (each.gaps[0][0], code), each.gaps, symbols, stats)
+        framed = _framed_calls(elf) if each.size >= MIN_BUILTINS_BYTES else (0, 0)
+        _derive(builder, (each.gaps[0][0], code), each.gaps, symbols, stats, framed_calls=framed)
     line = f"code: {stats.functions - stats.wrong} functions by their instructions"
     return f"{line}; {stats.wrong} not understood" if stats.wrong else line
 
@@ -161,6 +165,19 @@ def _add_arm64(builder: RowBuilder, elf: ElfFile, found: list[Undescribed]) -> s
     return f"code: {covered} of {whole} bytes by their instructions"
 
 
+def _framed_calls(elf: ElfFile) -> tuple[int, int]:
+    """Find V8's built-in functions: it walks its stacks by frame pointers, so calls have one.
+
+    Some of them cannot be followed, such as those that pop the return address and go on with
+    a number of arguments that is known at run time only.
+    """
+    found = elf.find_symbols(*_BLOB)
+    if len(found) < len(_BLOB):
+        return 0, 0
+    start, size = (found[name].value for name in _BLOB)
+    return start, start + int.from_bytes(elf.read_address(size, 4), "little")
+
+
 def _derive(
     builder: RowBuilder,
     code: tuple[int, bytes | mmap.mmap],
@@ -169,6 +186,7 @@ def _derive(
     stats: Any,  # noqa: ANN401 (cdata)
     *,
     frames: bool = False,
+    framed_calls: tuple[int, int] = (0, 0),
 ) -> None:
     """Let the C core add rows for the gaps of some code at an address."""
     addr, data = code
@@ -187,6 +205,7 @@ def _derive(
             "machine": EM_X86_64,
             "rank": RANK_CODE,
             "frames": frames,
+            "framed_calls": framed_calls,
         },
     )
     check_memory(lib.oa_code_rows(builder.raw, described, stats))
