@@ -64,7 +64,8 @@ class World:
     def __init__(self, monkeypatch, most=1 << 30):
         self.threads, self.reads, self.attached = [1, 2], 0, []
         self.procs, self.thread_map = FakeMap(4, VALUE_BYTES, most), FakeMap(16, 32)
-        self.runtimes = Runtimes(self.procs, self.thread_map)
+        self.now_ns = 0
+        self.runtimes = Runtimes(self.procs, self.thread_map, clock_ns=lambda: self.now_ns)
         self.spaces = Spaces(FakeTrie(), Files(), interpreters=self.runtimes)
         self.space = self.spaces.make()
         self.refusal = None
@@ -162,6 +163,19 @@ def test_freed_spaces_are_forgotten_at_last(world, monkeypatch):
     for space in spaces:
         world.map(space)
         world.spaces.release(space)
+
+    named = [world.runtimes.namer(generation(n), s.number) for n, s in enumerate(spaces)]
+
+    assert [bool(namer) for namer in named] == [False, True, True]
+
+
+def test_freed_spaces_are_forgotten_a_minute_later(world):
+    """An agent that meets a new Python each few seconds would keep a thousand for hours."""
+    spaces = [world.spaces.make() for _ in range(3)]
+    for space in spaces:
+        world.map(space)
+        world.spaces.release(space)
+        world.now_ns += 40_000_000_000
 
     named = [world.runtimes.namer(generation(n), s.number) for n, s in enumerate(spaces)]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import struct
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -42,8 +43,10 @@ _KEY = struct.Struct("=QII")  # struct oa_python_thread_key
 REFRESH_NS = 20_000_000
 """Threads of one process are read again at most this often."""
 MAX_PROCESSES = 4096
-MAX_FREED = 4096
-"""Spaces that are kept for the names of what was sampled in them."""
+MAX_FREED = 1024
+"""Spaces that are kept for the names of what was sampled in them: each takes some KB,"""
+FREED_NS = 60_000_000_000
+"""And so long: a sample that comes later is counted as one whose process was gone."""
 
 
 class ClosableMemory(Memory, Protocol):
@@ -90,12 +93,14 @@ class Runtimes:
         procs: HashMap,
         threads: HashMap,
         open_memory: Callable[[int], ClosableMemory] = ProcessMemory,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._open_memory = open_memory
+        self._clock_ns = clock_ns
         self._procs = procs
         self._threads = threads
         self._images: dict[int, _Image] = {}
-        self._freed: deque[int] = deque()
+        self._freed: deque[tuple[int, int]] = deque()
         self._by_pid: dict[int, _Threads] = {}
         self._namers: dict[Generation, PythonFrames] = {}
         self._lock = threading.Lock()
@@ -128,9 +133,10 @@ class Runtimes:
         if space not in self._images:
             return
         self._procs.delete(_U32.pack(space))
-        self._freed.append(space)
-        if len(self._freed) > MAX_FREED:
-            self._images.pop(self._freed.popleft(), None)
+        now_ns = self._clock_ns()
+        self._freed.append((now_ns, space))
+        while len(self._freed) > MAX_FREED or self._freed[0][0] + FREED_NS < now_ns:
+            self._images.pop(self._freed.popleft()[1], None)
 
     def forked(self, pid: int, space: Space) -> None:
         """A process has a child that shares its space: it can tell what the child's code is."""
