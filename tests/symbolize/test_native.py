@@ -8,7 +8,7 @@ import pytest
 from otelagent.formats.elf import BytesSource, ElfFile
 from otelagent.host.files import open_file
 from otelagent.model import FrameType
-from otelagent.symbolize.native import NativeSymbols
+from otelagent.symbolize.native import MAX_CACHED, NativeSymbols
 from otelagent.symbolize.result import BAD_FILE, NO_SYMBOLS
 from tests.symbolize.builds import (
     CXX_SOURCE,
@@ -66,6 +66,25 @@ def test_shared_libraries_of_this_machine_are_named_by_their_dynamic_symbols():
     check_against_nm(
         NativeSymbols.open(open_file(str(libc)), "/none/libc", debug_dirs=()),
         nm_ranges(libc, "-D"),
+    )
+
+
+def test_names_that_are_kept_are_bounded(tmp_path):
+    """A server's long tail of addresses would fill what has no bound for days."""
+    path = compile_c(tmp_path / "program", "-O0")
+    symbols = open_symbols(path)
+    starts = sorted(sample_addresses(nm_ranges(path)))
+    addrs = [addr + by for addr in starts for by in range(64)]
+    first = {addr: symbols.name(addr, is_return_address=False) for addr in addrs}
+
+    kept = {id(symbols.name(addr, is_return_address=False)) for addr in addrs} & {
+        *map(id, first.values())
+    }
+
+    assert len(addrs) > 4 * MAX_CACHED
+    assert len(kept) <= MAX_CACHED
+    assert all(
+        symbols.name(addr, is_return_address=False) == named for addr, named in first.items()
     )
 
 

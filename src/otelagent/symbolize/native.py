@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from otelagent.formats.elf import Source
 
-MAX_CACHED = 16_384
+MAX_CACHED = 256
+"""Names of one file, then it begins anew: whoever asks keeps those that are still wanted."""
 MAX_PATH_CHARS = 4096
 
 _logger = logging.getLogger(__name__)
