@@ -212,7 +212,7 @@ def change_word(data: bytearray, chance: random.Random, _others: list[bytes]) ->
     So pointers lead to what is of another kind, to themselves and in circles.
     """
     words = memoryview(data)[: len(data) & -8].cast("Q")
-    used = [chance.randrange(len(words)) for _ in range(64) if words]
+    used = [chance.randrange(len(words)) for _ in range(16) if words]
     used = [at for at in used if words[at]]
     if len(used) < 2:
         return

@@ -105,9 +105,7 @@ def _extension(python: Python) -> Recipe:
     )
 
 
-EXTENDED = {"3.6-pyenv", "3.8-pyenv", "3.10-pyenv", "3.12-pyenv", "3.13-pyenv"}
-EXTENDED |= {"3.14-debian", "3.15-debian"}
-EXTENSIONS = [_extension(python) for python in find_pythons() if python.name in EXTENDED]
+EXTENSIONS = [_extension(python) for python in find_pythons() if python.name not in LIMITED]
 
 GO_TOOLS = {"1.19": "/usr/lib/go-1.19/bin/go", "now": shutil.which("go") or "go"}
 GO_ENV = (("GODEBUG", "asyncpreemptoff=1"), ("GOTRACEBACK", "crash"))
@@ -155,6 +153,11 @@ SIGNAL = (
     "gdb does not know Go's own trampoline for a signal frame and goes on wrongly from there; the"
     " frames beneath are those of the chain that the program makes."
 )
+SWITCH = (
+    "gdb does not know that systemstack changes to the thread's own stack, and ends there or goes"
+    " on with what is no code; the frames beneath are those of the chain that the program makes."
+)
+SWITCH_LEFT_OUT = "The caller of systemstack, runtime.gcStart, is missing (docs/gopclntab.md)."
 GO = [
     *(_go(tool, kind) for tool in GO_TOOLS for kind in ("chain", "sort", "panic", "inline")),
     _go("1.19", "cgo", cgo=True, note=f"{CGO} {LEFT_OUT}"),
@@ -166,6 +169,10 @@ GO = [
             gdb=("handle all nostop noprint pass", "break runtime.sighandler", "run"),
         )
         for tool in GO_TOOLS
+    ),
+    *(
+        _go(tool, "switch", gdb=("break runtime.finishsweep_m", "run"), note=note)
+        for tool, note in (("1.19", f"{SWITCH} {SWITCH_LEFT_OUT}"), ("now", SWITCH))
     ),
     _go("now", "chain", "-ldflags=-s", note=STRIPPED),
     _go("now", "sort", "-buildmode=pie"),

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Goroutines that each hold a thread and spin: recursion, sort, interface, defer in a panic,
-// closures that are inlined; `signal`: one that is sent a signal while it spins.
+// closures that are inlined; `signal`: one that is sent a signal while it spins; `switch`: one that
+// collects garbage, for which it changes to the thread's own stack.
 package main
 
 import (
@@ -85,11 +86,21 @@ func signalled() {
 	descend(3)
 }
 
+//go:noinline
+func collect(depth int) uint64 {
+	if depth == 0 {
+		runtime.GC()
+		return 1
+	}
+	return collect(depth-1) + 1
+}
+
 var kinds = map[string][]func(){
 	"chain":  {func() { descend(20) }},
 	"sort":   {throughSort, func() { throughInterface(square{4}) }},
 	"panic":  {throughDefer},
 	"signal": {signalled},
+	"switch": {func() { collect(3) }},
 	"inline": {throughMap, func() { large(2) }},
 }
 
