@@ -16,6 +16,7 @@ from otelagent.unwind.describe import describe_row
 from otelagent.unwind.extract import extract, extract_both
 from otelagent.unwind.load import code_key, load_rows, rows_key
 from otelagent.unwind.rows import RowBuilder
+from tests.builders.cfi import eh_frame, make_elf
 from tests.unwind.derived import compare, derive, described
 
 WORKLOAD = Path(__file__).parents[2] / "integration" / "workloads" / "c" / "stacks.c"
@@ -372,3 +373,12 @@ def test_symbols_are_those_of_functions_that_begin_in_the_ranges(tmp_path):
     assert values((f, f + 1)) == {f}
     assert values((f - 8, f), (f + 1, g + 12)) == {g}
     assert values() == set()
+
+
+def test_code_that_a_segment_claims_beyond_the_end_of_its_file_is_not_looked_at():
+    elf = make_elf(eh_frame((0x1000, 64, b"")), has_sections=False, code_bytes=20 << 20)
+    described = extract_both(elf)[0]
+
+    (found,) = code_module.find_undescribed(elf, described)
+
+    assert found.gaps[-1][1] == elf.source.size  # its offset is its address

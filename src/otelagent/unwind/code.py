@@ -103,7 +103,7 @@ def find_undescribed(elf: ElfFile, table: RowTable) -> list[Undescribed]:
     found = [
         Undescribed(segment, gaps)
         for segment in elf.executable_loads()
-        if (gaps := find_gaps(table, segment.vaddr, segment.vaddr + _looked_at(segment)))
+        if (gaps := find_gaps(table, segment.vaddr, segment.vaddr + _looked_at(elf, segment)))
     ]
     if elf.machine == EM_AARCH64:
         found = [only for each in found if (only := _only_code(elf, each)).gaps]
@@ -128,8 +128,10 @@ def _only_code(elf: ElfFile, found: Undescribed) -> Undescribed:
     return Undescribed(found.segment, gaps if code else found.gaps)
 
 
-def _looked_at(segment: Segment) -> int:
-    return segment.filesz if segment.filesz <= MAX_CODE_BYTES else 0
+def _looked_at(elf: ElfFile, segment: Segment) -> int:
+    """Tell how many bytes of a segment are looked at: those that are in the file."""
+    there = min(segment.filesz, max(elf.source.size - segment.offset, 0))
+    return there if there <= MAX_CODE_BYTES else 0
 
 
 def add_code(builder: RowBuilder, elf: ElfFile, found: list[Undescribed]) -> str:
