@@ -150,6 +150,22 @@ def test_locations_are_in_order_of_file_and_address():
     assert addresses == {1: [9, 4, 7, 2, 5], 2: [5, 2, 7, 4, 9], 3: [4, 7]}
 
 
+def test_functions_are_in_the_order_of_locations():
+    file = Executable(FileId(b"a" * 16), "/bin/a")
+    frames = [
+        Frame(FrameType.NATIVE, at, file, (Line(Function(f"at {at}")), Line(Function("outer"))))
+        for at in (9, 4, 7)
+    ]
+    profile = Profile()
+    profile.add(Trace(tuple(frames)), PROCESS, Thread(1), 1, 1)
+
+    tables = encode_profiles(profile, profile).dictionary
+
+    names = [tables.string_table[each.name_strindex] for each in tables.function_table]
+    assert names == ["", "at 4", "outer", "at 7", "at 9"]
+    assert [each.lines[0].function_index for each in tables.location_table[1:]] == [1, 3, 4]
+
+
 def test_ids_of_profiles_differ_and_share_their_chance():
     profile = synthetic_profile()
 

@@ -6,13 +6,14 @@ Every table is keyed by the indices and numbers that its entries consist of, so
 two things that look alike on the wire are one entry, and nothing else is merged.
 Tables grow only by what a sample needs: no entry is without a user.
 
-Entries are in order of use, but for locations: they are in order of file and address, as
-what compresses requests finds more alike in neighbours (2 to 3 % less to send). So both
-locations and the stacks that number them are written at the end (`finish`).
+Entries are in order of use, but for locations, which are in order of file and address, and
+functions, in the order of locations: what compresses requests finds more alike in neighbours
+(2 to 4 % less to send). So these and stacks are written at the end (`finish`).
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from opentelemetry.proto.profiles.v1development import profiles_pb2 as pb
@@ -49,14 +50,15 @@ class Dictionary:
         self.message.string_table.append("")
         self.message.link_table.add()
         self.message.mapping_table.add()
-        self.message.function_table.add()
         self.message.attribute_table.add()
         self._strings: dict[str, int] = {"": 0}
         self._attributes: dict[tuple[int, type, Value], int] = {}
+        self._kinds: dict[tuple[str, bool, str], tuple[int, ...]] = {}
         self._pairs: dict[tuple[str, type, Value], int] = {}
         self._mappings: dict[tuple[int, ...], int] = {(0, 0, 0, 0): 0}
         self._executables: dict[Executable, int] = {}
-        self._functions: dict[tuple[int, int, int, int], int] = {(0, 0, 0, 0): 0}
+        self._wires: dict[str, str] = {}
+        self._functions: dict[tuple[str, str, str, int], int] = {("", "", "", 0): 0}
         self._locations: dict[Location, int] = {}
         self._stacks: dict[tuple[int, ...], int] = {(): 0}
         self._seen: dict[int, int] = {}
@@ -130,24 +132,18 @@ class Dictionary:
             )
         return index
 
-    def function(self, function: Function) -> int:
-        """Give the index of a function."""
-        identity = (
-            self.string(function.name),
-            self.string(function.system_name),
-            self.string(function.file),
-            function.start_line,
-        )
-        index = self._functions.get(identity)
-        if index is None:
-            index = self._functions[identity] = len(self.message.function_table)
-            self.message.function_table.add(
-                name_strindex=identity[0],
-                system_name_strindex=identity[1],
-                filename_strindex=identity[2],
-                start_line=identity[3],
-            )
-        return index
+    def _wire(self, text: str) -> str:
+        wire = self._wires.get(text)
+        if wire is None:
+            wire = self._wires[text] = wire_text(text)
+        return wire
+
+    def _function(self, function: Function) -> int:
+        """Number a function, in order of use."""
+        wire = self._wire
+        name, system_name = wire(function.name), wire(function.system_name)
+        identity = (name, system_name, wire(function.file), function.start_line)
+        return self._functions.setdefault(identity, len(self._functions))
 
     def location(self, frame: Frame) -> int:
         """Number a frame, from 1: in order of use, which `finish` changes."""
@@ -155,17 +151,24 @@ class Dictionary:
         if number is not None:
             return number
         lines = tuple(
-            (self.function(line.function), line.line, line.column) for line in frame.lines
+            (self._function(line.function), line.line, line.column) for line in frame.lines
         )
+        kind = frame.type, frame.guessed, frame.reason
+        attributes = self._kinds.get(kind)
+        if attributes is None:
+            attributes = self._kinds[kind] = self._attributes_of(frame)
+        identity = (self.mapping(frame.executable), frame.address, lines, attributes)
+        number = self._locations.setdefault(identity, len(self._locations) + 1)
+        self._seen[id(frame)] = number
+        return number
+
+    def _attributes_of(self, frame: Frame) -> tuple[int, ...]:
         attributes = [self.attribute(FRAME_TYPE, frame.type.value)]
         if frame.guessed:
             attributes.append(self.attribute(GUESSED, True))
         if frame.reason:
             attributes.append(self.attribute(REASON, frame.reason))
-        identity = (self.mapping(frame.executable), frame.address, lines, tuple(attributes))
-        number = self._locations.setdefault(identity, len(self._locations) + 1)
-        self._seen[id(frame)] = number
-        return number
+        return tuple(attributes)
 
     def stack(self, frames: tuple[Frame, ...]) -> int:
         """Give the index of a stack, newest frame first."""
@@ -174,18 +177,38 @@ class Dictionary:
         return self._stacks.setdefault(identity, len(self._stacks))
 
     def finish(self) -> None:
-        """Write locations and stacks; nothing may be added after that."""
+        """Write functions, locations and stacks; nothing may be added after that."""
         table = self.message.location_table
         table.add()
         index_of = [0] * (len(self._locations) + 1)
-        for index, identity in enumerate(sorted(self._locations), 1):
+        order = sorted(self._locations)
+        functions = self._functions_in(order)
+        for index, identity in enumerate(order, 1):
             mapping, address, lines, attributes = identity
             index_of[self._locations[identity]] = index
             table.add(
                 mapping_index=mapping,
                 address=address,
-                lines=[pb.Line(function_index=f, line=n, column=c) for f, n, c in lines],
+                lines=[pb.Line(function_index=functions[f], line=n, column=c) for f, n, c in lines],
                 attribute_indices=attributes,
             )
         for numbers in self._stacks:
             self.message.stack_table.add(location_indices=[index_of[each] for each in numbers])
+
+    def _functions_in(self, order: list[Location]) -> dict[int, int]:
+        """Write the functions as locations come to them; gives the index of each number."""
+        string, table = self.string, self.message.function_table
+        identities = list(self._functions)
+        index_of: dict[int, int] = {}
+        used = (number for _, _, lines, _ in order for number, _, _ in lines)
+        for number in chain([0], used):
+            if number not in index_of:
+                index_of[number] = len(table)
+                name, system_name, file, start_line = identities[number]
+                table.add(
+                    name_strindex=string(name),
+                    system_name_strindex=string(system_name),
+                    filename_strindex=string(file),
+                    start_line=start_line,
+                )
+        return index_of
