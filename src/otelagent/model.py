@@ -9,6 +9,7 @@ All of it is immutable and hashable, so equal things can be shared.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
@@ -148,7 +149,7 @@ class SampleGroup:
 
     count: int = 0
     value: int = 0
-    timestamps_ns: list[int] = field(default_factory=list)
+    timestamps_ns: array[int] = field(default_factory=lambda: array("Q"))
 
 
 @dataclass(slots=True)

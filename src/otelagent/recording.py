@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import replace
+from itertools import islice
+from sys import intern
 from typing import TYPE_CHECKING
 
 from otelagent import metrics
@@ -17,14 +19,19 @@ from otelagent.profile.model import Profile
 from otelagent.waiting import OFF_CPU, WALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from otelagent.abi.codec import Generation, RawTrace
     from otelagent.losses import Losses
     from otelagent.options import Options
     from otelagent.processes.notes import ProcessNotes
     from otelagent.profiler import Profiler
-    from otelagent.traces.kept import GroupKey, GroupTotal
+    from otelagent.traces.kept import GroupKey, GroupTotal, KeptTraces
+
+LOT = 16_384
+"""Counts that are sorted by where their traces are packed, before these are unpacked."""
+MOST_KNOWN = 8192
+"""Processes, and threads, that are kept for the case that they come again."""
 
 
 def host_attributes() -> tuple[tuple[str, str], ...]:
@@ -89,7 +96,7 @@ class Merger:
         They are cut to multiples of `grain_ns`, a power of two.
         """
         traces = self._profiler.collector.traces
-        for key, total in groups:
+        for key, total in _by_place(groups, traces):
             raw = traces[key.hash]
             times = (
                 () if offset_ns is None else [at + offset_ns & -grain_ns for at in total.times_ns]
@@ -121,6 +128,8 @@ class Merger:
             if self._about is not None:  # which may be empty
                 self._about.see(raw.generation)  # most were seen when their first trace came
                 process = replace(process, attributes=self._about.of(raw.generation))
+            if len(self._processes) >= MOST_KNOWN:
+                self._processes.clear()
             if process.executable:  # else it may become known yet
                 self._processes[raw.generation] = process
         return process
@@ -128,16 +137,28 @@ class Merger:
     def _thread(self, key: GroupKey) -> Thread:
         thread = self._threads.get((key.tid, key.comm))
         if thread is None:
-            name = key.comm.rstrip(b"\0").decode(errors="replace")
+            if len(self._threads) >= MOST_KNOWN:
+                self._threads.clear()
+            name = intern(key.comm.rstrip(b"\0").decode(errors="replace"))
             thread = self._threads[key.tid, key.comm] = Thread(key.tid, name)
         return thread
+
+
+def _by_place(
+    groups: Iterable[tuple[GroupKey, GroupTotal]], traces: KeptTraces
+) -> Iterator[tuple[GroupKey, GroupTotal]]:
+    """Give the groups by lots so that traces packed together come one after the other."""
+    left = iter(groups)
+    while lot := list(islice(left, LOT)):
+        lot.sort(key=lambda group: traces.place(group[0].hash))
+        yield from lot
 
 
 def _process_of(profiler: Profiler, raw: RawTrace) -> Process:
     generation = raw.generation
     path = profiler.table.images.get(generation, "")
     name = os.path.basename(path) or raw.comm.rstrip(b"\0").decode(errors="replace")  # noqa: PTH119 (also for names that are no path)
-    return Process(Pid(generation.pid), name, path, generation.start_ns, generation.exec_id)
+    return Process(Pid(generation.pid), intern(name), path, generation.start_ns, generation.exec_id)
 
 
 def notes(profiler: Profiler, losses: Losses) -> dict[str, int]:

@@ -3,6 +3,7 @@
 """`report` and `diff` of a store, as a user runs them."""
 
 import time
+from array import array
 
 import pytest
 from typer.testing import CliRunner
@@ -24,7 +25,7 @@ def store(tmp_path):
         made.start_unix_ns = time.time_ns() - ago * 10**9
         made.duration_ns = 1000
         for *_keys, group in made:
-            group.timestamps_ns[:] = [made.start_unix_ns + at for at in range(3)]
+            group.timestamps_ns[:] = array("Q", [made.start_unix_ns + at for at in range(3)])
         for record in encode_requests(made, made):
             kept.put(record)
     kept.close(0)

@@ -8,6 +8,7 @@ index that is out of range makes the file a bad one.
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, TypeVar
 
 from otelagent.errors import FormatError
@@ -135,13 +136,13 @@ class _Decoder:
             thread_id if isinstance(thread_id, int) else 0,
             str(attributes.get(names.THREAD_NAME, "")),
         )
-        times = list(sample.timestamps_unix_nano)
+        times = array("Q", sample.timestamps_unix_nano)
         value = sum(sample.values) if sample.values else len(times)
         if not 0 <= value <= MAX_SAMPLES:
             raise FormatError(f"a sample has the value {value}")
         count = value if counts else max(len(times), 1)
         if len(times) != count:
-            times = []
+            del times[:]
         state = str(attributes.get(names.THREAD_STATE, ""))
         if info.sample_type == OFF_CPU:
             state = state or UNKNOWN

@@ -70,7 +70,7 @@ class Profile(ProfileInfo):
         if len(timestamps_ns) == count and len(group.timestamps_ns) == group.count:
             group.timestamps_ns.extend(timestamps_ns)
         else:
-            group.timestamps_ns.clear()
+            del group.timestamps_ns[:]
         group.count += count
         group.value += count if self.counts_samples else value
 

@@ -36,6 +36,8 @@ SCHEDULER = "__schedule"
 """The kernel's function from which a thread leaves a CPU; what it calls are our own programs."""
 BEGINS_UNNAMED = "no symbol begins where a signal trampoline does, or a stack ends"
 
+MAX_FINISHED = 65_536
+"""How many finished traces are kept for the case that they come again."""
 NO_CODE = Executable(FileId(bytes(16)), "[no code]")
 CALLED_NO_CODE = "a null or wild pointer was called"
 
@@ -165,6 +167,8 @@ class TraceHandler:
         if fault and self.error_frames:
             user.append(_error_frame(raw.fault, fault))
         trace = Trace((*kernel, *user), fault)
+        if len(self._finished) >= MAX_FINISHED:
+            self._finished.clear()
         self._finished[raw.hash] = trace
         return trace
 

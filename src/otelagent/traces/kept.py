@@ -81,6 +81,7 @@ class Place:
     """Where traces are packed that were walked alike."""
 
     block: bytes
+    number: int
     flags: int
     fault: int
 
@@ -94,10 +95,16 @@ class KeptTraces(MutableMapping[int, RawTrace]):
         self._packed: dict[int, Place] = {}
         self._packer: _Packer | None = None
         self._open: tuple[bytes, dict[int, RawTrace]] = (b"", {})
+        self._blocks = 0
 
     def how(self, hash_: int) -> RawTrace | Place | None:
         """Tell how a trace was walked (`flags`, `fault`), which is cheap; None: it is not here."""
         return self._loose.get(hash_) or self._packed.get(hash_)
+
+    def place(self, hash_: int) -> int:
+        """Tell where a trace is: who looks many up by their places unpacks each block once."""
+        found = self._packed.get(hash_)
+        return found.number if found else 0
 
     def __getitem__(self, hash_: int) -> RawTrace:
         if found := self._loose.get(hash_):
@@ -137,10 +144,11 @@ class KeptTraces(MutableMapping[int, RawTrace]):
         oldest = [trace for trace, _ in zip(self._loose.values(), range(BLOCK), strict=False)]
         self._packer = self._packer or _Packer()
         block = self._packer.pack([encode_trace(trace) for trace in oldest])
+        self._blocks += 1
         places: dict[tuple[int, int], Place] = {}
         for trace in oldest:
             how = (trace.flags, trace.fault)
-            place = places.get(how) or places.setdefault(how, Place(block, *how))
+            place = places.get(how) or places.setdefault(how, Place(block, self._blocks, *how))
             self._packed[trace.hash] = place
             del self._loose[trace.hash]
 

@@ -16,7 +16,7 @@ from otelagent.errors import FormatError
 from otelagent.profile.model import Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from otelagent.export.otlp_profiles import Entry
@@ -134,7 +134,7 @@ class _Merger:
             if count:
                 merged.add(trace, process, thread, count, value, times)
 
-    def _cut(self, group: SampleGroup) -> tuple[int, int, list[int]]:
+    def _cut(self, group: SampleGroup) -> tuple[int, int, Sequence[int]]:
         """Leave the samples of the time."""
         times = [at for at in group.timestamps_ns if self._since_ns <= at < self._until_ns]
         if len(group.timestamps_ns) != group.count or len(times) == group.count:
