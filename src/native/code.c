@@ -59,7 +59,7 @@ static u32 rule_of(struct oa_rows *rows, const struct oa_flow_state *state, int 
 	}
 	if (state->saved == OA_FLOW_UNKNOWN) {
 		rule.fp_kind = OA_REG_UNDEFINED;
-	} else if (state->saved) {
+	} else if (state->saved && (state->wrote_bp || state->saved <= state->sp)) {
 		rule.fp_kind = OA_REG_CFA;
 		rule.fp_offset = -state->saved;
 	}

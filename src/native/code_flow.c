@@ -21,6 +21,7 @@ enum {
 	MAX_PADDING = 16, /* instructions between two functions that may be skipped */
 	MAX_EXITS = 1 << 20,
 	MAX_ROUNDS = 8, /* calls that do not return are found one after the other */
+	LABEL_STEPS = 1024, /* from where a label's address is taken to the label, or back */
 	TABLE_STEPS = 6, /* from the load of a table's entry to the jump */
 };
 
@@ -180,7 +181,8 @@ static void reach(struct oa_flow *flow, u32 index, const struct oa_flow_state *s
 			later(flow, index);
 	} else if (oa_flow_join(&joined, state)) {
 		if (oa_flow_is_same(&step->state, &joined) &&
-		    step->state.copy_reg == joined.copy_reg)
+		    step->state.copy_reg == joined.copy_reg &&
+		    step->state.wrote_bp == joined.wrote_bp)
 			return;
 		step->state = joined;
 		later(flow, index);
@@ -255,18 +257,63 @@ static int is_by_table(const struct oa_flow *flow, u32 index)
 	return 0;
 }
 
+/* Tell that reached code near a step takes the address of `label`, a step too, in register `reg`
+ * (in any one: OA_INSN_NO_REG).
+ */
+static int takes_label(const struct oa_flow *flow, u32 near, u32 label, u8 reg)
+{
+	u32 i = near > flow->base + LABEL_STEPS ? near - LABEL_STEPS : flow->base;
+
+	for (; i <= flow->last && i < near + LABEL_STEPS; i++) {
+		const struct oa_flow_step *step = &flow->steps[i];
+		s64 target = step->offset + step->insn.length + (s64)step->insn.value;
+
+		if (step->insn.kind != OA_INSN_ADDRESS || !(step->flags & OA_FLOW_REACHED))
+			continue;
+		if (reg != OA_INSN_NO_REG && step->insn.reg != reg)
+			continue;
+		if (label ? target == flow->steps[label].offset
+			  : target > flow->steps[flow->base].offset && target < flow->size &&
+				    flow->at[target])
+			return 1;
+	}
+	return 0;
+}
+
+/* jmp *%reg, and the register has the address of a label of the function: GMP does so. */
+static int is_to_label(const struct oa_flow *flow, u32 index)
+{
+	const struct oa_flow_step *step = &flow->steps[index];
+	const u8 *code = flow->code + step->offset + step->insn.length;
+	u8 reg = step->insn.length >= 2 ? code[-1] & 7 : 0;
+
+	if (step->insn.length < 2 || code[-2] != 0xff || (code[-1] & 0xf8) != 0xe0)
+		return 0;
+	if (step->insn.length >= 3 && (code[-3] & 0xf1) == 0x41)
+		reg += 8;
+	return takes_label(flow, index, 0, reg);
+}
+
+static void keep(struct oa_flow_state *kept, int *count, const struct oa_flow_state *state)
+{
+	if (!*count) {
+		*kept = *state;
+		*count = 1;
+	} else if (!oa_flow_join(kept, state)) {
+		*count = 2;
+	}
+}
+
 static void table_jump(struct oa_flow *flow, u32 index, const struct oa_flow_state *state)
 {
 	if (is_entry(state) && !is_by_table(flow, index)) {
 		flow->returns = flow->has_return = 1;
 		return;
 	}
-	if (!flow->has_table) {
-		flow->table = *state;
-		flow->has_table = 1;
-	} else if (!oa_flow_join(&flow->table, state)) {
-		flow->has_table = 2;
-	}
+	if (!is_by_table(flow, index) && is_to_label(flow, index))
+		keep(&flow->label, &flow->has_label, state);
+	else
+		keep(&flow->table, &flow->has_table, state);
 }
 
 /* Go on from a step as far as the code runs straight. */
@@ -283,9 +330,11 @@ static void run(struct oa_flow *flow, u32 index)
 			flow->is_wrong = 1;
 			return;
 		case OA_INSN_RETURN:
-			/* V8 takes a number of arguments off that is not known here. */
-			flow->is_wrong |=
-				state.saved != 0 || (state.sp != 8 && state.sp != OA_FLOW_UNKNOWN);
+			/* GMP leaves early with rbp saved, but not yet used. V8 takes a number
+			 * of arguments off that is not known here.
+			 */
+			flow->is_wrong |= (state.saved && state.wrote_bp) ||
+					  (state.sp != 8 && state.sp != OA_FLOW_UNKNOWN);
 			flow->returns = flow->has_return = 1;
 			return;
 		case OA_INSN_STOP:
@@ -384,6 +433,8 @@ static u32 fill(struct oa_flow *flow)
 		seed = find_seed(flow, flow->addr + step->offset);
 		if (seed)
 			reach(flow, i, &seed->state, 0);
+		else if (flow->has_label == 1 && takes_label(flow, i, i, OA_INSN_NO_REG))
+			reach(flow, i, &flow->label, 0);
 		else if (flow->has_table == 1 && ends(&flow->steps[i - 1]))
 			reach(flow, i, &flow->table, 0);
 		else if (flow->has_table == 1 && flow->steps[i - 1].insn.is_padding)
@@ -405,7 +456,8 @@ u32 oa_flow_follow(struct oa_flow *flow, u32 base, u32 known)
 	for (round = 0; round < MAX_ROUNDS; round++) {
 		flow->base = flow->last = base;
 		flow->exit_count = exits;
-		flow->has_table = flow->is_wrong = flow->again = flow->has_frame = 0;
+		flow->has_table = flow->has_label = flow->is_wrong = flow->again = flow->has_frame =
+			0;
 		flow->returns = flow->has_return = 0;
 		flow->work_count = 0;
 		begin(flow);

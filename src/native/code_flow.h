@@ -17,6 +17,7 @@ struct oa_flow_state {
 	s32 saved; /* CFA - the slot with the caller's rbp; 0: it is in rbp; UNKNOWN: it is lost */
 	u32 copy_reg; /* number of another register that rsp was copied to, plus 1; 0: none */
 	s32 copy; /* CFA - that */
+	u32 wrote_bp; /* rbp was written since the caller's is in a slot */
 };
 
 enum oa_flow_flag {
@@ -76,6 +77,8 @@ struct oa_flow {
 	int has_return; /* it does */
 	struct oa_flow_state table; /* what holds at jumps through tables */
 	int has_table; /* 1: one state; 2: they differ */
+	struct oa_flow_state label; /* what holds at jumps to a label that a register has */
+	int has_label; /* likewise */
 	int is_wrong; /* the paths contradict one another */
 	int again; /* a call turned out not to return */
 	int has_frame; /* rbp is set up as frame pointer somewhere */
@@ -87,7 +90,8 @@ int oa_flow_open(struct oa_flow *flow, const u8 *code, u64 addr, u32 size);
 void oa_flow_free(struct oa_flow *flow);
 
 int oa_flow_is_same(const struct oa_flow_state *a, const struct oa_flow_state *b);
-/* Forget the copy of rsp if the other state has another: 1 if that changed anything. */
+/* Forget the copy of rsp if the other state has another, and that rbp is as it was if it is not
+ * there: 1 if that changed anything. */
 int oa_flow_join_copy(struct oa_flow_state *state, const struct oa_flow_state *other);
 /* Tell that rsp, rbp or a copy of rsp leads to the CFA. */
 int oa_flow_finds_cfa(const struct oa_flow_state *state);

@@ -33,8 +33,11 @@ static void drop_copy(struct oa_flow_state *state)
 
 int oa_flow_join_copy(struct oa_flow_state *state, const struct oa_flow_state *other)
 {
+	int wrote = other->wrote_bp && !state->wrote_bp;
+
+	state->wrote_bp |= other->wrote_bp;
 	if (!state->copy_reg || (state->copy_reg == other->copy_reg && state->copy == other->copy))
-		return 0;
+		return wrote;
 	drop_copy(state);
 	return 1;
 }
@@ -47,7 +50,10 @@ int oa_flow_join(struct oa_flow_state *state, const struct oa_flow_state *other)
 	if (!oa_flow_finds_cfa(other)) /* nothing is known of that path, so nothing contradicts */
 		return 1;
 	if (!oa_flow_finds_cfa(state)) {
+		u32 wrote = state->wrote_bp;
+
 		*state = *other;
+		state->wrote_bp = wrote;
 		return 1;
 	}
 	if (state->sp != other->sp) /* stack of varying size */
@@ -126,8 +132,15 @@ static s32 slot_at(const struct oa_flow_state *state, u8 reg, s32 value)
 	return from == OA_FLOW_UNKNOWN || slot <= 8 || slot > MAX_FRAME ? 0 : (s32)slot;
 }
 
+static void save_bp(struct oa_flow_state *state, s32 slot)
+{
+	state->saved = slot;
+	state->wrote_bp = 0;
+}
+
 static void pop_bp(struct oa_flow_state *state)
 {
+	state->wrote_bp = 1;
 	if (!state->saved || state->saved == OA_FLOW_UNKNOWN)
 		state->saved = OA_FLOW_UNKNOWN;
 	else if (state->sp == state->saved || !has_frame(state))
@@ -138,6 +151,7 @@ static void pop_bp(struct oa_flow_state *state)
 static void lose_bp(struct oa_flow_state *state)
 {
 	state->bp = OA_FLOW_UNKNOWN;
+	state->wrote_bp = 1;
 	if (!state->saved)
 		state->saved = OA_FLOW_UNKNOWN;
 }
@@ -154,7 +168,7 @@ void oa_flow_apply(struct oa_flow *flow, u32 index, struct oa_flow_state *state)
 	case OA_INSN_PUSH:
 		move_sp(state, -8);
 		if (insn->reg == RBP && !state->saved && state->sp != OA_FLOW_UNKNOWN)
-			state->saved = state->sp;
+			save_bp(state, state->sp);
 		return;
 	case OA_INSN_POP:
 		if (insn->reg == RBP)
@@ -189,6 +203,7 @@ void oa_flow_apply(struct oa_flow *flow, u32 index, struct oa_flow_state *state)
 		if (slot && slot == state->saved) {
 			state->saved = 0;
 			state->bp = OA_FLOW_UNKNOWN;
+			state->wrote_bp = 1;
 			if (insn->reg == RBP)
 				anchor(flow, index + 1, state);
 		} else {
@@ -198,7 +213,7 @@ void oa_flow_apply(struct oa_flow *flow, u32 index, struct oa_flow_state *state)
 	case OA_INSN_STORE_BP:
 		slot = slot_at(state, insn->reg, insn->value);
 		if (slot && !state->saved)
-			state->saved = slot;
+			save_bp(state, slot);
 		return;
 	case OA_INSN_SP_TO_REG: /* hand-made code does so before it aligns the stack */
 		if (state->sp != OA_FLOW_UNKNOWN) {

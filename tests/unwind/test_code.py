@@ -53,6 +53,35 @@ def rows_of(hex_code, symbols=b"", machine=EM_X86_64):
     return [describe_row(table, 0x1000 + at, EM_X86_64) for at in range(len(code))], stats
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_function_may_leave_early_with_rbp_saved_but_not_yet_used(early):
+    """GMP's mpn_sqr_basecase does so for small operands; where rbp was used, it is wrong."""
+    leave = "4883c418c3"
+    clear = "31ed"
+    code = "4883ec18 48896c2410 85ff" + (
+        "7405" + leave + clear if early else "7407" + clear + leave
+    )
+    rows, stats = rows_of((code + "488b6c2410" + leave).replace(" ", ""))
+    assert stats.wrong == (0 if early else 1)
+    if early:
+        assert rows[13] == "CFA = rsp+32; rbp at CFA-16; return at CFA-8"
+        assert rows[17].startswith("CFA = rsp+8; rbp same")  # its slot is below the stack pointer
+        assert rows[20] == rows[13]
+        assert rows[29].startswith("CFA = rsp+8; rbp same")
+
+
+def test_jump_to_a_label_in_a_register_has_its_own_state():
+    """GMP's mpn_mullo_basecase: a jump by a table, then `lea label, %r8` and `jmp *%r8`."""
+    table = "85ff 7901 c3 4c8d0df9100000 4d6314b9 4d01d1 41ffe1"
+    rows, stats = rows_of(
+        (table + "c3 53" + "31c9" * 6 + "4c8d050300000041ffe0 5bc3").replace(" ", "")
+    )
+    assert stats.wrong == 0
+    assert [row.split(";")[0] for row in rows[22:24]] == ["CFA = rsp+8"] * 2
+    assert rows[46].startswith("CFA = rsp+16;")
+    assert rows[47].startswith("CFA = rsp+8;")
+
+
 @pytest.mark.parametrize("blob", [True, False])
 def test_calls_of_builtins_of_v8_that_are_not_understood_keep_frame_pointers(blob):
     """`pop %r15` takes the return address off, as V8's BaselineOutOfLinePrologue does."""
