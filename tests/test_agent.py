@@ -13,16 +13,24 @@ from opentelemetry.proto.collector.profiles.v1development import profiles_servic
 from otelagent import metrics
 from otelagent.abi._generated import SampleFlag
 from otelagent.abi.codec import Generation
-from otelagent.agent import Agent, Plan, time_grain_ns
+from otelagent.agent import Agent, Plan
 from otelagent.chance import draw_lot, jittered
 from otelagent.losses import Losses
 from otelagent.model import Trace
 from otelagent.options import OffCpu
+from otelagent.recording import time_grain_ns
 from otelagent.traces.collector import Tally
 from otelagent.traces.kept import GroupKey, GroupTotal
 from otelagent.waiting import waiting_frame
 from tests.export.conformance import check
 from tests.export.receivers import resources_of
+
+
+class Traces(dict):
+    """Of which none is packed."""
+
+    def place(self, _hash):
+        return 0
 
 
 class FakeProfiler:
@@ -43,8 +51,13 @@ class FakeProfiler:
         generation = Generation(1, 0, 999_999_999)  # no process
         raw = SimpleNamespace(hash=1, flags=0, generation=generation, comm=b"app", user=b"")
         self.collector = SimpleNamespace(
-            traces={1: raw}, take=self._take, tally=Tally(), deferred=0, watch=lambda _: None
+            traces=Traces({1: raw}),
+            take=self._take,
+            tally=Tally(),
+            deferred=0,
+            watch=lambda _: None,
         )
+        self.collector.give_back = self._give_back
         self.collector.bury = lambda _hashes, on_left: on_left({1: raw}) or []
         self.handler = SimpleNamespace(finish=lambda _raw: Trace(()), frame_count=0)
         self.handler.keep = self.handler.forget = lambda _traces: None
@@ -53,14 +66,17 @@ class FakeProfiler:
         self.groups = {}
         self.lost = 0
 
-    def sample(self, *times_ns):
-        total = self.groups.setdefault(GroupKey(1, 7, 7, b"app"), GroupTotal())
+    def sample(self, *times_ns, tid=7):
+        total = self.groups.setdefault(GroupKey(1, 7, tid, b"app"), GroupTotal())
         total.count += len(times_ns)
         total.times_ns.extend(array("Q", times_ns))
 
     def _take(self):
         groups, self.groups = self.groups, {}
         return groups
+
+    def _give_back(self, groups):
+        self.groups.update(groups)
 
     def flush(self):
         pass
@@ -133,6 +149,32 @@ def test_each_interval_is_one_request_of_what_is_new():
     agent.work()
 
     assert [each.samples for each in sink.records] == [2, 1]
+    assert [fault for one in requests_of(sink) for fault in check(one)] == []
+
+
+def test_a_report_that_takes_long_lets_others_go_first():
+    """Signals and signs of life wait for it; what was left over is due at once, and not lost."""
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+
+    def name_slowly(_raw):
+        now.seconds += 1.5
+        return Trace(())
+
+    profiler.handler.finish = name_slowly
+    agent = make(profiler, sink, now, jitter=0.0)
+    for tid in range(1, 6):
+        profiler.sample(1000 + tid, tid=tid)
+    now.seconds += 5
+    taken, dues = [], []
+    while not taken or len(profiler.groups):
+        began = now.seconds
+        agent.work()
+        taken.append(now.seconds - began)
+        dues.append(agent.due - now.seconds)
+
+    assert taken == [3.0, 3.0, 1.5]
+    assert [due <= 0 for due in dues] == [True, True, False]
+    assert [each.samples for each in sink.records] == [2, 2, 1]
     assert [fault for one in requests_of(sink) for fault in check(one)] == []
 
 

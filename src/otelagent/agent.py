@@ -19,7 +19,7 @@ from otelagent.host.clock import read_offset
 from otelagent.host.metadata import read_metadata
 from otelagent.processes.notes import ProcessNotes
 from otelagent.profile.model import Profile
-from otelagent.recording import Merger, notes, types
+from otelagent.recording import Merger, notes, time_grain_ns, types
 from otelagent.traces.recent import Bounds, RecentTraces
 
 if TYPE_CHECKING:
@@ -36,17 +36,10 @@ FIRST_REPORT_S = 1.0
 """The first report comes soon: who starts an agent looks if it works."""
 CLOCK_SECONDS = 60.0
 """How often the offset to UNIX time is read again: clocks are set, and drift."""
+REPORT_SECONDS = 2.0
+"""A report takes little longer: signals and signs of life wait. Line tables may take minutes."""
 REST_REPORTS = 24
 """For so many reports a file's symbols are kept that were not asked for."""
-
-
-def time_grain_ns(period_ns: int) -> int:
-    """Give what times of samples are multiples of: at most 1/256 of the period, a power of two.
-
-    At 20 Hz that is 131 µs. The bytes below are chance, which does not compress: 2 to 4 % of
-    all that is sent, and they tell nothing where the next sample is 50 ms away.
-    """
-    return 1 << max((period_ns >> 8).bit_length() - 1, 0)
 
 
 class Sink(Protocol):
@@ -143,11 +136,11 @@ class Agent:
             self._draw()
         if now >= self._report_at:
             self._set_report_time()
-            self.report()
+            self.report(REPORT_SECONDS)
 
     def follow(self, plan: Plan) -> None:
         """Do as another plan says, from the next report on; its bounds stay as they were."""
-        self.report()
+        self.report(REPORT_SECONDS)
         self.plan = plan
         self._about.read_by(partial(read_metadata, variables=plan.variables))
         self._set_report_time()
@@ -162,8 +155,8 @@ class Agent:
         self._frequency_hz = frequency_hz
 
     def _set_report_time(self) -> None:
-        wait_s = jittered(self.plan.interval_s, self.plan.jitter, self._rng)
-        self._report_at = self._clock() + wait_s
+        plan = self.plan
+        self._report_at = self._clock() + jittered(plan.interval_s, plan.jitter, self._rng)
 
     def _draw(self) -> None:
         """Let the lot decide whether to sample; where not, no CPU is interrupted at all."""
@@ -177,15 +170,16 @@ class Agent:
             self.is_sampling = is_sampling
             self._profiler.sampling.enable(is_sampling)
 
-    def report(self) -> None:
-        """Hand what was sampled since the last time to the sinks; nothing if there is nothing."""
+    def report(self, seconds: float = float("inf")) -> None:
+        """Hand what is new to the sinks, if anything; what there was no time for is due at once."""
+        deadline = self._clock() + seconds
         profiler, until_ns = self._profiler, time.monotonic_ns()
         profiler.flush()
         groups = profiler.collector.take()
         self._recent.note({key.hash for key in groups} | self._wanted())
         profiler.namers.rest(REST_REPORTS)
         if groups:
-            self._report(groups, until_ns)
+            self._report(groups, until_ns, deadline)
 
     def _wanted(self) -> set[int]:
         """Tell which traces a wait has begun with: when it is over they are asked for."""
@@ -195,7 +189,9 @@ class Agent:
         waiting = {each.hash for each in self._profiler.sampling.waiting()}
         return begun | (waiting & self._profiler.collector.traces.keys())
 
-    def _report(self, groups: Mapping[GroupKey, GroupTotal], until_ns: int) -> None:
+    def _report(
+        self, groups: Mapping[GroupKey, GroupTotal], until_ns: int, deadline: float
+    ) -> None:
         offset_ns = self._wall_offset_ns()
         profile = Profile(
             *types(self._profiler.options, self._frequency_hz),
@@ -204,12 +200,15 @@ class Agent:
             host=self.plan.resource,
             notes=self._new_notes(),
         )
-        traces = self._profiler.collector.traces
-        seen = {traces[key.hash].generation for key in groups}
+        seen = {self._profiler.collector.traces[key.hash].generation for key in groups}
         self._merger.forget(self._about.look_again(seen))
         wanted_ns = offset_ns if self.plan.timestamps else None
-        self._merger.add(groups.items(), profile, wanted_ns, time_grain_ns(profile.period_ns))
-        self._since_ns = until_ns
+        how = (wanted_ns, time_grain_ns(profile.period_ns), lambda: self._clock() >= deadline)
+        if late := self._merger.add(groups.items(), profile, *how):
+            self._profiler.collector.give_back(late)
+            self._report_at = self._clock()
+        else:
+            self._since_ns = until_ns  # else the next report has samples from before
         for record in encode_requests(profile, profile):
             for sink in self._sinks:
                 sink.put(record)

@@ -19,7 +19,7 @@ from otelagent.profile.model import Profile
 from otelagent.waiting import OFF_CPU, WALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from otelagent.abi.codec import Generation, RawTrace
     from otelagent.losses import Losses
@@ -57,6 +57,15 @@ def types(options: Options, frequency_hz: int = 0) -> tuple[tuple[str, str], tup
     return WALL, ProfileInfo().period_type, period_ns
 
 
+def time_grain_ns(period_ns: int) -> int:
+    """Give what times of samples are multiples of: at most 1/256 of the period, a power of two.
+
+    At 20 Hz that is 131 µs. The bytes below are chance, which does not compress: 2 to 4 % of
+    all that is sent, and they tell nothing where the next sample is 50 ms away.
+    """
+    return 1 << max((period_ns >> 8).bit_length() - 1, 0)
+
+
 def make_profile(
     profiler: Profiler, groups: Iterable[tuple[GroupKey, GroupTotal]], losses: Losses
 ) -> Profile:
@@ -90,13 +99,16 @@ class Merger:
         profile: Profile,
         offset_ns: int | None = None,
         grain_ns: int = 1,
-    ) -> None:
+        is_late: Callable[[], bool] = lambda: False,
+    ) -> dict[GroupKey, GroupTotal]:
         """Add groups to a profile; times are left out where the offset to UNIX time is None.
 
-        They are cut to multiples of `grain_ns`, a power of two.
+        They are cut to multiples of `grain_ns`, a power of two. Gives the groups that it did not
+        come to, since `is_late` was so after another.
         """
         traces = self._profiler.collector.traces
-        for key, total in _by_place(groups, traces):
+        ordered = _by_place(groups, traces)
+        for key, total in ordered:
             raw = traces[key.hash]
             times = (
                 () if offset_ns is None else [at + offset_ns & -grain_ns for at in total.times_ns]
@@ -109,6 +121,9 @@ class Merger:
                 # Each wait stands for all those that were not followed.
                 weight = round(weight / self._chance)
             profile.add(trace, process, thread, total.count, weight, times)
+            if is_late():
+                break
+        return dict(ordered)
 
     def forget(self, generations: Iterable[Generation]) -> None:
         """Describe these processes anew."""
