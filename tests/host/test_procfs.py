@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What /proc says of ourselves and of our children."""
 
+import mmap
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from otelagent.errors import ProcessGone
+from otelagent.formats.proc_maps import parse_executable
 from otelagent.host import procfs
 from otelagent.host.files import open_mapped
 from otelagent.host.memory import ProcessMemory
@@ -108,6 +111,20 @@ def test_a_process_that_is_gone_has_no_mappings():
 
     with pytest.raises(ProcessGone):
         procfs.read_maps(child.pid)
+
+
+def test_mappings_come_by_address_and_once(tmp_path):
+    file = tmp_path / "rwxp rwxs b.so"
+    file.write_bytes(bytes(4096))
+    with (
+        file.open("rb") as source,
+        mmap.mmap(source.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC),
+    ):
+        found = procfs.read_maps(os.getpid())
+        every = list(parse_executable(Path("/proc/self/maps").read_bytes()))
+
+    assert found == every
+    assert sum(each.path == str(file) for each in found) == 1
 
 
 def test_a_zombie_has_no_mappings():

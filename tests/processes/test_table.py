@@ -232,6 +232,21 @@ def test_losing_events_all_the_while_does_not_have_a_huge_process_read_all_the_w
     assert machine.scans == 2
 
 
+def test_code_that_is_not_found_does_not_have_a_huge_process_read_all_the_while(
+    machine, table, monkeypatch
+):
+    """500,000 mappings are read for longer than the least time between two scans."""
+    monkeypatch.setattr("otelagent.processes.table.RESCAN_NS", 1_000_000)
+    monkeypatch.setattr(table, "read_maps", lambda pid: time.sleep(0.01) or machine._read_maps(pid))
+    running(machine)
+    for at in range(1, 8):
+        table.reported(generation(10), LIBRARY, at * 10_000_000)
+
+    assert machine.scans == 1
+    table.reported(generation(10), LIBRARY, 10**10)
+    assert machine.scans == 2
+
+
 def test_child_of_a_doubted_parent_is_read_itself(machine, table):
     running(machine)
     machine.maps[11] = [mapped(LIBRARY, inode=2)]

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from otelagent.errors import ProcessGone, TargetError
-from otelagent.formats.proc_maps import MappedRange, parse_executable
+from otelagent.formats.proc_maps import MappedRange, keep_executable, parse_executable
 
 _MAX_MAPS_BYTES = 256 << 20
 _VDSO = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) .*\[vdso\]$", re.MULTILINE)
@@ -32,7 +32,9 @@ def read_maps(pid: int) -> list[MappedRange]:
 def _parse(pid: int) -> list[MappedRange]:
     try:
         with Path(f"/proc/{pid}/maps").open("rb") as stream:
-            return list(parse_executable(stream.read(_MAX_MAPS_BYTES)))
+            lines = keep_executable(stream.read(_MAX_MAPS_BYTES))
+        # By address; a path may have what tells a line of code, which then comes twice.
+        return sorted(set(parse_executable(lines)))
     except ProcessLookupError as err:
         # Newer kernels say so of a first thread that has ended before others, too.
         if other_thread(pid):

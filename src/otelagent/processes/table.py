@@ -44,7 +44,7 @@ RESCAN_NS = 1_000_000_000
 MAX_UNREAD = 256
 """Ranges of a process that was not sampled; with more it is read from /proc if it ever is."""
 REST = 10
-"""After events were lost it is read again at once, but not for so many times as long as it took."""
+"""But not for so many times as long as it took: after lost events this is the only limit."""
 
 
 @dataclass(slots=True)
@@ -324,7 +324,7 @@ class ProcessTable:
 
     def _scan(self, entry: Entry, now_ns: int) -> None:
         life = entry.now
-        if now_ns < (entry.next_scan_ns if life.is_complete else entry.rest_until_ns):
+        if now_ns < max(entry.rest_until_ns, entry.next_scan_ns * life.is_complete):
             return
         began_ns = time.monotonic_ns()
         entry.next_scan_ns = now_ns + (RESCAN_NS << min(entry.scans, 6))
