@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Changes one token of the unwinders at a time, and sees whether a recorded case notices.
 
-`python tools/mutants.py [COUNT]` writes docs/mutants.md. A mutant is compiled for the host
+`python tools/mutants.py [COUNT [SEED]]` writes docs/mutants.md. A mutant is compiled for the host
 and linked with the objects that `build.py ffi` left; the cases run until the first that fails.
 A mutant whose object code is that of the original is none: it is replaced by another.
 """
@@ -290,7 +290,7 @@ def ordered_cases() -> list[Path]:
     return [each.parent for each in shuffled]
 
 
-def page(rows: list[tuple[str, str]], commit: str) -> str:
+def page(rows: list[tuple[str, str]], commit: str, seed: int) -> str:
     """Write the page: (mutant, what became of it); `commit` is what lines are counted in."""
     same = [row for row in rows if row[1].startswith("equivalent")]
     missed = [row for row in rows if row[1] == MISSED]
@@ -303,7 +303,7 @@ def page(rows: list[tuple[str, str]], commit: str) -> str:
         "Written by `make mutants`: single tokens of the unwinders in `ebpf/` that were changed,",
         "and the first case of `tests/coredump` that noticed. What compiles to the same code is",
         "not counted, nor is what changes nothing that can be seen; for that the reason is given.",
-        f"Lines are those of commit {commit}.",
+        f"Lines are those of commit {commit}; they were drawn with seed {seed}.",
         "",
         f"Of {len(rows)} mutants {len(same)} are equivalent. Of the other {counted} the cases",
         f"caught {by_cases} ({by_cases / max(counted, 1):.0%}), unit tests {len(units)} more;",
@@ -319,8 +319,9 @@ def page(rows: list[tuple[str, str]], commit: str) -> str:
 def main() -> None:
     """Build and run mutants until enough compiled."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else SEED
     mutants = find_mutants()
-    random.Random(SEED).shuffle(mutants)
+    random.Random(seed).shuffle(mutants)
     cases = ordered_cases()
     rows: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -341,7 +342,7 @@ def main() -> None:
             print(f"{len(rows):3} {mutant.name}: {rows[-1][1]}", flush=True)
     head = ["git", "-C", ROOT, "log", "-1", "--format=%h"]
     commit = subprocess.run(head, capture_output=True, text=True, check=False).stdout.strip()
-    PAGE.write_text(page(rows, commit or "(unknown)"))
+    PAGE.write_text(page(rows, commit or "(unknown)", seed))
 
 
 if __name__ == "__main__":
