@@ -13,9 +13,9 @@ claim() { # TEXT COMMAND…: the command tells whether it holds
 	text=$1
 	shift
 	if "$@" >/tmp/said 2>&1; then
-		echo "ok   $text"
+		echo "ok   $text ($(cut -d. -f1 /proc/uptime) s)"
 	else
-		echo "FAIL $text"
+		echo "FAIL $text ($(cut -d. -f1 /proc/uptime) s)"
 		sed 's/^/     /' /tmp/said
 	fi
 }
