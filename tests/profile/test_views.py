@@ -2,9 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples summed up by function, line, process and thread."""
 
+import copy
+
+import pytest
+
 from otelagent.model import Pid, Process, Thread, Trace
+from otelagent.profile import views
 from otelagent.profile.model import Profile
-from otelagent.profile.views import View, make_rows
+from otelagent.profile.views import Functions, Owners, View, make_rows
 from tests.builders.profiles import START, python
 
 ONE = Process(Pid(1), "app", "/bin/app")
@@ -53,3 +58,66 @@ def test_threads_are_told_apart():
 
 def test_nothing_sampled_gives_no_rows():
     assert all(make_rows(Profile(), view) == [] for view in View)
+
+
+@pytest.mark.parametrize(
+    "made", [Functions(), Functions(by_line=True), Owners(), Owners(by_thread=True)]
+)
+def test_sums_of_parts_are_those_of_the_whole(made):
+    whole = copy.deepcopy(made)
+    whole.add([*profile(), *profile()])
+
+    made.add(profile())
+    made.add(profile())
+
+    assert made.rows() == whole.rows()
+    assert made.rows()
+
+
+def test_the_lighter_functions_become_one_row(monkeypatch):
+    monkeypatch.setattr(views, "MOST_ROWS", 6)
+    sums, values = Functions(), range(1, 40)
+    for value in values:
+        entry = (Trace((python(f"f{value}", "/a.py", 1),)), ONE, Thread(1), value, value)
+        made = Profile()
+        made.add(*entry)
+        sums.add(made)
+
+    rows = {row.name: row.self_value for row in sums.rows()}
+    assert len(rows) <= 6
+    assert sum(rows.values()) == sum(values)
+    assert rows["f39"] == 39
+    assert rows["[other functions]"] > 0
+
+
+@pytest.mark.parametrize("by_thread", [False, True])
+def test_the_lighter_processes_become_one_row(monkeypatch, by_thread):
+    """A storm of short processes, and one that stays."""
+    monkeypatch.setattr(views, "MOST_ROWS", 6)
+    sums = Owners(by_thread=by_thread)
+    for pid in range(100, 200):
+        made = Profile()
+        made.add(Trace((python("fork", "/a.py", 1),)), Process(Pid(pid), "sh"), Thread(pid), 1, 1)
+        made.add(Trace((python("fib", "/a.py", 1),)), ONE, Thread(1, "app"), 5, 5)
+        sums.add(made)
+
+    rows = sums.rows()
+    others = next(row for row in rows if row.name.startswith("[other "))
+    assert len(rows) <= 7
+    assert (rows[0].self_value, rows[0].where) == (500, "fib")
+    assert others.where == "fork"
+    assert sum(row.self_value for row in rows) == 600
+
+
+def test_the_functions_that_an_owner_is_in_are_bounded():
+    sums = Owners()
+    for number in range(300):
+        made = Profile()
+        weight = 3 if number % 2 else 1
+        name = "often" if number % 2 else f"f{number}"
+        made.add(Trace((python(name, "/a.py", 1),)), ONE, Thread(1), weight, weight)
+        sums.add(made)
+
+    [owner] = sums._found.values()
+    assert len(owner.leaves) <= views.MOST_LEAVES
+    assert sums.rows()[0].where == "often"

@@ -1,6 +1,6 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `top` shows: profiles of what was sampled lately, and of all."""
+"""What `top` shows: profiles of what was sampled lately, and sums of all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from otelagent.profile.model import Profile
-from otelagent.profile.views import make_rows
+from otelagent.profile.views import Functions, Owners, View, make_rows
 
 if TYPE_CHECKING:
     from otelagent.cli.session import Session
@@ -34,7 +34,7 @@ class Head:
 
 
 class Counts:
-    """Profiles of what was sampled lately, and of all."""
+    """Profiles of what was sampled lately, and sums of all, which stay small."""
 
     def __init__(self, session: Session, interval: float) -> None:
         # The command is forked before.
@@ -49,7 +49,14 @@ class Counts:
         self._lately = RecentTraces(
             *(self.collector, session.profiler.handler, self._known, self.merger.keep, Bounds())
         )
-        self.total = Profile()
+        self.functions = Functions()
+        self._sums: dict[View, Functions | Owners] = {
+            View.FUNCTIONS: self.functions,
+            View.LINES: Functions(by_line=True),
+            View.PROCESSES: Owners(),
+            View.THREADS: Owners(by_thread=True),
+        }
+        self.total = 0
         self.recent: deque[Profile] = deque(maxlen=max(round(WINDOW_SECONDS / interval), 1))
         self.window_seconds = interval * (self.recent.maxlen or 1)
         self._seen = (time.monotonic(), 0)
@@ -62,7 +69,9 @@ class Counts:
         self._lately.note({key.hash for key in groups})
         self.recent.append(Profile())
         self.merger.add(groups.items(), self.recent[-1])
-        self.merger.add(groups.items(), self.total)
+        for sums in self._sums.values():
+            sums.add(self.recent[-1])
+        self.total += self.recent[-1].total
         (then, before), now = self._seen, time.monotonic()
         samples = self.collector.tally_now().samples
         self.per_second = (samples - before) / max(now - then, 1e-3)
@@ -74,9 +83,10 @@ class Counts:
 
     def rows(self, state: State) -> tuple[list[Row], int]:
         """Sum up what the state asks for: the rows, and the value of the whole."""
-        profiles = [self.total] if state.since_start else list(self.recent)
-        rows = make_rows(chain.from_iterable(profiles), state.view)
-        return rows, sum(profile.total for profile in profiles)
+        if state.since_start:
+            return self._sums[state.view].rows(), self.total
+        rows = make_rows(chain.from_iterable(self.recent), state.view)
+        return rows, sum(profile.total for profile in self.recent)
 
     def head(self, what: str) -> Head:
         """Gather what the first line of the screen tells."""

@@ -17,7 +17,7 @@ from otelagent.cli.topcounts import Counts
 from otelagent.kernel import capabilities, namespace
 from otelagent.profile.output import print_output
 from otelagent.profile.printable import printable
-from otelagent.profile.table import print_top
+from otelagent.profile.table import print_functions, print_top
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -88,12 +88,13 @@ def _conclude(session: Session, counts: Counts, talk: Talk, *, interval: float |
 
     counts.tick()
     losses = session.profiler.losses()
-    profile = counts.total
-    if interval is not None:
-        profile = counts.recent[-1]
+    latest = counts.recent[-1]
     try:
-        if profile.samples:
-            print_output(lambda stream: print_top(profile, stream))
+        if interval is None and counts.total:
+            rows = counts.functions.sorted()
+            print_output(lambda stream: print_functions(rows, counts.total, stream))
+        elif interval is not None and latest.samples:
+            print_output(lambda stream: print_top(latest, stream))
     finally:
         talk.say(summary(session.profiler, losses))
         counts.close()

@@ -80,10 +80,16 @@ def write_lines(lines: list[str], stream: TextIO) -> None:
 
 def print_top(profile: Profile, stream: TextIO, limit: int = DEFAULT_ROWS) -> None:
     """Print the hottest functions; a file's addresses without a name are one row."""
-    rows = top_functions(profile, join_unnamed=True)
+    print_functions(top_functions(profile, join_unnamed=True), profile.total, stream, limit)
+
+
+def print_functions(
+    rows: list[TopFunction], total: int, stream: TextIO, limit: int = DEFAULT_ROWS
+) -> None:
+    """Print the first of these functions, with their shares of a total."""
     if not stream.isatty():
-        write_lines(plain_lines(rows, profile.total, limit), stream)
+        write_lines(plain_lines(rows, total, limit), stream)
         return
     from rich.console import Console  # noqa: PLC0415
 
-    Console(file=stream).print(top_table(rows, profile.total, limit))
+    Console(file=stream).print(top_table(rows, total, limit))

@@ -7,13 +7,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from otelagent.profile.label import ANONYMOUS, Label, Labels
+from otelagent.profile.label import ANONYMOUS, Label, label_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otelagent.model import Frame
     from otelagent.profile.model import Entry
+
+MOST_FRAMES = 16_384
+"""Frames whose labels are kept for later sums."""
 
 
 @dataclass(slots=True)
@@ -25,8 +28,35 @@ class TopFunction:
     total_value: int = 0
 
 
+class FrameKeys:
+    """By which labels frames are summed up; each is looked at once, also by later sums."""
+
+    def __init__(self, *, join_unnamed: bool, by_line: bool = False) -> None:
+        self._join_unnamed = join_unnamed
+        self._by_line = by_line
+        # The frame is held, too, so that its identity is not used again.
+        self._known: dict[int, tuple[Frame, list[Label]]] = {}
+
+    def of_frame(self, frame: Frame) -> list[Label]:
+        """List the labels of a frame, the innermost inlined one first."""
+        known = self._known.get(id(frame))
+        if known is None:
+            keys = [
+                at_line(as_function(label, self._join_unnamed), line if self._by_line else 0)
+                for label, line in label_frame(frame)
+            ]
+            if len(self._known) >= MOST_FRAMES:
+                self._known.clear()
+            known = self._known[id(frame)] = (frame, keys)
+        return known[1]
+
+
 def top_functions(
-    entries: Iterable[Entry], *, join_unnamed: bool = False, by_line: bool = False
+    entries: Iterable[Entry],
+    *,
+    join_unnamed: bool = False,
+    by_line: bool = False,
+    keys: FrameKeys | None = None,
 ) -> list[TopFunction]:
     """Sum up each function, the one with the highest self value first.
 
@@ -38,8 +68,9 @@ def top_functions(
         join_unnamed: Take all addresses without a name in one file for one function,
             `[libfoo.so]`: for tables that people read, where each alone is too small to see.
         by_line: Keep a function's lines apart; the `file` of a label becomes `file:line`.
+        keys: What says both, if it is to be used again.
     """
-    labels = Labels()
+    frame_keys = keys or FrameKeys(join_unnamed=join_unnamed, by_line=by_line)
     found: dict[Label, TopFunction] = {}
     per_frame: dict[int, list[TopFunction]] = {}
     per_trace: dict[int, tuple[TopFunction | None, list[TopFunction]]] = {}
@@ -47,11 +78,7 @@ def top_functions(
     def functions_of(frame: Frame) -> list[TopFunction]:
         rows = per_frame.get(id(frame))
         if rows is None:
-            keys = [
-                at_line(as_function(label, join_unnamed), line if by_line else 0)
-                for label, line in labels.of_frame(frame)
-            ]
-            rows = [found.setdefault(key, TopFunction(key)) for key in keys]
+            rows = [found.setdefault(key, TopFunction(key)) for key in frame_keys.of_frame(frame)]
             per_frame[id(frame)] = rows
         return rows
 
@@ -66,9 +93,12 @@ def top_functions(
             leaf.self_value += group.value
         for row in once:
             row.total_value += group.value
-    return sorted(
-        found.values(), key=lambda row: (-row.self_value, -row.total_value, row.label.name)
-    )
+    return sorted(found.values(), key=heaviest)
+
+
+def heaviest(row: TopFunction) -> tuple[int, int, str]:
+    """Give the key by which the row with the highest self value is the first."""
+    return -row.self_value, -row.total_value, row.label.name
 
 
 def as_function(label: Label, join_unnamed: bool) -> Label:
