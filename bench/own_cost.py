@@ -3,9 +3,12 @@
 """CPU that a profiler itself takes: start-up, and per 1,000 samples; and its memory.
 
 Each profiler attaches to the same running workload at the same frequency for a
-short and for a long time; the straight line through the medians of both gives
-start-up (reading files, names and writing the result included) and slope. CPU is
-what the kernel counted for the profiler and the children that it reaped.
+short and for a long time; the straight line through both gives start-up (reading
+files, names and writing the result included) and slope: the median of those of
+pairs that follow one another. CPU is what the kernel counted for the profiler and
+the children that it reaped. What `record` takes while it only samples is seen from
+outside, too, in the midst of a recording, since its start varies by as much as
+hundreds of samples cost.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 SHORT_S = 4
 LONG_S = 16
 IDLE_S = 5
+STEADY_S = 10
+SETTLED_S = 4
+"""When a recording has seen what runs, and its threads wait as long as they ever do."""
 RUNS = 3
 
 
@@ -91,12 +97,18 @@ def measure_tool(tool: Tool, pid: int) -> dict[str, float]:
             usage, count = run_once(tool, pid, seconds)
             cpu[seconds].append(usage.cpu_s)
             samples[seconds].append(count)
+    slopes = [
+        (cpu[LONG_S][at] - cpu[SHORT_S][at]) / (samples[LONG_S][at] - samples[SHORT_S][at])
+        for at in range(RUNS)
+    ]
+    slope = statistics.median(slopes)
     short, long = (statistics.median(cpu[s]) for s in (SHORT_S, LONG_S))
     few, many = (statistics.median(samples[s]) for s in (SHORT_S, LONG_S))
-    slope = (long - short) / (many - few)
     return {
         f"own.{tool.name}.startup_cpu_s": round(short - slope * few, 3),
         f"own.{tool.name}.cpu_ms_per_1000_samples": round(slope * 1e6, 1),
+        f"own.{tool.name}.least_ms_per_1000_samples": round(min(slopes) * 1e6, 1),
+        f"own.{tool.name}.most_ms_per_1000_samples": round(max(slopes) * 1e6, 1),
         f"own.{tool.name}.cpu_s_of_{LONG_S}_s": round(long, 3),
         f"own.{tool.name}.samples_of_{LONG_S}_s": many,
         f"own.{tool.name}.output_mb_of_{LONG_S}_s": round(tool.output.stat().st_size / 1e6, 3),
@@ -135,6 +147,35 @@ def idle_ms_per_s(child: int) -> float:
     return (read_cpu_ms(child) - before) / IDLE_S
 
 
+def watch_sampling(child: int, pid: int) -> tuple[float, float]:
+    """Watch a recording in its midst: CPU (ms) per second, and per 1,000 samples.
+
+    A sample is due for each 1/FREQUENCY_HZ that the workload ran.
+    """
+    before, ran_before = read_cpu_ms(child), read_cpu_ms(pid)
+    time.sleep(STEADY_S)
+    due = (read_cpu_ms(pid) - ran_before) / 1e3 * FREQUENCY_HZ
+    took = read_cpu_ms(child) - before
+    return took / STEADY_S, took / due * 1e3
+
+
+def measure_steady(pid: int) -> dict[str, float]:
+    """CPU while a recording only samples: what idle seconds cost is in it."""
+    seen: list[tuple[float, float]] = []
+    for _ in range(RUNS):
+        command = _otelagent(pid, 60)
+        workload.use(
+            command,
+            stop_after=SETTLED_S,
+            look=lambda child: seen.append(watch_sampling(child, pid)),
+        )
+    per_s, per_1000 = (statistics.median(values) for values in zip(*seen, strict=True))
+    return {
+        "own.record.sampling_ms_per_s": round(per_s, 2),
+        "own.record.sampling_ms_per_1000_samples": round(per_1000, 1),
+    }
+
+
 def measure_idle() -> dict[str, float]:
     """CPU per second of a recording in which nothing happens."""
     seen: list[float] = []
@@ -155,4 +196,5 @@ def measure() -> dict[str, float]:
             except RuntimeError as err:
                 print(f"left out: {err}", file=sys.stderr)
         figures |= measure_memory(pid)
+        figures |= measure_steady(pid)
     return figures | measure_idle()
