@@ -12,6 +12,7 @@ import pytest
 
 from otelagent.formats.elf import SHF_COMPRESSED, ElfFile
 from otelagent.host.files import open_file
+from otelagent.symbolize import symcache
 from otelagent.symbolize.native import NativeSymbols
 from otelagent.symbolize.result import NO_SYMBOLS
 from otelagent.symbolize.symcache import DWZ, NO_DEBUG_INFO, OLD_PACKED, SPLIT
@@ -119,6 +120,26 @@ def test_entry_that_others_may_write_or_that_is_broken_is_made_anew(tmp_path, ki
         named = open_symbols(path, cache_dir=tmp_path).name(start, is_return_address=False)
         assert (named.lines[-1].line, named.lines[-1].function.start_line) == (8, 8)
         assert entry.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_conversion_is_given_up_when_there_is_no_more_time(tmp_path, monkeypatch):
+    """The child's interpreter is a program that only sleeps; it is ended, and does not stay."""
+    path = compile_c(tmp_path / "program", "-O2", "-g", compiler="g++", source=CXX_SOURCE)
+    slow = tmp_path / "slow"
+    slow.write_text('#!/bin/sh\necho $$ > "$0.pid"\nexec sleep 100\n')
+    slow.chmod(0o755)
+    pid = Path(f"{slow}.pid")
+    monkeypatch.setattr(symcache.sys, "executable", str(slow))
+    symcache.hurry_when(lambda: pid.exists() and bool(pid.read_text()))
+    try:
+        with open_file(str(path)) as source:
+            found = symcache.open_lines(ElfFile(source), tmp_path / "cache")
+    finally:
+        symcache.hurry_when(lambda: False)
+
+    assert found == (None, symcache.NO_TIME)
+    assert not Path("/proc", pid.read_text().strip()).exists()
+    assert list((tmp_path / "cache" / "symcache").iterdir()) == []
 
 
 def test_lines_come_from_the_separate_debug_file(tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import time
 import uuid
@@ -27,8 +28,10 @@ from otelagent.cli.agentsinks import (
 from otelagent.cli.request import Request, intention
 from otelagent.cli.talk import Talk
 from otelagent.config.resolve import attributes_of, endpoint_of, variables_of
+from otelagent.host.command import ENDING
 from otelagent.host.machine import machine_attributes
 from otelagent.kernel import capabilities, namespace
+from otelagent.symbolize.symcache import hurry_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +82,8 @@ def run(request: Request, resolved: Resolved, read: Callable[[], Resolved]) -> N
         health.begin(session.profiler, sinks, known, agent)
         reloader = Reloader(resolved, read, partial(_apply, endpoint, sinks, agent, health))
         session.on_hangup = lambda: health.reload(reloader.reload)
+        haste = Haste(health.shutdown_s)
+        hurry_when(haste.is_late)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         purpose = "ends it after a last report"
@@ -91,6 +96,7 @@ def run(request: Request, resolved: Resolved, read: Callable[[], Resolved]) -> N
             agent.work()
             health.work()
         health.say_end()
+        haste.begin()
         failure = session.stop()
         with talk.patience("sending what is left"):
             agent.report()
@@ -100,6 +106,24 @@ def run(request: Request, resolved: Resolved, read: Callable[[], Resolved]) -> N
     if failure is not None:
         raise failure
     sys.exit(session.status)
+
+
+class Haste:
+    """Tells that the agent was asked to end some time ago: what takes long is given up."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until = float("inf")
+
+    def begin(self) -> None:
+        """The time counts from now, or from before."""
+        self._until = min(self._until, time.monotonic() + self._seconds)
+
+    def is_late(self) -> bool:
+        """Tell whether it is over; from the main thread, whose signals wait until it asks."""
+        if signal.sigpending() & ENDING:
+            self.begin()
+        return time.monotonic() >= self._until
 
 
 def _apply(

@@ -21,14 +21,18 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otelagent.errors import BadElf
 from otelagent.formats.elf import ElfFile
 from otelagent.host.files import FileSource
 from otelagent.symbolize.declared import Declared, read_declared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NO_PACKAGE = "no source lines: the package symbolic is not installed"
 NO_DEBUG_INFO = "no source lines: the file has no debug information"
@@ -37,15 +41,30 @@ SPLIT = "no source lines: they are in .dwo files (split DWARF)"
 OLD_PACKED = "no source lines: the debug information is packed in an old way (.zdebug)"
 TOO_LARGE = "no source lines: the debug information is too large"
 NOT_CONVERTED = "no source lines: the debug information could not be read"
+NO_TIME = "no source lines: there was no time to read the debug information"
 
 MAX_INPUT_BYTES = 3 << 30
 MAX_OUTPUT_BYTES = 1 << 30
 MAX_CHILD_BYTES = 4 << 30
 CHILD_SECONDS = 120
+POLL_SECONDS = 0.1
 MAX_INLINED = 128
 FORMAT = "3"
 
 _logger = logging.getLogger(__name__)
+
+
+class _Haste:
+    is_late: Callable[[], bool] = staticmethod(lambda: False)
+
+
+def hurry_when(is_late: Callable[[], bool]) -> None:
+    """Give up conversions while `is_late` says so, which is asked ten times a second.
+
+    Functions have names without lines then. For whoever must end soon: a conversion may take
+    minutes.
+    """
+    _Haste.is_late = staticmethod(is_late)
 
 
 class _Opened(NamedTuple):
@@ -112,11 +131,11 @@ def open_lines(elf: ElfFile, cache_dir: Path | None = None) -> tuple[LineTable |
     try:
         base = min((segment.vaddr for segment in elf.loads()), default=0)
         opened = _cached(elf, fd, cache_dir) if cache_dir else _converted(fd)
-    except (BadElf, OSError, ValueError, subprocess.SubprocessError) as err:
+    except (BadElf, OSError, ValueError) as err:
         _logger.debug("no symcache error=%s", err)
         return None, NOT_CONVERTED
     if opened is None:
-        return None, NOT_CONVERTED
+        return None, NO_TIME if _Haste.is_late() else NOT_CONVERTED
     return LineTable(opened, base), SPLIT if _is_split(elf) else ""
 
 
@@ -224,17 +243,26 @@ def _key(elf: ElfFile) -> str:
 def _convert(fd: int, declared: int, symcache: int) -> bool:
     """Let a child write what it reads of `fd` into the two others."""
     command = [sys.executable, "-P", "-m", __name__, *map(str, (fd, declared, symcache))]
-    result = subprocess.run(
+    if _Haste.is_late():
+        return False
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(
         command,
         pass_fds=(fd, declared, symcache),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=CHILD_SECONDS * 2,
-        check=False,
-    )
-    if result.returncode:
-        _logger.debug("symcache child failed status=%s", result.returncode)
-    return result.returncode == 0
+        stdin=nowhere,
+        stdout=nowhere,
+        stderr=nowhere,
+    ) as child:
+        until = time.monotonic() + 2 * CHILD_SECONDS
+        while child.returncode is None:
+            try:
+                child.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() >= until or _Haste.is_late():
+                    child.kill()
+    if child.returncode:
+        _logger.debug("symcache child failed status=%s", child.returncode)
+    return child.returncode == 0
 
 
 def main(fd: int, declared: int, symcache: int) -> int:
