@@ -79,7 +79,7 @@ class HttpClient:
                 return Answer(Verdict.AGAIN, f"no answer within {self._endpoint.timeout_s:g} s")
             if isinstance(err, http.client.RemoteDisconnected | BrokenPipeError):
                 return None
-            return Answer(Verdict.AGAIN, *explain(err, self._endpoint))
+            return Answer(Verdict.AGAIN, *_explain(err, self._endpoint))
         finally:
             timer.cancel()
 
@@ -145,7 +145,7 @@ def parse_retry_after(text: str, now: float) -> float:
     return max(at.timestamp() - now, 0.0)
 
 
-def explain(err: Exception, endpoint: Endpoint) -> tuple[str, float, int, str]:
+def _explain(err: Exception, endpoint: Endpoint) -> tuple[str, float, int, str]:
     """Say in one line what went wrong, and what may help: the first fields of an `Answer`."""
     hint = ""
     name = type(err).__name__
