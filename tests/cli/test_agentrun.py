@@ -2,11 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where profiles go is what the settings say, and nowhere else."""
 
-import signal
-
 import pytest
 
-from otelagent.cli import agentrun
 from otelagent.cli.agentrun import make_plan
 from otelagent.cli.agentsinks import DEFAULT_STORE, check_certificates, make_sinks
 from otelagent.config.resolve import endpoint_of, resolve
@@ -82,20 +79,3 @@ def test_the_plan_has_what_goes_with_every_profile():
     assert (found["service.name"], found["team"]) == ("shop", "a")
     assert (found["service.instance.id"], found["os.type"]) == ("own", "linux")
     assert (plan.variables, plan.interval_s) == (("A", "B"), 150.0)
-
-
-def test_what_takes_long_is_given_up_some_time_after_a_signal(monkeypatch):
-    now, waiting = [100.0], set()
-    monkeypatch.setattr(agentrun.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(agentrun.signal, "sigpending", lambda: waiting)
-    haste = agentrun.Haste(5)
-    now[0] = 1000.0
-    assert not haste.is_late()
-
-    waiting.add(signal.SIGTERM)
-    assert not haste.is_late()
-    now[0] = 1004.0
-    haste.begin()  # it counts from the signal
-    assert not haste.is_late()
-    now[0] = 1005.0
-    assert haste.is_late()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 import time
 import uuid
@@ -25,13 +24,12 @@ from otelagent.cli.agentsinks import (
     make_sinks,
     renew_clients,
 )
+from otelagent.cli.haste import Haste
 from otelagent.cli.request import Request, intention
 from otelagent.cli.talk import Talk
 from otelagent.config.resolve import attributes_of, endpoint_of, variables_of
-from otelagent.host.command import ENDING
 from otelagent.host.machine import machine_attributes
 from otelagent.kernel import capabilities, namespace
-from otelagent.symbolize.symcache import hurry_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +40,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 1.0
 GC_THRESHOLDS = (20_000, 20, 20)
-"""Frames, messages and what else a report is made of have no cycles: Python need not look for any
-after each 700 of them."""
+"""What a report is made of has no cycles: Python need not look for any after each 700 objects."""
 LAST_SECONDS = 0.5
 """For the last metrics, where profiles took all of the time that there was."""
 
@@ -83,7 +80,6 @@ def run(request: Request, resolved: Resolved, read: Callable[[], Resolved]) -> N
         reloader = Reloader(resolved, read, partial(_apply, endpoint, sinks, agent, health))
         session.on_hangup = lambda: health.reload(reloader.reload)
         haste = Haste(health.shutdown_s)
-        hurry_when(haste.is_late)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         purpose = "ends it after a last report"
@@ -106,24 +102,6 @@ def run(request: Request, resolved: Resolved, read: Callable[[], Resolved]) -> N
     if failure is not None:
         raise failure
     sys.exit(session.status)
-
-
-class Haste:
-    """Tells that the agent was asked to end some time ago: what takes long is given up."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._until = float("inf")
-
-    def begin(self) -> None:
-        """The time counts from now, or from before."""
-        self._until = min(self._until, time.monotonic() + self._seconds)
-
-    def is_late(self) -> bool:
-        """Tell whether it is over; from the main thread, whose signals wait until it asks."""
-        if signal.sigpending() & ENDING:
-            self.begin()
-        return time.monotonic() >= self._until
 
 
 def _apply(
