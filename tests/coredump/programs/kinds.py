@@ -218,6 +218,10 @@ def new_interpreter():
         import _interpreters
 
         return functools.partial(_interpreters.exec, _interpreters.create())
+    if sys.version_info < (3, 8):  # only one that is made, runs and ends at once
+        import _testcapi
+
+        return _testcapi.run_in_subinterp
     import _xxsubinterpreters
 
     return functools.partial(_xxsubinterpreters.run_string, _xxsubinterpreters.create())
@@ -236,6 +240,16 @@ def subinterpreter():
 
 def subinterpreter_below():
     list(map(run_interpreter, [new_interpreter()]))
+
+
+def subinterpreter_within():
+    """Run one that the one below has made: the newest state has the newest frames."""
+    if sys.version_info < (3, 8):
+        within = "import _testcapi; _testcapi.run_in_subinterp({!r})"
+    else:
+        within = "import _xxsubinterpreters as x; x.run_string(x.create(), {!r})"
+    run = new_interpreter()
+    run_interpreter(lambda text: run(within.format(text)), within=1)
 
 
 def subinterpreter_nested():

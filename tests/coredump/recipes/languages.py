@@ -18,6 +18,7 @@ KINDS = {
     "idle": ("idle_queue", "idle_sleep", "idle_lock", "idle_select", "idle_pool"),
     "many": ("many",),
     "sub": ("subinterpreter", "subinterpreter_below"),
+    "within": ("subinterpreter_within",),
     "nested": ("subinterpreter_nested",),
     "perf": ("recursion", "generators", "classes"),
     "moved": ("subinterpreter_moved",),
@@ -56,7 +57,9 @@ def _has(python: Python, kind: str) -> bool:
     minor = int(python.version[2:])
     if kind == "many":
         return minor in {8, 11, 13, 15}
-    return minor >= {"sub": 8, "nested": 11, "perf": 12, "moved": 13}.get(kind, 0)
+    if kind == "within":
+        return minor <= 10  # newer ones have "nested"
+    return minor >= {"nested": 11, "perf": 12, "moved": 13}.get(kind, 0)
 
 
 PYTHONS = [
