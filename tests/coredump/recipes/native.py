@@ -176,7 +176,7 @@ INSTANTS = [
 ]
 
 
-def _cxx(name: str, kind: str, compiler: str, *flags: str, gdb: tuple[str, ...] = ()) -> Recipe:
+def cxx_case(name: str, kind: str, compiler: str, *flags: str, gdb: tuple[str, ...] = ()) -> Recipe:
     return Recipe(
         *(name, "throws.cc", ("{out}/throws", kind)),
         ((compiler, *flags, "-o", "{out}/throws", "{src}/throws.cc"),),
@@ -216,12 +216,12 @@ def _zig(name: str, *flags: str) -> Recipe:
 
 THROWING = ("break __cxa_throw", "run")
 LANGUAGES = [
-    _cxx("cxx-unwinding", "unwinding", "g++", "-O2"),
-    _cxx("cxx-catching", "catching", "g++", "-O2"),
-    _cxx("cxx-clang", "unwinding", "clang++", "-O1"),
-    _cxx("cxx-static", "unwinding", "g++", "-O2", "-static"),
-    _cxx("cxx-throw", "catching", "g++", "-O2", gdb=THROWING),
-    _cxx(
+    cxx_case("cxx-unwinding", "unwinding", "g++", "-O2"),
+    cxx_case("cxx-catching", "catching", "g++", "-O2"),
+    cxx_case("cxx-clang", "unwinding", "clang++", "-O1"),
+    cxx_case("cxx-static", "unwinding", "g++", "-O2", "-static"),
+    cxx_case("cxx-throw", "catching", "g++", "-O2", gdb=THROWING),
+    cxx_case(
         "cxx-raise",
         "catching",
         "g++",
