@@ -6,17 +6,19 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from otelagent.coredump.case import SNAPSHOT, find_cases
+from otelagent.coredump.case import SNAPSHOT, find_cases, read_expected, run_case
 from otelagent.coredump.recording import record
 from otelagent.coredump.replay import expected, replay
 from otelagent.errors import FormatError, MemoryFault, TargetError
 from otelagent.formats.proc_maps import MappedRange
 from otelagent.host.live import LiveImage
 from otelagent.host.snapshot import SnapshotImage, pack, parse
+from otelagent.interpreters import registry
 
 CASES = find_cases(Path(__file__).parent / "cases")
 WATCHED = """
@@ -49,6 +51,18 @@ def test_nothing_but_the_case_is_opened():
     own = (str(case), tempfile.gettempdir())  # its folder of notes is deleted by parts
     others = [each for each in touched if each[1][1:2] == "/" and not each[1][1:].startswith(own)]
     assert others == []
+
+
+def test_another_runtime_is_looked_for_in_cases_that_are_older(monkeypatch):
+    """Of what tells, a snapshot has what the runtimes of its day asked each file for."""
+    family = replace(registry.FAMILIES[0], marker="toy_eval")
+    monkeypatch.setattr(registry, "FAMILIES", (*registry.FAMILIES, family))
+    case = next(each for each in CASES if each.name == "c-exit")
+
+    outcome = run_case(case)
+
+    assert outcome.strays == []
+    assert outcome.threads == read_expected(case)
 
 
 PROGRAM = """

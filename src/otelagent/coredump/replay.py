@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otelagent.dump.stacks import ImageUnwinder, ThreadStack
+from otelagent.host.snapshot import SnapshotImage
 from otelagent.model import Frame, FrameType, Line
-from otelagent.namers import Namers
+from otelagent.namers import Namers, detect
 from otelagent.unwind.extract import extract
 
 if TYPE_CHECKING:
@@ -22,11 +24,25 @@ if TYPE_CHECKING:
 
     from otelagent.formats.elf import ElfFile, Source
     from otelagent.host.image import ProcessImage
+    from otelagent.interpreters.registry import Detected
     from otelagent.unwind.rows import RowTable
 
 
 def _rows(_source: Source, elf: ElfFile) -> RowTable:
     return extract(elf)
+
+
+def _recognise(strays: list[str], elf: ElfFile) -> Detected | None:
+    """Tell what interpreter a file is, as far as the snapshot can tell.
+
+    Of a runtime that was not known when a case was recorded the snapshot lacks what tells, of
+    each file: that makes it no stray where the file is no interpreter then.
+    """
+    count = len(strays)
+    found = detect(elf)
+    if found is None:
+        del strays[count:]
+    return found
 
 
 def replay(image: ProcessImage, notes: Mapping[str, bytes]) -> list[ThreadStack]:
@@ -42,7 +58,8 @@ def replay(image: ProcessImage, notes: Mapping[str, bytes]) -> list[ThreadStack]
     with tempfile.TemporaryDirectory() as folder:
         _write_notes(Path(folder) / str(image.pid), notes)
         namers = Namers(symbols=True, debuginfod="", proc=Path(folder))
-        unwinder = ImageUnwinder(image, namers, rows=_rows)
+        strays = image.strays if isinstance(image, SnapshotImage) else []
+        unwinder = ImageUnwinder(image, namers, rows=_rows, recognise=partial(_recognise, strays))
         unwinder.prepare()
         with image.hold() as threads:
             raws = unwinder.walk(threads)

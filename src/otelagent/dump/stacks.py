@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from otelagent.formats.proc_maps import MappedRange
     from otelagent.formats.registers import Registers
     from otelagent.host.image import ProcessImage, ThreadImage
+    from otelagent.interpreters.registry import Detected
     from otelagent.symbolize.result import Named
     from otelagent.unwind.cache import RowCache
     from otelagent.unwind.rows import RowTable
@@ -84,6 +85,7 @@ class ImageUnwinder:
         max_frames: User frames that are kept of a stack.
         cache: Rows on disk; None: they are extracted again.
         rows: Gives the rows of a file instead, in this process.
+        recognise: Tells what interpreter a file is.
 
     Attributes:
         problems: Files that have frames and could not be read: path → why.
@@ -98,6 +100,7 @@ class ImageUnwinder:
         max_frames: int = Limit.MAX_USER_FRAMES,
         cache: RowCache | None = None,
         rows: Callable[[Source, ElfFile], RowTable] | None = None,
+        recognise: Callable[[ElfFile], Detected | None] = detect,
     ) -> None:
         self._image = image
         self._cache = cache
@@ -110,7 +113,7 @@ class ImageUnwinder:
         pages = HostHash(tables, lib.OA_HOST_PAGES, 16, 16)
         store = RowStore(HostChunks(tables), rules, pages, time.monotonic_ns)
         self.executables = Executables(
-            *(store, rows or self._load_rows, detect), raise_open_files() // 2
+            *(store, rows or self._load_rows, recognise), raise_open_files() // 2
         )
         self._runtimes = Runtimes(
             HostHash(tables, lib.OA_HOST_PYTHON_PROCS, 4, ffi.sizeof("struct oa_python_proc")),
