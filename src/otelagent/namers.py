@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from otelagent.symbolize.jit import JitProcesses
     from otelagent.symbolize.native import NativeSymbols
 
-MARKERS = ("_PyEval_EvalFrameDefault",)
-"""Exported symbols, one of which every interpreter that is known has."""
-
 
 def detect(elf: ElfFile) -> Detected | None:
     """Find out whether a file is an interpreter; most are not, and that is cheap to tell.
@@ -43,7 +40,8 @@ def detect(elf: ElfFile) -> Detected | None:
     Raises:
         TargetError: It is one that cannot be unwound.
     """
-    if not any(may_export(elf, name) for name in MARKERS):
+    markers = (family.marker for family in registry.FAMILIES)
+    if not any(may_export(elf, name) for name in markers):
         return None
     return registry.detect(elf)
 

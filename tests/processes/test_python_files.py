@@ -3,17 +3,22 @@
 """Facts of CPython's files: written for BPF, kept from one recording to the next."""
 
 import struct
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from otelagent.abi._generated import Unwinder
 from otelagent.errors import UnsupportedRuntime
 from otelagent.formats.elf import PT_DYNAMIC
+from otelagent.interpreters.registry import FAMILIES, Detected
 from otelagent.processes import python_files
 from otelagent.processes.python_files import MAX_FILES, NAME, PythonFiles, decode, encode
 from tests.processes.fakes import FakeMap, named
 
 VALUE_BYTES = 56
+PYTHON = Detected(FAMILIES[0], None, ())
+OTHER = Detected(replace(FAMILIES[0], unwinder=Unwinder.NATIVE), None, ())
 
 
 class Shelf(dict):
@@ -43,7 +48,7 @@ class World:
             raise self.refusal
         return SimpleNamespace(value=lambda: b"\1" * VALUE_BYTES)
 
-    def learn(self, number, segment_type=PT_DYNAMIC, interpreter="python"):
+    def learn(self, number, segment_type=PT_DYNAMIC, interpreter=PYTHON):
         segments = (SimpleNamespace(type=segment_type, vaddr=number),)
         elf = SimpleNamespace(segments=segments, sections_offset=7, soname="libpython3.so")
         self.files.learn(named(elf, interpreter))
@@ -82,10 +87,11 @@ def test_the_file_learnt_longest_ago_makes_room(monkeypatch):
     assert set(World(monkeypatch, world.shelf).map) == set(world.map)
 
 
-def test_file_that_cannot_be_unwound_is_left_out(monkeypatch):
+def test_file_that_is_no_python_or_cannot_be_unwound_is_left_out(monkeypatch):
     world = World(monkeypatch)
     world.learn(1, segment_type=PT_DYNAMIC + 1)
     world.learn(2, interpreter=None)
+    world.learn(4, interpreter=OTHER)
     world.refusal = UnsupportedRuntime("CPython 4.0")
     world.learn(3)
 

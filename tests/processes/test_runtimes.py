@@ -13,6 +13,7 @@ from otelagent.errors import KernelError, MemoryFault, ProcessGone, UnsupportedR
 from otelagent.interpreters.python.frames import CodeObject
 from otelagent.interpreters.python.layout import TABLE
 from otelagent.interpreters.python.process import PythonProcess
+from otelagent.interpreters.registry import FAMILIES, Detected
 from otelagent.model import Function
 from otelagent.processes import runtimes
 from otelagent.processes.runtimes import REFRESH_NS, Runtimes
@@ -74,7 +75,7 @@ class World:
     def _attach(self, detected, bias, _memory):
         if self.refusal:
             raise self.refusal
-        self.attached.append((detected, bias))
+        self.attached.append((detected.build, bias))
         return FakePython(self)
 
     def map(self, space=None, loaded=None, bias=9):
@@ -90,15 +91,18 @@ class World:
 
 @dataclass(eq=False)
 class File:
-    interpreter: str | None
+    interpreter: Detected | None
     key = 7
-    eval_loop = ()
     keeps_frames = False
     elf = None
     executable = SimpleNamespace(path="python")
 
 
-PYTHON = File("3.11")
+def python(version):
+    return File(Detected(FAMILIES[0], version, ()))
+
+
+PYTHON = python("3.11")
 ATTACHED = b"\1" * VALUE_BYTES
 
 
@@ -130,11 +134,11 @@ def test_file_without_an_interpreter_is_left_alone(world):
 
 def test_first_interpreter_of_a_space_counts_until_it_is_unmapped(world):
     world.map()
-    world.spaces.add(world.space, Mapping(1 << 20, 2 << 20, 5, File("3.12")))
+    world.spaces.add(world.space, Mapping(1 << 20, 2 << 20, 5, python("3.12")))
     assert world.attached == [("3.11", 9)]
 
     world.spaces.replace(world.space, [])
-    world.spaces.add(world.space, Mapping(1 << 20, 2 << 20, 5, File("3.12")))
+    world.spaces.add(world.space, Mapping(1 << 20, 2 << 20, 5, python("3.12")))
 
     assert world.attached == [("3.11", 9), ("3.12", 5)]
 

@@ -3,13 +3,14 @@
 """What BPF finds in `mappings` is what was mapped: nothing else, and nothing left over."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otelagent.abi._generated import MappingFlag, Unwinder
+from otelagent.interpreters.registry import FAMILIES, Detected
 from otelagent.processes.spaces import Mapping, Spaces, range_keys
 from tests.processes.fakes import FakeTrie
 
@@ -33,13 +34,13 @@ class File:
     """What a mapping wants to know of a `Loaded`."""
 
     key: int
-    eval_loop: tuple
+    interpreter: Detected | None
     users: int = 0
     keeps_frames: bool = False
 
 
 def file(key, *eval_loop):
-    return File(key, eval_loop)
+    return File(key, Detected(FAMILIES[0], None, eval_loop) if eval_loop else None)
 
 
 @pytest.fixture
@@ -174,6 +175,16 @@ def test_eval_loop_is_cut_out(spaces, trie):
     assert trie.ranges(1) == [(bias + 0x1000, bias + 0x6000)]
     spaces.release(space)
     assert not trie
+
+
+def test_eval_loop_is_its_own_familys():
+    family = replace(FAMILIES[0], unwinder=Unwinder.STOP)
+    loaded = File(1, Detected(family, None, ((0, 0x10),)))
+
+    assert list(Mapping(0, 0x20, 0, loaded).pieces()) == [
+        (0, 0x10, Unwinder.STOP),
+        (0x10, 0x20, Unwinder.NATIVE),
+    ]
 
 
 @pytest.mark.parametrize("loop", [(0, 0x1800), (0x5800, 0x9000), (0, 0x9000)])

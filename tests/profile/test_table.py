@@ -1,11 +1,14 @@
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
 import io
+import re
+from pathlib import Path
 
 from otelagent.model import FrameType, Pid, Process, Thread, Trace
+from otelagent.profile import table
 from otelagent.profile.label import Label, place_of
 from otelagent.profile.model import Profile
-from otelagent.profile.table import name_and_module, print_top
+from otelagent.profile.table import STYLES, name_and_module, print_top
 from tests.builders.profiles import python, synthetic_profile
 
 
@@ -58,3 +61,11 @@ def test_a_name_cannot_steer_the_terminal():
         assert "\x1b[2J" not in stream.getvalue()
         assert "\u202e" not in stream.getvalue()
         assert "[red]" in stream.getvalue()
+
+
+def test_every_kind_of_frame_has_a_colour_here_and_in_the_page():
+    script = (Path(table.__file__).parent / "static" / "flamegraph.js").read_text()
+    kinds = re.search(r"const KINDS = {(.*?)};", script, re.DOTALL)[1]
+
+    assert set(STYLES) == set(FrameType)
+    assert {kind for kind in FrameType if not re.search(rf'\b"?{kind}"?: \[', kinds)} == set()

@@ -34,14 +34,20 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """An interpreter: its package, and its unwinder in BPF."""
+    """An interpreter: its package, and its unwinder in BPF.
+
+    `marker` is a symbol that each of its files exports: the others are not looked at.
+    """
 
     name: str
     module: str
     unwinder: Unwinder
+    marker: str
 
 
-FAMILIES = (Family("python", "otelagent.interpreters.python", Unwinder.PYTHON),)
+FAMILIES = (
+    Family("python", "otelagent.interpreters.python", Unwinder.PYTHON, "_PyEval_EvalFrameDefault"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,6 @@ class Loaded:
         segments: PT_LOAD segments with code.
         source: The file; kept open, for names, also when it is deleted, while there is room.
         interpreter: What interpreter it is, if it is one that can be unwound.
-        eval_loop: Ranges of its eval loop (ELF addresses), which its unwinder owns.
         reason: Why it has no rows; empty if it has.
         pid: A process that mapped it; it may have ended.
     """
@@ -90,7 +89,6 @@ class Loaded:
     stored: Stored | None = None
     users: int = 0
     interpreter: Detected | None = None
-    eval_loop: tuple[tuple[int, int], ...] = ()
     reason: str = ""
     pid: int = 0
     is_recognised: bool = False
@@ -322,7 +320,6 @@ class Executables:
             return
         if found is not None:
             loaded.interpreter = found
-            loaded.eval_loop = found.eval_loop
         self.on_recognised(loaded)
 
     def release(self, loaded: Loaded) -> None:

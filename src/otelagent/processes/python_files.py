@@ -17,6 +17,7 @@ import zlib
 from typing import TYPE_CHECKING, Protocol
 
 from otelagent import log
+from otelagent.abi._generated import Unwinder
 from otelagent.errors import AgentError, BadElf, MemoryFault
 from otelagent.formats.elf import PT_DYNAMIC, ElfFile
 from otelagent.interpreters import registry
@@ -125,6 +126,8 @@ def describe(loaded: Loaded, value_bytes: int) -> tuple[bytes, bytes] | None:
         return None
     key = _KEY.pack(dynamic, elf.sections_offset)
     if loaded.interpreter is not None:
+        if loaded.interpreter.family.unwinder != Unwinder.PYTHON:
+            return None
         return key, registry.attach(loaded.interpreter, 0, FileMemory(elf, 0)).value()
     if not elf.soname.startswith("ld-"):
         return None

@@ -62,14 +62,16 @@ class Mapping:
     def pieces(self) -> Iterator[tuple[int, int, int]]:
         """Cut it by unwinder: (start, end, `Unwinder`)."""
         at = self.start
-        for first, last in self.loaded.eval_loop if self.loaded else ():
+        known = self.loaded.interpreter if self.loaded else None
+        owner = known.family.unwinder if known else Unwinder.NATIVE
+        for first, last in known.eval_loop if known else ():
             low = max(first + self.bias, at)
             high = min(last + self.bias, self.end)
             if low >= high:
                 continue
             if at < low:
                 yield at, low, Unwinder.NATIVE
-            yield low, high, Unwinder.PYTHON
+            yield low, high, owner
             at = high
         if at < self.end:
             yield at, self.end, Unwinder.NATIVE
