@@ -16,10 +16,18 @@ from pathlib import Path
 
 import pytest
 
+from otelagent.config.environment import PREFIX
 from otelagent.kernel.features import has_feature
 
 
+FOR_US = {"FEATURES", "LACKS", "RECEIVERS_SECONDS", "WHOLE"}
+
+
 def pytest_configure(config):
+    # The rest is for `make qemu`, or for an agent of the user's.
+    for name in list(os.environ):
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in FOR_US:
+            del os.environ[name]
     config.addinivalue_line("markers", "needs(*features): skip where a feature is missing")
 
 
