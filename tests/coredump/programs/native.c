@@ -37,7 +37,19 @@ NOINLINE void park(void)
 	keep++;
 }
 
+/* Without this clang keeps of an array no more than what is used. */
+#define WHOLE(array) __asm__ volatile("" ::"r"(array) : "memory")
+
+#ifdef OA_RETURNS /* for instants at ends of functions */
+static void go_back(void)
+{
+	keep++;
+}
+
+static void (*volatile leaf)(void) = go_back;
+#else
 static void (*leaf)(void) = park;
+#endif
 
 NOINLINE int descend(int depth)
 {
@@ -51,6 +63,7 @@ NOINLINE int in_huge(int depth)
 {
 	volatile char space[200000];
 
+	WHOLE(space);
 	space[0] = space[199999] = (char)depth;
 	return descend(depth) + space[0];
 }
@@ -75,6 +88,7 @@ NOINLINE int in_realigned(int depth)
 {
 	volatile char space[64] __attribute__((aligned(64)));
 
+	WHOLE(space);
 	space[0] = (char)((uintptr_t)space & 63);
 	return in_vla(depth) + space[0];
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.coredump.recipes.native import CORRUPT, STRIP, THROWING, c_case, cxx_case
+from tests.coredump.recipes.native import CORRUPT, STRIP, THROWING, at_ends, c_case, cxx_case
 
 if TYPE_CHECKING:
     from tests.coredump.recipes.recipe import Recipe
@@ -103,6 +103,7 @@ INSTANTS = [
         for where, steps in STEPS.items()
         for step in steps
     ),
+    *at_ends("clang", "at-clang"),
     *(_in_plt(name, step) for name in LINKERS for step in (0, 1, 2, 3, 4)),
     _at("null", "null", ("run",)),
     _at("longjmp", "setjmp", ("break main", "run", "break __longjmp", "continue"), 5),

@@ -55,8 +55,6 @@ def _has(python: Python, kind: str) -> bool:
     whose frames are newer, if an older interpreter runs in a newer one (docs/accuracy.md).
     """
     minor = int(python.version[2:])
-    if kind == "many":
-        return minor in {8, 11, 13, 15}
     if kind == "within":
         return minor <= 10  # newer ones have "nested"
     return minor >= {"nested": 11, "perf": 12, "moved": 13}.get(kind, 0)

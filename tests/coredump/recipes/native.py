@@ -22,6 +22,30 @@ def _at(name: str, kind: str, *steps: str, flags: tuple[str, ...] = ("-O2",), **
     return c_case(f"at-{name}", kind, "gcc", *flags, gdb=steps, **more)
 
 
+# The first "ret" behind the place where gdb stands, or some instructions before it.
+_TO_END = (
+    "python pc = gdb.selected_frame().pc();"
+    " code = gdb.selected_frame().architecture().disassemble(pc, pc + 999);"
+    " end = [at for at, one in enumerate(code) if one['asm'].startswith('ret')][0];"
+    " gdb.execute('break *%d' % code[end - {}]['addr'])"
+)
+
+
+def at_ends(compiler: str, prefix: str) -> list[Recipe]:
+    """Make cases of the last instructions of functions: 0 is the `ret`."""
+    wanted = {"descend": 2, "in_huge": 3, "in_realigned": 3, "in_vla": 4, "in_alloca": 4}
+    return [
+        c_case(
+            f"{prefix}-{where.replace('_', '-')}-end-{back}",
+            "mixed",
+            *(compiler, "-O2", "-DOA_RETURNS"),
+            gdb=(f"tbreak *{where}", "run", _TO_END.format(back), "continue"),
+        )
+        for where, count in wanted.items()
+        for back in range(count)
+    ]
+
+
 LEVELS = [
     c_case(f"c-{compiler}-{level}", "mixed", compiler, f"-{level}")
     for compiler in ("gcc", "clang")
@@ -131,6 +155,7 @@ INSTANTS = [
             *(("in_realigned", 1), ("in_realigned", 3), ("in_vla", 2), ("in_alloca", 4)),
         )
     ),
+    *at_ends("gcc", "at"),
     _at("descend-first", "mixed", "break *descend", "run"),
     _at(
         "plt",
