@@ -69,23 +69,31 @@ PYTHONS = [
 
 
 def _entering(python: Python, kind: str, *steps: str) -> Recipe:
-    """Make a case of an instant in the eval loop's prologue; gdb goes there."""
+    """Make a case of an instant in the eval loop's prologue; gdb goes there.
+
+    If a loader was told which program to run, gdb does not know that.
+    """
     name = "entry" if kind == "entering" else "last"
+    symbols = (f"add-symbol-file {python.command[-1]}",) if len(python.command) > 1 else ()
     return Recipe(
         f"at-py-{python.name}-{name}" + "".join(step.split()[1] for step in steps),
         "kinds.py",
         (*python.command, "{src}/kinds.py", kind),
+        env=python.env,
         versions={"python": (*python.command, "--version")},
-        gdb=("run", "break *_PyEval_EvalFrameDefault", "signal 0", *steps),
+        version_env=python.env,
+        gdb=("run", *symbols, "break *_PyEval_EvalFrameDefault", "signal 0", *steps),
         oracles=("self",),
     )
 
 
+# gdb's cores have zeros for the other threads' stacks if glibc guards them by madvise (2.42).
 ENTRIES = [
     _entering(python, *what)
     for python in find_pythons()
-    if python.origin == "pyenv"
+    if python.origin == "pyenv" or python.version in ("3.14", "3.15")
     for what in (("entering",), ("entering", "stepi 9"), ("leaving",))
+    if python.origin == "pyenv" or what != ("leaving",)
 ]
 
 COMPILE = ("cc", "-shared", "-fPIC", "-O1", "-o", "{out}/parkedext.so")
