@@ -19,7 +19,6 @@ import pytest
 from otelagent.config.environment import PREFIX
 from otelagent.kernel.features import has_feature
 
-
 FOR_US = {"FEATURES", "LACKS", "RECEIVERS_SECONDS", "WHOLE"}
 
 
