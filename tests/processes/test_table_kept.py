@@ -4,7 +4,7 @@
 
 from collections import defaultdict
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otelagent.bpf.sideband import EventKind
@@ -98,7 +98,16 @@ def play(machine, keeper, steps):
     return known
 
 
+def elders(pid, parents):
+    """List whom a process was forked from, and so on."""
+    found = []
+    while pid in parents:
+        found.append(pid := parents[pid])
+    return found
+
+
 @settings(max_examples=60, deadline=None)
+@example([("fork", 10, 11), ("fork", 10, 11), ("map", 10, 0, 1), ("sample", 11)])
 @given(st.lists(STEPS, max_size=25))
 def test_what_is_sampled_is_known_as_if_told_at_once(steps):
     """But for what a parent that is known maps between a fork and the child's first sample."""
@@ -108,11 +117,14 @@ def test_what_is_sampled_is_known_as_if_told_at_once(steps):
         what, pid = step[:2]
         if (what == "fork" and pid >= step[2]) or (what == "map" and pid in known):
             continue
+        if what == "fork" and pid in parents.values() and parents.get(step[2]) != pid:
+            continue  # siblings: sampling one makes the parent known
         if what == "fork":
             parents[step[2]] = pid
-        while what == "sample" and pid:
-            known.add(pid)
-            pid = parents.get(pid)
+        if what == "sample":  # what a parent has mapped since is its children's, too, but for this
+            younger = [child for child in range(13, pid, -1) if pid in elders(child, parents)]
+            in_order += [("sample", child) for child in younger if child not in known]
+            known |= {pid, *elders(pid, parents), *younger}
         in_order.append(step)
     keeper = Keeper()
 

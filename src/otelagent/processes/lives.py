@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from otelagent.abi.codec import Generation
     from otelagent.bpf.sideband import Event
     from otelagent.processes.spaces import Space
@@ -129,3 +131,21 @@ class NothingKept:
 
 
 NOTHING_KEPT = NothingKept()
+
+
+def recall_all(kept: Kept, pid: int, known: Container[int]) -> list[Event]:
+    """Let in a process, and those that it was forked from: what was kept of them, in order.
+
+    Those that are known are in already.
+    """
+    events: list[Event] = []
+    left, met = [pid], set[int]()
+    while left and len(met) < MAX_ELDERS:
+        each = left.pop()
+        if each in met or each in known:
+            continue
+        met.add(each)
+        told = kept.recall(each)
+        events += told
+        left += [event.ppid for event in told if event.is_new_process]
+    return sorted(events, key=lambda event: event.time_ns)

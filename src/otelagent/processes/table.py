@@ -20,7 +20,7 @@ from otelagent import metrics
 from otelagent.bpf.sideband import EventKind
 from otelagent.errors import AgentError, ProcessGone
 from otelagent.log import fields
-from otelagent.processes.lives import MAX_ELDERS, NOTHING_KEPT, Entry, Kept, Life
+from otelagent.processes.lives import NOTHING_KEPT, Entry, Kept, Life, recall_all
 from otelagent.processes.mapped import range_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class ProcessTable:
     entries: dict[int, Entry] = field(default_factory=dict)
     images: dict[Generation, str] = field(default_factory=dict)
     kept: Kept = NOTHING_KEPT
-    _depth: int = 0
+    _is_meeting: bool = False
 
     def follow(self, pid: int, now_ns: int) -> None:
         """Let a process in whose events are wanted from now on."""
@@ -86,16 +86,12 @@ class ProcessTable:
             self.entries[pid] = Entry(pid, [Life(now_ns, self.spaces.make())])
             self.on_wanted(pid, True)
 
-    def _meet(self, pid: int, until_ns: int = 1 << 64) -> list[Event]:
-        """Apply what the kernel told of a process before anybody asked; gives what came later."""
-        events = [] if pid in self.entries else self.kept.recall(pid)
-        if not events or self._depth >= MAX_ELDERS:
-            return []  # it is in now, and will be read from /proc if it matters
-        count = sum(each.time_ns <= until_ns for each in events)
-        self._depth += 1
-        self.apply(events[:count], was_kept=True)
-        self._depth -= 1
-        return events[count:]
+    def _meet(self, pid: int) -> None:
+        """Apply what the kernel told of a process, and of its elders, before anybody asked."""
+        if not self._is_meeting and (events := recall_all(self.kept, pid, self.entries)):
+            self._is_meeting = True
+            self.apply(events, was_kept=True)
+            self._is_meeting = False
 
     def prepare(self, pid: int, now_ns: int) -> Space | None:
         """Read what a process has mapped before it is sampled for the first time.
@@ -173,7 +169,7 @@ class ProcessTable:
         self.spaces.on_taken()
 
     def _fork(self, event: Event) -> None:
-        later = self._meet(event.ppid, event.time_ns)
+        self._meet(event.ppid)
         parent = self.entries.get(event.ppid)
         if parent is None:
             if not self.wants_all:
@@ -196,7 +192,6 @@ class ProcessTable:
         else:
             self.entries[event.pid] = Entry(event.pid, [child])
             self.on_wanted(event.pid, True)
-        self.apply(later, was_kept=True)
 
     def _exec(self, pid: int, time_ns: int) -> None:
         life = Life(time_ns, self.spaces.make(), is_complete=True)
