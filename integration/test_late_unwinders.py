@@ -19,7 +19,7 @@ from otelagent.options import Options
 from otelagent.profiler import Profiler
 from otelagent.recording import make_profile
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("bpf", "cpu_clock", "ring_buffer")]
+pytestmark = pytest.mark.needs("bpf", "cpu_clock", "ring_buffer")
 STEADY = Path(__file__).parents[1] / "bench" / "workloads" / "steady.py"
 BUSY = "while :; do :; done"
 
@@ -61,7 +61,7 @@ def walks_by_itself(profiler):
     return profiler.collector.deferred == before[1]
 
 
-@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("bounded", [pytest.param(False, marks=pytest.mark.guest), True])
 def test_a_program_met_while_recording_has_it_loaded_and_is_walked_by_it(start, bounded):
     shell = start("sh", "-c", BUSY)
     profiler = Profiler(Options(frequency_hz=199, pids=(shell,), bounded=bounded))

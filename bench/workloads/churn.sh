@@ -1,11 +1,13 @@
 #!/bin/sh
 # Copyright The otelagent authors
 # SPDX-License-Identifier: Apache-2.0
-# Processes that come and go: churn.sh PYTHON PROGRAM FOLDER. Ten to twenty a second, a file
-# that nobody has seen each second, and functions with names that nobody has seen.
+# Processes that come and go: churn.sh PYTHON PROGRAM FOLDER. Each 1.5 s, by the clock while the
+# machine has time for it, some 24, a file that nobody has seen, and, each fourth time, functions
+# with names that nobody has seen.
 python=$1 program=$2 folder=$3 turn=0
 while :; do
 	turn=$((turn + 1))
+	sleep 1.5 &
 	new=$folder/new$((turn % 8))
 	cp "$program" "$new.made" && echo "$turn" >>"$new.made" && mv "$new.made" "$new"
 	timeout 0.3 "$new" 40 &
