@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -128,3 +129,12 @@ def measured(said: str) -> dict[int, tuple[str, int, int]]:
     """What threads of `waits` said of themselves: tid → (name, ns they lived, ns they ran)."""
     rows = [line.split() for line in said.splitlines()]
     return {int(tid): (name, int(wall), int(cpu)) for name, tid, wall, cpu in rows}
+
+
+def stolen_ns() -> int:
+    """Tell how long the host has kept this machine's CPUs to itself (proc(5), "steal").
+
+    Meanwhile a thread neither runs, by its own CPU clock, nor waits.
+    """
+    ticks = int(Path("/proc/stat").read_text().split(maxsplit=9)[8])
+    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")

@@ -16,6 +16,7 @@ from integration.recording import (
     measured,
     read_recording,
     record,
+    stolen_ns,
 )
 from integration.runs import Running, otelagent, wait_until
 from otelagent.export.otlp_reading import decode_profiles
@@ -53,20 +54,25 @@ def functions(trace):
 
 
 def test_what_threads_ran_and_waited_is_how_long_they_lived(waits, tmp_path):
+    stolen = -stolen_ns()
     profile, threads, said = run(tmp_path / "all.otlp", "--wall", "-F", "997", "--", waits, "1.5")
+    stolen += stolen_ns()
 
     assert profile.sample_type == WALL
     assert re.search(r"\d+ switches were followed, [\d.]+ µs each", said)
     waited, ran = by_thread(profile, is_waiting), by_thread(profile, lambda t: not is_waiting(t))
     assert len(threads) == 7
     for tid, (name, wall_ns, cpu_ns) in threads.items():
-        assert waited[tid] == pytest.approx(wall_ns - cpu_ns, rel=ENDS_UNSEEN, abs=20e6), name
+        off_cpu = pytest.approx(wall_ns - cpu_ns, rel=ENDS_UNSEEN, abs=20e6 + stolen)
+        assert waited[tid] == off_cpu, name
         # Of a thread that runs p of the time, n ticks see it n * p times, give or take.
         assert waited[tid] + ran[tid] == pytest.approx(wall_ns, rel=0.08), name
 
 
 def test_waits_are_where_and_why_threads_waited(waits, tmp_path):
+    stolen = -stolen_ns()
     profile, threads, _said = run(tmp_path / "all.html", "--off-cpu", "--", waits, "1")
+    stolen += stolen_ns()
 
     assert profile.sample_type == OFF_CPU
     assert all(map(is_waiting, profile.traces))
@@ -77,7 +83,8 @@ def test_waits_are_where_and_why_threads_waited(waits, tmp_path):
         there = by_thread(
             profile, lambda t, s=states, p=place: p in functions(t) and state_of(t) in s
         )
-        assert there[tid] == pytest.approx(wall_ns - cpu_ns, rel=0.05, abs=20e6), name
+        off_cpu = pytest.approx(wall_ns - cpu_ns, rel=0.05, abs=20e6 + stolen)
+        assert there[tid] == off_cpu, name
 
 
 def test_a_tenth_of_the_switches_stands_for_all(waits, tmp_path):
