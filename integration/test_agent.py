@@ -16,7 +16,8 @@ import pytest
 
 from integration.runs import OTELAGENT, Running, free_port, wait_until
 from otelagent import metrics
-from otelagent.agent import Agent, Plan
+from otelagent.agent import Agent
+from otelagent.agentplan import Plan
 from otelagent.bpf.known import KnownTraces
 from otelagent.chance import new_random
 from otelagent.formats.proc_status import effective_capabilities

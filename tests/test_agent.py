@@ -4,6 +4,7 @@
 
 import os
 import random
+import time
 from array import array
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ from opentelemetry.proto.collector.profiles.v1development import profiles_servic
 from otelagent import metrics
 from otelagent.abi._generated import SampleFlag
 from otelagent.abi.codec import Generation
-from otelagent.agent import Agent, Plan
+from otelagent.agent import Agent
+from otelagent.agentplan import Plan
 from otelagent.chance import draw_lot, jittered
 from otelagent.losses import Losses
 from otelagent.model import Trace
@@ -57,7 +59,6 @@ class FakeProfiler:
             deferred=0,
             watch=lambda _: None,
         )
-        self.collector.give_back = self._give_back
         self.collector.bury = lambda _hashes, on_left: on_left({1: raw}) or []
         self.handler = SimpleNamespace(finish=lambda _raw: Trace(()), frame_count=0)
         self.handler.keep = self.handler.forget = lambda _traces: None
@@ -74,9 +75,6 @@ class FakeProfiler:
     def _take(self):
         groups, self.groups = self.groups, {}
         return groups
-
-    def _give_back(self, groups):
-        self.groups.update(groups)
 
     def flush(self):
         pass
@@ -123,14 +121,13 @@ def requests_of(sink):
     return [service.ExportProfilesServiceRequest.FromString(each.data) for each in sink.records]
 
 
+def profiles_of(request):
+    scopes = [scope for each in request.resource_profiles for scope in each.scope_profiles]
+    return [profile for scope in scopes for profile in scope.profiles]
+
+
 def samples_of(request):
-    return [
-        sample
-        for resource in request.resource_profiles
-        for scope in resource.scope_profiles
-        for profile in scope.profiles
-        for sample in profile.samples
-    ]
+    return [sample for profile in profiles_of(request) for sample in profile.samples]
 
 
 def test_each_interval_is_one_request_of_what_is_new():
@@ -152,21 +149,35 @@ def test_each_interval_is_one_request_of_what_is_new():
     assert [fault for one in requests_of(sink) for fault in check(one)] == []
 
 
-def test_a_report_that_takes_long_lets_others_go_first():
-    """Signals and signs of life wait for it; what was left over is due at once, and not lost."""
-    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+def slow(profiler, now, seconds=1.5):
+    """Let each stack take so long to be named."""
 
     def name_slowly(_raw):
-        now.seconds += 1.5
+        now.seconds += seconds
         return Trace(())
 
     profiler.handler.finish = name_slowly
+
+
+def windows_of(sink):
+    """Start and end of each request's profiles."""
+    found = []
+    for request in requests_of(sink):
+        profiles = profiles_of(request)
+        found.append({(p.time_unix_nano, p.time_unix_nano + p.duration_nano) for p in profiles})
+    return found
+
+
+def test_a_report_that_takes_long_lets_others_go_first():
+    """Signals and signs of life wait for it; what was left over is due at once, and not lost."""
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+    slow(profiler, now)
     agent = make(profiler, sink, now, jitter=0.0)
     for tid in range(1, 6):
         profiler.sample(1000 + tid, tid=tid)
     now.seconds += 5
     taken, dues = [], []
-    while not taken or len(profiler.groups):
+    while not dues or dues[-1] <= 0:
         began = now.seconds
         agent.work()
         taken.append(now.seconds - began)
@@ -176,6 +187,66 @@ def test_a_report_that_takes_long_lets_others_go_first():
     assert [due <= 0 for due in dues] == [True, True, False]
     assert [each.samples for each in sink.records] == [2, 2, 1]
     assert [fault for one in requests_of(sink) for fault in check(one)] == []
+
+
+def test_parts_of_a_late_report_have_its_times_and_the_next_one_begins_at_its_end():
+    """Who divides by the duration gets the rate, and time stamps are within it (OTLP)."""
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+    slow(profiler, now)
+    agent = make(profiler, sink, now, jitter=0.0)
+    for tid in range(1, 4):
+        profiler.sample(1000 + tid, tid=tid)
+    agent.report()
+    profiler.sample(time.monotonic_ns(), tid=4)  # comes while the report is not finished
+    agent.report()
+    agent.report()
+
+    assert [each.samples for each in sink.records] == [2, 1, 1]
+    first, second, third = windows_of(sink)
+    ((_, end),) = first
+    ((begin, _),) = third
+    assert first == second
+    assert begin == end
+
+
+def test_what_is_left_of_a_late_report_is_asked_for_at_each_next_one():
+    """Else its traces might be forgotten before it is finished."""
+    profiler, now = FakeProfiler(), Now()
+    slow(profiler, now, seconds=5.0)
+    agent = make(profiler, FakeSink(), now, jitter=0.0)
+    noted = []
+    agent._recent = SimpleNamespace(note=noted.append)
+    for tid in (1, 2):
+        profiler.sample(1000 + tid, tid=tid)
+    agent.report()
+    agent.set_frequency(5)
+
+    assert noted == [{1}, {1}]
+
+
+def test_no_request_is_made_of_more_than_can_be_held(monkeypatch):
+    monkeypatch.setattr("otelagent.agent.MOST_GROUPS", 3)
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+    agent = make(profiler, sink, now)
+    for tid in range(1, 9):
+        profiler.sample(1000 + tid, tid=tid)
+    agent.report()
+
+    assert [each.samples for each in sink.records] == [3, 3, 2]
+    assert len({tuple(each) for each in windows_of(sink)}) == 1
+
+
+def test_the_last_report_has_everything_however_long_it_takes():
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+    slow(profiler, now)
+    agent = make(profiler, sink, now)
+    for tid in range(1, 4):
+        profiler.sample(1000 + tid, tid=tid)
+    agent.report()
+    profiler.sample(time.monotonic_ns(), tid=4)
+    agent.finish()
+
+    assert [each.samples for each in sink.records] == [2, 1, 1]
 
 
 def test_losses_are_told_once():
@@ -349,21 +420,20 @@ def test_the_end_tells_what_became_of_everything():
     assert sink.ended is not None
 
 
-def test_another_frequency_holds_after_what_was_sampled_at_the_old_one_is_reported():
-    profiler, sink = FakeProfiler(), FakeSink()
-    agent = make(profiler, sink, Now())
+def test_another_frequency_holds_at_once_and_what_was_sampled_before_keeps_its_period():
+    """Whoever limits what is sampled does not wait until it is reported."""
+    profiler, sink, now = FakeProfiler(), FakeSink(), Now()
+    slow(profiler, now)
+    agent = make(profiler, sink, now)
     profiler.sample(2000)
+    began = now.seconds
     agent.set_frequency(5)
-    profiler.sample(3000)
+    assert (now.seconds, agent.due) == (began, began)
+
+    profiler.sample(time.monotonic_ns())
     agent.report()
 
-    periods = [
-        profile.period
-        for request in requests_of(sink)
-        for resource in request.resource_profiles
-        for scope in resource.scope_profiles
-        for profile in scope.profiles
-    ]
+    periods = [profile.period for request in requests_of(sink) for profile in profiles_of(request)]
     assert (periods, profiler.frequencies) == ([50_000_000, 200_000_000], [5])
 
 

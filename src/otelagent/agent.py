@@ -9,9 +9,11 @@ what a sink does with a request never holds sampling up.
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from itertools import count
+from typing import TYPE_CHECKING
 
 from otelagent.chance import draw_lot, jittered
 from otelagent.export.splitting import encode_requests
@@ -20,14 +22,14 @@ from otelagent.host.metadata import read_metadata
 from otelagent.processes.notes import ProcessNotes
 from otelagent.profile.model import Profile
 from otelagent.recording import Merger, notes, time_grain_ns, types
-from otelagent.traces.recent import Bounds, RecentTraces
+from otelagent.traces.recent import RecentTraces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from otelagent.abi.codec import Generation, RawTrace
+    from otelagent.agentplan import Plan, Sink
     from otelagent.chance import Random
-    from otelagent.export.records import Record
     from otelagent.profiler import Profiler
     from otelagent.traces.kept import GroupKey, GroupTotal
     from otelagent.traces.recent import Known
@@ -38,52 +40,20 @@ CLOCK_SECONDS = 60.0
 """How often the offset to UNIX time is read again: clocks are set, and drift."""
 REPORT_SECONDS = 2.0
 """A report takes little longer: signals and signs of life wait. Line tables may take minutes."""
+MOST_GROUPS = 16_384
+"""So much is named and encoded at a time: some 1 KB each, and requests are of 4 MB anyway."""
 REST_REPORTS = 24
 """For so many reports a file's symbols are kept that were not asked for."""
 
 
-class Sink(Protocol):
-    """Takes requests, and never waits for anybody but a disk."""
+@dataclass(slots=True)
+class _Window:
+    """What was sampled from one time to another (CLOCK_MONOTONIC), as far as it is not reported."""
 
-    def put(self, record: Record) -> None:
-        """Take a request."""
-        ...
-
-    def close(self, seconds: float) -> None:
-        """End within so many seconds."""
-        ...
-
-    def summary(self) -> str:
-        """Tell in one line what became of everything."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How often the agent does what; times in seconds.
-
-    Attributes:
-        interval_s: Between two reports, more or less by `jitter` (a part of it).
-        threshold: Sample in so many of 100 intervals of `lot_interval_s`.
-        timestamps: Send the time of each sample.
-        resource: Attributes of this machine and what else goes with every profile.
-        variables: Environment variables of processes that are sent.
-        bounds: How much is remembered of what was sampled.
-    """
-
-    interval_s: float = 5.0
-    jitter: float = 0.2
-    threshold: int = 100
-    lot_interval_s: float = 60.0
-    timestamps: bool = True
-    resource: tuple[tuple[str, str], ...] = ()
-    variables: tuple[str, ...] = ()
-    bounds: Bounds = Bounds()  # noqa: RUF009 (frozen)
-
-    @property
-    def instance_id(self) -> str:
-        """What this run is known by."""
-        return dict(self.resource).get("service.instance.id", "")
+    groups: Mapping[GroupKey, GroupTotal]
+    since_ns: int
+    until_ns: int
+    frequency_hz: int
 
 
 class Agent:
@@ -117,6 +87,7 @@ class Agent:
         )
         self._frequency_hz = profiler.options.frequency_hz
         self._since_ns = profiler.started_ns
+        self._todo: deque[_Window] = deque()
         self._told: dict[str, int] = {}
         self._offset = read_offset()
         self.is_sampling = True
@@ -149,8 +120,10 @@ class Agent:
             self._switch(is_sampling=True)
 
     def set_frequency(self, frequency_hz: int) -> None:
-        """Sample so often from now on; what was sampled until now is reported before."""
-        self.report()
+        """Sample so often from now on; what was sampled until now is told as of before."""
+        self._close_window()
+        if self._todo:
+            self._report_at = self._clock()
         self._profiler.sampling.set_frequency(frequency_hz)
         self._frequency_hz = frequency_hz
 
@@ -170,16 +143,42 @@ class Agent:
             self.is_sampling = is_sampling
             self._profiler.sampling.enable(is_sampling)
 
-    def report(self, seconds: float = float("inf")) -> None:
+    def report(self, seconds: float = REPORT_SECONDS) -> None:
         """Hand what is new to the sinks, if anything; what there was no time for is due at once."""
         deadline = self._clock() + seconds
+        if self._work_off(deadline):
+            self._close_window()
+            self._work_off(deadline)
+
+    def finish(self) -> None:
+        """Hand everything to the sinks that was sampled, however long it takes."""
+        self._close_window()
+        while self._todo:
+            self._work_off(self._clock() + REPORT_SECONDS)
+
+    def _close_window(self) -> None:
+        """Take what was sampled until now."""
         profiler, until_ns = self._profiler, time.monotonic_ns()
         profiler.flush()
         groups = profiler.collector.take()
-        self._recent.note({key.hash for key in groups} | self._wanted())
+        late = {key.hash for window in self._todo for key in window.groups}
+        self._recent.note({key.hash for key in groups} | late | self._wanted())
         profiler.namers.rest(REST_REPORTS)
         if groups:
-            self._report(groups, until_ns, deadline)
+            self._todo.append(_Window(groups, self._since_ns, until_ns, self._frequency_hz))
+            self._since_ns = until_ns
+
+    def _work_off(self, deadline: float) -> bool:
+        """Report what was taken; tells whether there was time for all of it."""
+        while self._todo:
+            window = self._todo[0]
+            window.groups = self._report(window, deadline)
+            if not window.groups:
+                self._todo.popleft()
+            if self._todo and self._clock() >= deadline:
+                self._report_at = self._clock()
+                return False
+        return True
 
     def _wanted(self) -> set[int]:
         """Tell which traces a wait has begun with: when it is over they are asked for."""
@@ -189,29 +188,30 @@ class Agent:
         waiting = {each.hash for each in self._profiler.sampling.waiting()}
         return begun | (waiting & self._profiler.collector.traces.keys())
 
-    def _report(
-        self, groups: Mapping[GroupKey, GroupTotal], until_ns: int, deadline: float
-    ) -> None:
+    def _report(self, window: _Window, deadline: float) -> Mapping[GroupKey, GroupTotal]:
+        """Send as much as there is time for, and no more than `MOST_GROUPS`; gives the rest."""
         offset_ns = self._wall_offset_ns()
+        groups = window.groups
         profile = Profile(
-            *types(self._profiler.options, self._frequency_hz),
-            start_unix_ns=self._since_ns + offset_ns,
-            duration_ns=until_ns - self._since_ns,
+            *types(self._profiler.options, window.frequency_hz),
+            start_unix_ns=window.since_ns + offset_ns,
+            duration_ns=window.until_ns - window.since_ns,
             host=self.plan.resource,
             notes=self._new_notes(),
         )
         seen = {self._profiler.collector.traces[key.hash].generation for key in groups}
         self._merger.forget(self._about.look_again(seen))
         wanted_ns = offset_ns if self.plan.timestamps else None
-        how = (wanted_ns, time_grain_ns(profile.period_ns), lambda: self._clock() >= deadline)
-        if late := self._merger.add(groups.items(), profile, *how):
-            self._profiler.collector.give_back(late)
-            self._report_at = self._clock()
-        else:
-            self._since_ns = until_ns  # else the next report has samples from before
+        left = count(MOST_GROUPS - 1, -1)
+        how = (
+            *(wanted_ns, time_grain_ns(profile.period_ns)),
+            lambda: not next(left) or self._clock() >= deadline,
+        )
+        late = self._merger.add(groups.items(), profile, *how)
         for record in encode_requests(profile, profile):
             for sink in self._sinks:
                 sink.put(record)
+        return late
 
     def _clean(self, traces: Mapping[int, RawTrace]) -> None:
         """Forget what only traces needed that are gone."""

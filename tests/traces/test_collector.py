@@ -50,23 +50,6 @@ def test_what_was_taken_is_not_given_again(ring, collector):
     assert 77 in collector.traces
 
 
-def test_what_was_given_back_is_given_again_with_what_came_since(ring, collector):
-    ring.put(trace(77, kernel=[1], flags=USER))
-    ring.put(sample(77, time_ns=5, flags=USER))
-    collect(ring.ring, collector)
-    taken = collector.take()
-    first = sum(each.count for each in taken.values())
-    ring.put(sample(77, time_ns=6, flags=USER))
-    collect(ring.ring, collector)
-
-    collector.give_back(taken)
-
-    (total,) = collector.take().values()
-    assert total.count == first + 1
-    assert list(total.times_ns)[-2:] == [5, 6]
-    assert collector.take() == {}
-
-
 def test_a_record_that_makes_no_sense_is_counted(ring, collector, monkeypatch):
     monkeypatch.setattr(metrics.records_lost, "values", Counter())
     ring.put(trace(77, kernel=[1], flags=USER)[:-4])

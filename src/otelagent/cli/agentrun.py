@@ -13,7 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from otelagent.agent import Agent, Plan
+from otelagent.agent import Agent
+from otelagent.agentplan import Plan
 from otelagent.bpf.known import KnownTraces
 from otelagent.chance import new_random
 from otelagent.cli.agenthealth import AgentHealth
@@ -74,8 +75,7 @@ def run(request: Request, resolved: Resolved, read: Callable[[], Resolved]) -> N
     with AgentSession(request, talk) as session:
         sinks, where = make_sinks(settings, endpoint)
         known = KnownTraces.of(*session.profiler.objects)
-        plan = make_plan(resolved)
-        agent = Agent(session.profiler, sinks, plan, new_random(), known)
+        agent = Agent(session.profiler, sinks, make_plan(resolved), new_random(), known)
         health.begin(session.profiler, sinks, known, agent)
         reloader = Reloader(resolved, read, partial(_apply, endpoint, sinks, agent, health))
         session.on_hangup = lambda: health.reload(reloader.reload)
@@ -95,7 +95,7 @@ def run(request: Request, resolved: Resolved, read: Callable[[], Resolved]) -> N
         haste.begin()
         failure = session.stop()
         with talk.patience("sending what is left"):
-            agent.report()
+            agent.finish()
             _close(agent, health, health.shutdown_s, talk)
         known.close()
         session.profiler.close()

@@ -31,6 +31,7 @@ from otelagent.symbolize.result import (
 
 REREAD_SECONDS = 10.0
 """How often it is looked whether there are other modules, while something has no name."""
+BPF = "[bpf]"
 MAX_ADDED = 65_536
 MAX_REMOVED = 4_096
 
@@ -63,7 +64,7 @@ class KernelSymbols:
         with self._lock:
             added = self._find_added(addr)
             if added is not None:
-                return plain(added.name, kind=FrameType.KERNEL, module="[bpf]")
+                return plain(added.name, kind=FrameType.KERNEL, module=BPF)
             found = self._find(addr)
             if found is not None:
                 return plain(found[0], kind=FrameType.KERNEL, module=found[1])
@@ -91,6 +92,8 @@ class KernelSymbols:
         """Note that code at `addr` is gone (PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER)."""
         with self._lock:
             self._drop_overlapped(addr, max(length, 1))
+            if self._table is not None and (self._table.find(addr) or ("", ""))[1] != BPF:
+                return  # loaded after kallsyms was read: where that goes on, it would never end
             self._removed[addr] = max(length, 1)
             if len(self._removed) > MAX_REMOVED:
                 # Reading again costs less than to remember ever more of what is gone.
@@ -116,7 +119,7 @@ class KernelSymbols:
         if found is None and time.monotonic() - self._read_at >= REREAD_SECONDS:
             self._read()
             found = self._table.find(addr) if self._table else None
-        if found is not None and found[1] == "[bpf]" and self._is_removed(addr):
+        if found is not None and found[1] == BPF and self._is_removed(addr):
             return None
         return found
 

@@ -74,7 +74,7 @@ class Tally:
 class Collector:
     """Traces and counts of a recording, owned by the reader thread.
 
-    `take`, `give_back`, `tally_now`, `doom` and `bury` may be called from any thread; `traces`
+    `take`, `tally_now`, `doom` and `bury` may be called from any thread; `traces`
     may be looked up in by the hashes that `take` gave, until `bury` is called.
 
     Args:
@@ -121,14 +121,6 @@ class Collector:
             groups, self.groups = self.groups, {}
             packed, self._packed = self._packed, PackedGroups()
         return chain(packed, groups.items())
-
-    def give_back(self, groups: Mapping[GroupKey, GroupTotal]) -> None:
-        """Put back what was taken and not used: the next call gives it again."""
-        with self._lock:
-            for key, total in groups.items():
-                if later := self.groups.get(key):
-                    total.add(later.count, later.weight, later.times_ns)
-                self.groups[key] = total
 
     def take_begun(self) -> set[int]:
         """Give the traces that waits began with since the last call: they may have no sample."""
