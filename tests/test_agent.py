@@ -61,6 +61,7 @@ class FakeProfiler:
         )
         self.collector.bury = lambda _hashes, on_left: on_left({1: raw}) or []
         self.handler = SimpleNamespace(finish=lambda _raw: Trace(()), frame_count=0)
+        self.handler.finished = lambda _hash: None
         self.handler.keep = self.handler.forget = lambda _traces: None
         self.runtimes = SimpleNamespace(keep_namers=lambda _is_wanted: None)
         self.namers = SimpleNamespace(rest=lambda _turns: None)

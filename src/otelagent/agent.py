@@ -199,7 +199,7 @@ class Agent:
             host=self.plan.resource,
             notes=self._new_notes(),
         )
-        seen = {self._profiler.collector.traces[key.hash].generation for key in groups}
+        seen = {self._merger.generation(key.hash) for key in groups}
         self._merger.forget(self._about.look_again(seen))
         wanted_ns = offset_ns if self.plan.timestamps else None
         left = count(MOST_GROUPS - 1, -1)

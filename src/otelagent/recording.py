@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from otelagent.options import Options
     from otelagent.processes.notes import ProcessNotes
     from otelagent.profiler import Profiler
+    from otelagent.traces.handler import Finished
     from otelagent.traces.kept import GroupKey, GroupTotal, KeptTraces
 
 LOT = 16_384
@@ -106,14 +107,19 @@ class Merger:
         They are cut to multiples of `grain_ns`, a power of two. Gives the groups that it did not
         come to, since `is_late` was so after another.
         """
-        traces = self._profiler.collector.traces
+        traces, handler = self._profiler.collector.traces, self._profiler.handler
         ordered = _by_place(groups, traces)
         for key, total in ordered:
-            raw = traces[key.hash]
             times = (
                 () if offset_ns is None else [at + offset_ns & -grain_ns for at in total.times_ns]
             )
-            trace = self._profiler.handler.finish(raw)
+            # What was finished lately is not unpacked again.
+            raw: RawTrace | Finished
+            if done := handler.finished(key.hash):
+                raw, trace = done, done.trace
+            else:
+                raw = traces[key.hash]
+                trace = handler.finish(raw)
             process = self._process(raw)
             thread = self._thread(key)
             weight = total.weight
@@ -124,6 +130,11 @@ class Merger:
             if is_late():
                 break
         return dict(ordered)
+
+    def generation(self, hash_: int) -> Generation:
+        """Tell whose a trace is."""
+        done = self._profiler.handler.finished(hash_)
+        return (done or self._profiler.collector.traces[hash_]).generation
 
     def forget(self, generations: Iterable[Generation]) -> None:
         """Describe these processes anew."""
@@ -136,7 +147,7 @@ class Merger:
         self._processes = {k: v for k, v in self._processes.items() if k in generations}
         self._threads.clear()  # made anew where they still are
 
-    def _process(self, raw: RawTrace) -> Process:
+    def _process(self, raw: RawTrace | Finished) -> Process:
         process = self._processes.get(raw.generation)
         if process is None:
             process = _process_of(self._profiler, raw)
@@ -169,7 +180,7 @@ def _by_place(
         yield from lot
 
 
-def _process_of(profiler: Profiler, raw: RawTrace) -> Process:
+def _process_of(profiler: Profiler, raw: RawTrace | Finished) -> Process:
     generation = raw.generation
     path = profiler.table.images.get(generation, "")
     name = os.path.basename(path) or raw.comm.rstrip(b"\0").decode(errors="replace")  # noqa: PTH119 (also for names that are no path)

@@ -28,6 +28,8 @@ _COPY = struct.Struct("=QQII32s")  # struct oa_python_copy up to its memory
 _MEMORY_BYTES = {PythonKind.PY_OBJECT: 128}
 _CHAIN_BYTES = 80
 _ADDRESS = (1 << 48) - 1
+_KIND_BYTE = 8 + 48 // 8
+"""Of a frame: both machines are little-endian."""
 
 
 class Generation(NamedTuple):
@@ -98,6 +100,10 @@ class RawTrace(NamedTuple):
     def words(self) -> Iterator[tuple[int, int]]:
         """Give both words of each user frame, as they are."""
         return struct.iter_unpack("=QQ", self.user)
+
+    def kinds(self) -> bytes:
+        """Give the kind of each user frame, a byte each."""
+        return self.user[_KIND_BYTE::16]
 
 
 class Sample(NamedTuple):

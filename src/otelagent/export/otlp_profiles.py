@@ -20,6 +20,7 @@ import os
 from typing import TYPE_CHECKING
 
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
+from opentelemetry.proto.resource.v1 import resource_pb2
 
 from otelagent.export.dictionary import Dictionary, Value
 from otelagent.model import ProfileInfo
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from opentelemetry.proto.profiles.v1development import profiles_pb2 as pb
-    from opentelemetry.proto.resource.v1 import resource_pb2
 
     from otelagent.model import Process, SampleGroup, Thread, Trace
 
@@ -107,6 +107,7 @@ class _Encoder:
         self.start_ns, self.duration_ns = window(info, entries)
         self.info = info
         self.ids = profile_ids()
+        self.machine = b""
         self.has_times = all(
             len(group.timestamps_ns) == group.count
             for trace, *_keys, group in entries
@@ -120,10 +121,7 @@ class _Encoder:
             by_process.setdefault(entry[1], []).append(entry)
         for process, entries in (by_process or {None: []}).items():
             resource_profiles = request.resource_profiles.add(schema_url=SCHEMA_URL)
-            attributes: dict[str, Value] = dict(self.info.host)
-            if process is not None:
-                attributes.update(process_attributes(process))
-            fill_resource(resource_profiles.resource, attributes, self.dictionary.string)
+            self.describe(resource_profiles.resource, process)
             scope_profiles = resource_profiles.scope_profiles.add(schema_url=SCHEMA_URL)
             scope_profiles.scope.name = SCOPE
             notes = self.info.notes if len(request.resource_profiles) == 1 else {}
@@ -132,6 +130,20 @@ class _Encoder:
                 notes = {}
         self.dictionary.finish()
         return request
+
+    def describe(self, resource: resource_pb2.Resource, process: Process | None) -> None:
+        string = self.dictionary.string
+        host: dict[str, Value] = dict(self.info.host)
+        own = process_attributes(process) if process is not None else {}
+        if own.keys() & host.keys():
+            fill_resource(resource, host | own, string)
+            return
+        if not self.machine:  # the same for all: made once, and copied
+            message = resource_pb2.Resource()
+            fill_resource(message, host, string)
+            self.machine = message.SerializeToString()
+        resource.ParseFromString(self.machine)
+        fill_resource(resource, own, string)
 
     def split(self, entries: list[Entry]) -> list[tuple[ProfileInfo, list[Entry]]]:
         """Make a profile of each type that there are samples of; at least one."""

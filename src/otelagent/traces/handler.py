@@ -10,6 +10,7 @@ files and kallsyms stay; interpreter frames at once, since memory does not.
 from __future__ import annotations
 
 import threading
+from itertools import chain, compress, repeat
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otelagent import metrics
@@ -70,6 +71,15 @@ class PythonNamers(NamedTuple):
     early: Callable[[PythonCopies], PythonNamer | None] = lambda _copies: None
 
 
+class Finished(NamedTuple):
+    """A finished trace, and what else is asked of its raw one, which may be packed by then."""
+
+    trace: Trace
+    generation: Generation
+    comm: bytes
+    flags: int
+
+
 def wait_of(raw: RawTrace) -> Frame:
     """Say why a thread left the CPU."""
     wait = raw.flags >> SampleFlag.WAIT_BIT & 7
@@ -116,7 +126,7 @@ class TraceHandler:
         self._native_frames: dict[tuple[int, int], Frame] = {}
         self._python_frames: dict[tuple[Generation, int, int], Frame] = {}
         self._jit_frames: dict[tuple[Generation, int, int], Frame] = {}
-        self._finished: dict[int, Trace] = {}
+        self._finished: dict[int, Finished] = {}
         self.error_frames = False
         """End a stack that was cut short with a frame that says why."""
         self._lock = threading.Lock()
@@ -124,10 +134,8 @@ class TraceHandler:
     def see(self, raw: RawTrace) -> None:
         """Name frames of interpreters and JITs in a new trace while their process lives."""
         generation, named = raw.generation, self._python_frames
-        for first, word in raw.words():
-            kind = word >> 48 & 0xFF
-            if kind == FrameKind.NATIVE:
-                continue
+        kinds = raw.kinds()
+        for (first, word), kind in compress(zip(raw.words(), kinds, strict=True), kinds):
             if kind == FrameKind.PYTHON:
                 # Most are known: neither the lock nor the frame taken apart is worth it then.
                 known = named.get((generation, first, word))
@@ -153,14 +161,11 @@ class TraceHandler:
         """Make the finished trace."""
         found = self._finished.get(raw.hash)
         if found is not None:
-            return found
-        kernel = [self._kernel_frame(addr, at > 0) for at, addr in enumerate(raw.kernel)]
+            return found.trace
+        kernel = self._kernel_part(raw.kernel)
         if raw.flags >> SampleFlag.OFF_CPU_BIT & 1:
             kernel = [wait_of(raw), *from_scheduler(kernel)]
-        native = self._native_frames
-        user = [
-            native.get(words) or self._user_frame(raw, RawFrame.of(*words)) for words in raw.words()
-        ]
+        user = self._user_part(raw)
         fault = ""
         if raw.fault:
             fault = Fault(raw.fault).name if raw.fault < Fault.COUNT else str(raw.fault)
@@ -169,8 +174,35 @@ class TraceHandler:
         trace = Trace((*kernel, *user), fault)
         if len(self._finished) >= MAX_FINISHED:
             self._finished.clear()
-        self._finished[raw.hash] = trace
+        self._finished[raw.hash] = Finished(trace, raw.generation, raw.comm, raw.flags)
         return trace
+
+    def finished(self, hash_: int) -> Finished | None:
+        """Give a trace that was finished lately."""
+        return self._finished.get(hash_)
+
+    def _kernel_part(self, addrs: tuple[int, ...]) -> list[Frame]:
+        # Of nearly all frames that come here the name is known: no step of Python for each.
+        keys = list(zip(addrs, chain((False,), repeat(True)), strict=False))
+        found = list(map(self._kernel_frames.get, keys))
+        if all(found):
+            return found  # type: ignore[return-value]
+        return [each or self._kernel_frame(*key) for each, key in zip(found, keys, strict=True)]
+
+    def _user_part(self, raw: RawTrace) -> list[Frame]:
+        words = list(raw.words())
+        found = list(map(self._native_frames.get, words))
+        if all(found):
+            return found  # type: ignore[return-value]
+        python, generation = self._python_frames, raw.generation
+        for at, frame in enumerate(found):
+            if frame is None:
+                first, word = words[at]
+                frame = python.get((generation, first, word))  # noqa: PLW2901
+                if frame is None or not frame.lines:
+                    frame = self._user_frame(raw, RawFrame.of(first, word))  # noqa: PLW2901
+                found[at] = frame
+        return found  # type: ignore[return-value]
 
     def forget(self, hashes: Iterable[int]) -> None:
         """Drop finished traces that are not wanted any more; their frames stay until `keep`."""
@@ -187,10 +219,9 @@ class TraceHandler:
         other: set[tuple[Generation, int, int]] = set()
         for raw in traces.values():
             kernel.update(raw.kernel)
-            for words in raw.words():
-                native.add(words)
-                if words[1] >> 48 & 0xFF != FrameKind.NATIVE:
-                    other.add((raw.generation, *words))
+            native.update(raw.words())
+            others = compress(raw.words(), raw.kinds())
+            other.update((raw.generation, *words) for words in others)
         with self._lock:
             self._native_frames = {k: v for k, v in self._native_frames.items() if k in native}
             self._kernel_frames = {k: v for k, v in self._kernel_frames.items() if k[0] in kernel}

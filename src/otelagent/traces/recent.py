@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from otelagent.traces.handler import TraceHandler
 
 
+_BYTES_BIT = 40
+_REPORTS = (1 << _BYTES_BIT) - 1
+
+
 class Known(Protocol):
     """What BPF takes for known."""
 
@@ -78,7 +82,8 @@ class RecentTraces:
         self._on_cleaned = on_cleaned
         self._bounds = bounds
         self._report = 0
-        # By when they were sampled last, the oldest first.
+        # By when they were sampled last, the oldest first: the report, and above `_BYTES_BIT` how
+        # many bytes of frames, as a trace may be packed by the time that is wanted again.
         self._seen: dict[int, int] = {}
         self._bytes = 0
         self._told: set[int] = set()
@@ -91,9 +96,13 @@ class RecentTraces:
         self._report += 1
         traces = self._collector.traces
         for each in hashes:
-            if self._seen.pop(each, None) is None:
-                self._bytes += len(traces[each].user)
-            self._seen[each] = self._report
+            seen = self._seen.pop(each, None)
+            if seen is None:
+                size = len(traces[each].user)
+                self._bytes += size
+            else:
+                size = seen >> _BYTES_BIT
+            self._seen[each] = size << _BYTES_BIT | self._report
         self._step()
 
     def _step(self) -> None:
@@ -118,13 +127,12 @@ class RecentTraces:
         """Choose the traces to forget, those first that were sampled longest ago."""
         bounds = self._bounds
         picked: list[int] = []
-        for each, report in self._seen.items():
+        for each, seen in self._seen.items():
             is_full = len(self._seen) - len(picked) > bounds.traces
             is_full = is_full or self._bytes > bounds.words_bytes
-            if not is_full and self._report - report <= bounds.age:
+            if not is_full and self._report - (seen & _REPORTS) <= bounds.age:
                 break
-            raw = self._collector.traces.get(each)
-            self._bytes -= len(raw.user) if raw else 0
+            self._bytes -= seen >> _BYTES_BIT
             picked.append(each)
         for each in picked:
             del self._seen[each]
