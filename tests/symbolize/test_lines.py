@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lines, inlined functions and PLT stubs, held against LLVM and binutils."""
 
+import os
 import re
+import signal
 import subprocess
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -123,13 +126,15 @@ def test_entry_that_others_may_write_or_that_is_broken_is_made_anew(tmp_path, ki
 
 
 def test_a_conversion_is_given_up_when_there_is_no_more_time(tmp_path, monkeypatch):
-    """The child's interpreter is a program that only sleeps; it is ended, and does not stay."""
+    """The child only sleeps; it is ended, and does not stay."""
     path = compile_c(tmp_path / "program", "-O2", "-g", compiler="g++", source=CXX_SOURCE)
-    slow = tmp_path / "slow"
-    slow.write_text('#!/bin/sh\necho $$ > "$0.pid"\nexec sleep 100\n')
-    slow.chmod(0o755)
-    pid = Path(f"{slow}.pid")
-    monkeypatch.setattr(symcache.sys, "executable", str(slow))
+    pid = tmp_path / "pid"
+
+    def sleep(*_fds):
+        pid.write_text(str(os.getpid()))
+        time.sleep(100)
+
+    monkeypatch.setattr(symcache, "_write", sleep)
     symcache.hurry_when(lambda: pid.exists() and bool(pid.read_text()))
     try:
         with open_file(str(path)) as source:
@@ -139,6 +144,17 @@ def test_a_conversion_is_given_up_when_there_is_no_more_time(tmp_path, monkeypat
 
     assert found == (None, symcache.NO_TIME)
     assert not Path("/proc", pid.read_text().strip()).exists()
+    assert list((tmp_path / "cache" / "symcache").iterdir()) == []
+
+
+def test_debug_information_that_ends_its_reader_costs_the_lines_only(tmp_path, monkeypatch):
+    path = compile_c(tmp_path / "program", "-O2", "-g", compiler="g++", source=CXX_SOURCE)
+    monkeypatch.setattr(symcache, "_write", lambda *_: os.kill(os.getpid(), signal.SIGSEGV))
+
+    with open_file(str(path)) as source:
+        found = symcache.open_lines(ElfFile(source), tmp_path / "cache")
+
+    assert found == (None, symcache.NOT_CONVERTED)
     assert list((tmp_path / "cache" / "symcache").iterdir()) == []
 
 

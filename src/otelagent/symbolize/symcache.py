@@ -4,8 +4,9 @@
 
 DWARF is turned into a symcache by a child process with limits: that costs
 memory and seconds, and the input is the target's, which may be hostile or
-shrink while it is mapped. The result is kept on disk and mapped from there;
-beside it, where functions are declared (`declared.py`), which it does not tell.
+shrink while it is mapped. It is forked: to start Python and import `symbolic` takes far
+longer than most conversions. The result is kept on disk and mapped from there; beside it,
+where functions are declared (`declared.py`), which it does not tell.
 Without the package `symbolic` there are names but no lines.
 """
 
@@ -17,9 +18,9 @@ import importlib.util
 import logging
 import os
 import resource
+import select
+import signal
 import stat
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otelagent.errors import BadElf
 from otelagent.formats.elf import ElfFile
+from otelagent.host import child
 from otelagent.host.files import FileSource
 from otelagent.symbolize.declared import Declared, read_declared
 
@@ -242,40 +244,41 @@ def _key(elf: ElfFile) -> str:
 
 def _convert(fd: int, declared: int, symcache: int) -> bool:
     """Let a child write what it reads of `fd` into the two others."""
-    command = [sys.executable, "-P", "-m", __name__, *map(str, (fd, declared, symcache))]
     if _Haste.is_late():
         return False
-    nowhere = subprocess.DEVNULL
-    with subprocess.Popen(
-        command,
-        pass_fds=(fd, declared, symcache),
-        stdin=nowhere,
-        stdout=nowhere,
-        stderr=nowhere,
-    ) as child:
-        until = time.monotonic() + 2 * CHILD_SECONDS
-        while child.returncode is None:
-            try:
-                child.wait(POLL_SECONDS)
-            except subprocess.TimeoutExpired:
-                if time.monotonic() >= until or _Haste.is_late():
-                    child.kill()
-    if child.returncode:
-        _logger.debug("symcache child failed status=%s", child.returncode)
-    return child.returncode == 0
+    import symbolic.debuginfo  # noqa: F401, PLC0415 (here, as the child may wait for no lock)
+
+    pid = child.fork(lambda: _write(fd, declared, symcache), MAX_CHILD_BYTES)
+    status = _wait(pid)
+    if status:
+        _logger.debug("symcache child failed status=%s", status)
+    return status == 0
 
 
-def main(fd: int, declared: int, symcache: int) -> int:
+def _wait(pid: int) -> int:
+    """Wait for the child while there is time; gives its exit status."""
+    fd = os.pidfd_open(pid)
+    poll = select.poll()  # select() cannot wait for descriptors above 1,023
+    poll.register(fd, select.POLLIN)
+    until = time.monotonic() + 2 * CHILD_SECONDS
+    try:
+        while not poll.poll(POLL_SECONDS * 1000):
+            if time.monotonic() >= until or _Haste.is_late():
+                os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(fd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _write(fd: int, declared: int, symcache: int) -> int:
     """Convert, in the child: the limits hold for this process only."""
     for what, limit in (
-        (resource.RLIMIT_AS, MAX_CHILD_BYTES),
         (resource.RLIMIT_CPU, CHILD_SECONDS),
         (resource.RLIMIT_FSIZE, MAX_OUTPUT_BYTES),
-        (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (limit, limit))
     os.nice(5)
-    from symbolic.debuginfo import Archive  # noqa: PLC0415 (only the child pays for it)
+    from symbolic.debuginfo import Archive  # noqa: PLC0415 (which was imported)
 
     archive = Archive.open(f"/proc/self/fd/{fd}")
     for item in archive.iter_objects():
@@ -286,7 +289,3 @@ def main(fd: int, declared: int, symcache: int) -> int:
             stream.write(read_declared(ElfFile(FileSource(fd))))
         return 0
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:4])))

@@ -2,26 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a file: from the cache, else extracted in a child process.
 
-The child gives the memory of parsing back, and a file that manages to crash the
-parser costs only itself. It is forked, not started anew: a new interpreter
-would take longer than reading libLLVM.
+The child (`host/child.py`) gives the memory of parsing back, and a file that manages to
+crash the parser costs only itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import gc
 import hashlib
 import os
-import resource
 import select
 import signal
-import warnings
 from typing import TYPE_CHECKING
 
-from otelagent._native import lib
 from otelagent.errors import BadElf
+from otelagent.host import child
 from otelagent.unwind.cache import FORMAT_VERSION, RowCache, decode_table, encode_table
 from otelagent.unwind.code import find_undescribed, read_symbols
 from otelagent.unwind.extract import extract_both, used_elsewhere, used_ranges
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 60
 MAX_CHILD_BYTES = 2 << 30
 _HASH_PIECE = 256 << 10
-_DONE, _REFUSED, _FAILED = 0, 3, 4
+_DONE, _REFUSED = 0, 3
 
 
 def rows_key(source: Source, elf: ElfFile) -> bytes:
@@ -86,48 +81,28 @@ def load_rows(source: Source, elf: ElfFile, cache: RowCache | None) -> RowTable:
             return table
     result_fd = os.memfd_create("oa-rows", os.MFD_CLOEXEC)
     try:
-        with warnings.catch_warnings():
-            # Python ≥ 3.12 warns of forking with threads. The child takes no lock of
-            # another thread: it parses, writes and leaves without any clean-up.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            parent = os.getpid()
-            pid = os.fork()
-        if pid == 0:
-            # It has all that we have open: after a kill -9 nobody else would end it.
-            lib.oa_die_with(parent)
-            _run_child(elf, cache, key, result_fd)
+        pid = child.fork(lambda: _extract(elf, cache, key, result_fd), MAX_CHILD_BYTES)
         status = _wait(pid)
         return _read_result(result_fd, status)
     finally:
         os.close(result_fd)
 
 
-def _run_child(elf: ElfFile, cache: RowCache | None, key: bytes, result_fd: int) -> None:
-    """Extract, hand the result over, leave. Never returns, never raises."""
-    status = _FAILED
+def _extract(elf: ElfFile, cache: RowCache | None, key: bytes, result_fd: int) -> int:
+    """Extract, in the child, and hand the result over."""
     try:
-        gc.disable()
-        faulthandler.disable()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
-        in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: PTH123, SIM115
-        limit = in_use + MAX_CHILD_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         described, table = extract_both(elf)
         _write(result_fd, encode_table(table))
         if cache is not None:
             cache.put(key, described)
             if table is not described:
                 cache.put(code_key(elf, key, described), table)
-        status = _DONE
     except BadElf as err:
         with contextlib.suppress(OSError):
             _write(result_fd, str(err).encode())
-            status = _REFUSED
-    finally:
-        os._exit(status)
+            return _REFUSED
+        return child.FAILED
+    return _DONE
 
 
 def _write(fd: int, data: bytes) -> None:
