@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hold an agent against processes that come and go, and see whether it grows.
 
-    bench/soak.py [--minutes 30] [--interval 2s] [--here]
+    bench/soak.py [--minutes 30] [--interval 2s] [--turn 0.5] [--here]
 
-It boots a guest where the agent samples everything, or samples its own workload `--here`.
+It boots a guest where the agent samples everything, or samples its own workload `--here`. In each
+turn some 24 processes come and go, and one program that nobody has seen.
 The agent sends to a receiver that takes all. Each `EVERY_S` seconds a line goes to build/soak/:
-memory, descriptors, threads, and all of the agent's own metrics. After `WARM_REPORTS` reports,
-when the first traces have been forgotten, a straight line through the rest tells what grows.
+memory, descriptors, threads, and all of the agent's own metrics. Once all that is bounded is full
+(`warm_s`), a straight line through the rest tells what grows.
 
-Status 1: memory grows by more than `MOST_MB_PER_HOUR`, or the descriptors do. See docs/agent.md.
+Status 1: memory grows by more than `MOST_MB_PER_HOUR`, or descriptors by `MOST_DESCRIPTORS`. See docs/agent.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import contextlib
 import http.server
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,9 +39,13 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "soak"
 GUEST_OUT = Path("/tmp/out")
 EVERY_S = 10.0
-WARM_REPORTS = 150
-"""Traces that were not sampled in 120 reports are forgotten."""
+WARM_REPORTS = 2 * (120 + 60)
+"""Traces that were not sampled in 120 reports are forgotten; each 60 reports names and processes
+that none of them has. So often twice: the heap has the room of its largest moment then."""
+WARM_FILES = 3 * 256
+"""Files that nobody maps any more are forgotten from the 257th on, 64 at a time."""
 MOST_MB_PER_HOUR = 1.0
+MOST_DESCRIPTORS = 8
 FREQUENCY_HZ = 97
 CHURN = ("sh", str(workload.HERE / "workloads" / "churn.sh"))
 
@@ -100,10 +106,28 @@ def slope(rows: list[dict[str, float]], key: str) -> float:
     return 3600 * sum((at - middle[0]) * (value - middle[1]) for at, value in pairs) / spread
 
 
-def judge(rows: list[dict[str, float]], warm_s: float) -> int:
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def warm_s(interval_s: float, turn_s: float) -> float:
+    """Tell when all is full that is bounded: by reports, or by files, of which a turn has one."""
+    return max(WARM_REPORTS * interval_s, WARM_FILES * turn_s)
+
+
+def judge(rows: list[dict[str, float]], since_s: float) -> int:
     """Print what grew once it was warm."""
-    warm = [row for row in rows if row["at_s"] >= warm_s] or rows
-    print(f"{len(warm)} looks in {warm[-1]['at_s'] - warm[0]['at_s']:.0f} s, after {warm_s:.0f} s")
+    warm = [row for row in rows if row["at_s"] >= since_s] or rows
+    print(f"{len(warm)} looks in {warm[-1]['at_s'] - warm[0]['at_s']:.0f} s, after {since_s:.0f} s")
+    third = -(-len(warm) // 3)
+    means = [
+        sum(row["RssAnon_mb"] for row in part) / len(part)
+        for at in range(0, len(warm), third)
+        if (part := warm[at : at + third])
+    ]
+    print("RssAnon_mb, mean of each third:", *(f"{mean:.2f}" for mean in means))
     parts = ("otelagent_kept", "otelagent_map_entries", "otelagent_queue", "otelagent_export_q")
     keys = [key for key in warm[-1] if key.endswith("_mb") or key in ("fds", "threads")]
     keys += [key for key in warm[-1] if key.startswith(parts)]
@@ -115,11 +139,13 @@ def judge(rows: list[dict[str, float]], warm_s: float) -> int:
         if key.startswith(("otelagent_lost", "otelagent_export_samples")) and warm[-1][key]:
             print(f"{key:70} {warm[-1][key]:10g}")
     descriptors = [row["fds"] for row in warm]
-    grows = slope(warm, "RssAnon_mb") > MOST_MB_PER_HOUR
-    return int(grows or abs(descriptors[-1] - descriptors[0]) > 3)
+    half = len(descriptors) // 2
+    # Up by one with each new file, down by 64 at a time: the highest tells whether they grow.
+    grows = max(descriptors[half:]) - max(descriptors[: half or 1]) > MOST_DESCRIPTORS
+    return int(grows or slope(warm, "RssAnon_mb") > MOST_MB_PER_HOUR)
 
 
-def soak(minutes: float, interval: str, out: Path, *, everything: bool) -> int:
+def soak(minutes: float, interval: str, turn_s: float, out: Path, *, everything: bool) -> int:
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     with (
@@ -129,17 +155,19 @@ def soak(minutes: float, interval: str, out: Path, *, everything: bool) -> int:
         (out / "agent.log").open("w") as said,
     ):
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        churn = (*CHURN, sys.executable, workload.build_depth(), folder)
+        paces = (f"{turn_s * part:.3f}" for part in (1, 1 / 5, 1 / 15))
+        churn = (*CHURN, sys.executable, workload.build_depth(), folder, *paces)
         target = stack.enter_context(workload.running(churn))
         command = [str(workload.OTELAGENT), "agent", f"--collection-agent=http://127.0.0.1:{port}"]
         command += [f"--samples-per-second={FREQUENCY_HZ}", f"--reporter-interval={interval}"]
-        command += ["--metrics-listen=9911", *([] if everything else ["-p", str(target)])]
+        metrics = free_port()
+        command += [f"--metrics-listen={metrics}", *([] if everything else ["-p", str(target)])]
         agent = subprocess.Popen(command, stderr=said)
         began = time.monotonic()
         try:
             while (at := time.monotonic() - began) < 60 * minutes:
                 with contextlib.suppress(OSError, IndexError):  # it has not begun, or has ended
-                    rows.append({"at_s": round(at, 1)} | look(agent.pid, 9911))
+                    rows.append({"at_s": round(at, 1)} | look(agent.pid, metrics))
                     lines.write(json.dumps(rows[-1]) + "\n")
                     lines.flush()
                     print(
@@ -154,7 +182,7 @@ def soak(minutes: float, interval: str, out: Path, *, everything: bool) -> int:
     print((out / "agent.log").read_text()[-3000:])
     if not rows:
         return 1
-    return judge(rows, WARM_REPORTS * float(interval.rstrip("s"))) or agent.returncode
+    return judge(rows, warm_s(float(interval.rstrip("s")), turn_s)) or agent.returncode
 
 
 def boot(words: list[str], minutes: float) -> int:
@@ -176,6 +204,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--interval", default="2s", help="of the agent's reports")
+    parser.add_argument("--turn", type=float, default=0.5, help="seconds")
     parser.add_argument("--here", action="store_true", help="in no guest, its own workload")
     options = parser.parse_args()
     is_guest = "otelagent.guest" in Path("/proc/cmdline").read_text()
@@ -183,9 +212,10 @@ def main() -> int:
         subprocess.run(["/bin/busybox", "ifconfig", "lo", "127.0.0.1", "up"], check=True)
     if options.here or is_guest:
         out = GUEST_OUT if is_guest else OUT / "here"
-        return soak(options.minutes, options.interval, out, everything=is_guest)
+        return soak(*(options.minutes, options.interval, options.turn, out), everything=is_guest)
     # qemu/run.py takes options for its own.
     words = [f"--minutes={options.minutes}", f"--interval={options.interval}"]
+    words += [f"--turn={options.turn}"]
     return boot(words, options.minutes)
 
 
