@@ -10,7 +10,8 @@ The agent sends to a receiver that takes all. Each `EVERY_S` seconds a line goes
 memory, descriptors, threads, and all of the agent's own metrics. Once all that is bounded is full
 (`warm_s`), a straight line through the rest tells what grows.
 
-Status 1: memory grows by more than `MOST_MB_PER_HOUR`, or descriptors by `MOST_DESCRIPTORS`. See docs/agent.md.
+Status 1: memory grows by more than `MOST_MB_PER_HOUR`, or descriptors by `MOST_DESCRIPTORS`.
+See docs/agent.md.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """OTLP over gRPC against a server on the loopback that behaves, hangs and refuses."""
 
+import gc
 import random
 import threading
 import time
@@ -146,6 +147,21 @@ def test_codes_are_judged_as_the_protocol_says(receiver, client, code, verdict):
     answer = client.send(record().data)
 
     assert (answer.verdict, answer.what) == (verdict, f"{code}: not now")
+
+
+def test_nothing_is_left_of_a_call_that_failed(receiver, client):
+    """Each held its request, in a cycle, for Python to find after a thousand calls."""
+    receiver.answers += [receiver.refuse(grpc.StatusCode.INTERNAL)] * 5
+    gc.collect()
+    gc.disable()
+    try:
+        verdicts = [client.send(record().data).verdict for _ in range(5)]
+        calls = [each for each in gc.get_objects() if "Rendezvous" in type(each).__name__]
+    finally:
+        gc.enable()
+
+    assert verdicts == [Verdict.REFUSED] * 5
+    assert calls == []
 
 
 def test_a_receiver_that_never_answers_costs_the_timeout(receiver, client):

@@ -88,11 +88,15 @@ class GrpcClient:
             compression=compression.Gzip if self._endpoint.gzip else compression.NoCompression,
         )
         try:
-            return delivered(self._call.result())
-        except (self._grpc.RpcError, self._grpc.FutureCancelledError):
-            return self._judge(self._call)
+            # result() raises the call itself, whose traceback then holds it, and us with the
+            # request: a cycle for each failure, until Python looks for some.
+            if self._call.exception() is None:
+                return delivered(self._call.result())
+        except self._grpc.FutureCancelledError:
+            pass
         finally:
-            self._call = None
+            call, self._call = self._call, None
+        return self._judge(call)
 
     def _judge(self, call: Any) -> Answer:  # noqa: ANN401
         code = call.code().name
