@@ -9,7 +9,7 @@ import pytest
 from otelagent.model import Pid, Process, Thread, Trace
 from otelagent.profile import views
 from otelagent.profile.model import Profile
-from otelagent.profile.views import Functions, Owners, View, make_rows
+from otelagent.profile.views import Functions, Owners, View, Views, make_rows
 from tests.builders.profiles import START, python
 
 ONE = Process(Pid(1), "app", "/bin/app")
@@ -72,6 +72,25 @@ def test_sums_of_parts_are_those_of_the_whole(made):
 
     assert made.rows() == whole.rows()
     assert made.rows()
+
+
+@pytest.mark.parametrize("view", View)
+@pytest.mark.parametrize("most", [2, views.MOST_ROWS])
+def test_what_is_taken_away_leaves_the_rest(monkeypatch, view, most):
+    """A window that moves on over samples of ever other functions and processes."""
+    monkeypatch.setattr(views, "MOST_ROWS", most)
+    sums, window = Views().make(view, bounded=False), []
+    for pid in range(50, 80):
+        new = Profile()
+        trace = Trace((python(f"f{pid // 3}", "/a.py", pid), python("main", "/a.py", 1)))
+        new.add(trace, Process(Pid(pid % 7), "sh"), Thread(pid, "sh"), pid, pid)
+        new.add(trace, ONE, Thread(1, "app"), 1, 1)
+        if len(window) == 4:
+            sums.add(window.pop(0), -1)
+        window.append(new)
+        sums.add(new)
+
+        assert sums.rows() == make_rows([entry for made in window for entry in made], view)
 
 
 def test_the_lighter_functions_become_one_row(monkeypatch):

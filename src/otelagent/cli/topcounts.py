@@ -7,16 +7,15 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from otelagent.profile.model import Profile
-from otelagent.profile.views import Functions, Owners, View, make_rows
+from otelagent.profile.views import View, Views
 
 if TYPE_CHECKING:
     from otelagent.cli.session import Session
     from otelagent.cli.topstate import State
-    from otelagent.profile.views import Row
+    from otelagent.profile.views import Functions, Owners, Row
 
 WINDOW_SECONDS = 10.0
 
@@ -49,13 +48,14 @@ class Counts:
         self._lately = RecentTraces(
             *(self.collector, session.profiler.handler, self._known, self.merger.keep, Bounds())
         )
-        self.functions = Functions()
-        self._sums: dict[View, Functions | Owners] = {
-            View.FUNCTIONS: self.functions,
-            View.LINES: Functions(by_line=True),
-            View.PROCESSES: Owners(),
-            View.THREADS: Owners(by_thread=True),
-        }
+        self._views = Views()
+        self.functions = self._views.functions()
+        self._sums: dict[View, Functions | Owners] = {View.FUNCTIONS: self.functions}
+        for view in (View.LINES, View.PROCESSES, View.THREADS):
+            self._sums[view] = self._views.make(view)
+        # Of the last profiles: what was shown last is asked for again at the next refresh.
+        self._window: tuple[View, Functions | Owners]
+        self._window = (View.FUNCTIONS, self._views.make(View.FUNCTIONS, bounded=False))
         self.total = 0
         self.recent: deque[Profile] = deque(maxlen=max(round(WINDOW_SECONDS / interval), 1))
         self.window_seconds = interval * (self.recent.maxlen or 1)
@@ -67,15 +67,24 @@ class Counts:
         self.session.profiler.flush()
         groups = self.collector.take()
         self._lately.note({key.hash for key in groups})
-        self.recent.append(Profile())
-        self.merger.add(groups.items(), self.recent[-1])
-        for sums in self._sums.values():
-            sums.add(self.recent[-1])
-        self.total += self.recent[-1].total
+        latest = Profile()
+        self.merger.add(groups.items(), latest)
+        self.note(latest)
         (then, before), now = self._seen, time.monotonic()
         samples = self.collector.tally_now().samples
         self.per_second = (samples - before) / max(now - then, 1e-3)
         self._seen = (now, samples)
+
+    def note(self, latest: Profile) -> None:
+        """Add a profile to all sums, and take away of the window's what is no longer in it."""
+        _, window = self._window
+        if len(self.recent) == self.recent.maxlen:
+            window.add(self.recent[0], -1)
+        window.add(latest)
+        self.recent.append(latest)
+        for sums in self._sums.values():
+            sums.add(latest)
+        self.total += latest.total
 
     def close(self) -> None:
         """Give back what is shared with BPF; nothing is counted any more."""
@@ -85,8 +94,13 @@ class Counts:
         """Sum up what the state asks for: the rows, and the value of the whole."""
         if state.since_start:
             return self._sums[state.view].rows(), self.total
-        rows = make_rows(chain.from_iterable(self.recent), state.view)
-        return rows, sum(profile.total for profile in self.recent)
+        shown, window = self._window
+        if shown is not state.view:
+            window = self._views.make(state.view, bounded=False)
+            for profile in self.recent:
+                window.add(profile)
+            self._window = (state.view, window)
+        return window.rows(), sum(profile.total for profile in self.recent)
 
     def head(self, what: str) -> Head:
         """Gather what the first line of the screen tells."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from otelagent.profile.label import ANONYMOUS, Label, label_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from otelagent.model import Frame
+    from otelagent.model import Frame, Trace
     from otelagent.profile.model import Entry
 
 MOST_FRAMES = 16_384
@@ -51,12 +51,65 @@ class FrameKeys:
         return known[1]
 
 
+class FunctionSums:
+    """Sums of functions, to which samples are added and of which they are taken away.
+
+    What is known of a frame or a function is not looked up by its text again: a label's
+    hash covers all of it.
+    """
+
+    def __init__(self, keys: FrameKeys) -> None:
+        self._keys = keys
+        self._found: dict[Label, TopFunction] = {}
+        self._of_frame: dict[int, tuple[Frame, list[TopFunction]]] = {}
+
+    def __len__(self) -> int:
+        """Count the functions."""
+        return len(self._found)
+
+    def add(self, entries: Iterable[Entry], sign: int = 1) -> None:
+        """Add samples, or with -1 take away what was added before."""
+        values: dict[int, tuple[Trace, list[int]]] = {}
+        for trace, _process, _thread, group in entries:
+            known = values.get(id(trace))
+            if known is None:
+                known = values[id(trace)] = (trace, [0])
+            known[1][0] += group.value
+        for trace, (value,) in values.values():
+            rows = [row for frame in trace.frames for row in self._functions_of(frame)]
+            if rows:
+                rows[0].self_value += sign * value
+            for row in {id(row): row for row in rows}.values():
+                row.total_value += sign * value
+
+    def _functions_of(self, frame: Frame) -> list[TopFunction]:
+        known = self._of_frame.get(id(frame))
+        if known is None:
+            rows = [self.function(label) for label in self._keys.of_frame(frame)]
+            if len(self._of_frame) >= MOST_FRAMES:
+                self._of_frame.clear()
+            known = self._of_frame[id(frame)] = (frame, rows)
+        return known[1]
+
+    def function(self, label: Label) -> TopFunction:
+        """Find a function, or begin one."""
+        row = self._found.get(label)
+        if row is None:
+            row = self._found[label] = TopFunction(label)
+        return row
+
+    def keep(self, rows: Iterable[TopFunction]) -> None:
+        """Forget all functions but these."""
+        self._found = {row.label: row for row in rows}
+        self._of_frame.clear()
+
+    def __iter__(self) -> Iterator[TopFunction]:
+        """Give the functions in any order."""
+        return iter(self._found.values())
+
+
 def top_functions(
-    entries: Iterable[Entry],
-    *,
-    join_unnamed: bool = False,
-    by_line: bool = False,
-    keys: FrameKeys | None = None,
+    entries: Iterable[Entry], *, join_unnamed: bool = False, by_line: bool = False
 ) -> list[TopFunction]:
     """Sum up each function, the one with the highest self value first.
 
@@ -68,32 +121,10 @@ def top_functions(
         join_unnamed: Take all addresses without a name in one file for one function,
             `[libfoo.so]`: for tables that people read, where each alone is too small to see.
         by_line: Keep a function's lines apart; the `file` of a label becomes `file:line`.
-        keys: What says both, if it is to be used again.
     """
-    frame_keys = keys or FrameKeys(join_unnamed=join_unnamed, by_line=by_line)
-    found: dict[Label, TopFunction] = {}
-    per_frame: dict[int, list[TopFunction]] = {}
-    per_trace: dict[int, tuple[TopFunction | None, list[TopFunction]]] = {}
-
-    def functions_of(frame: Frame) -> list[TopFunction]:
-        rows = per_frame.get(id(frame))
-        if rows is None:
-            rows = [found.setdefault(key, TopFunction(key)) for key in frame_keys.of_frame(frame)]
-            per_frame[id(frame)] = rows
-        return rows
-
-    for trace, _process, _thread, group in entries:
-        known = per_trace.get(id(trace))
-        if known is None:
-            rows = [row for frame in trace.frames for row in functions_of(frame)]
-            once = list({id(row): row for row in rows}.values())
-            known = per_trace[id(trace)] = (rows[0] if rows else None, once)
-        leaf, once = known
-        if leaf is not None:
-            leaf.self_value += group.value
-        for row in once:
-            row.total_value += group.value
-    return sorted(found.values(), key=heaviest)
+    sums = FunctionSums(FrameKeys(join_unnamed=join_unnamed, by_line=by_line))
+    sums.add(entries)
+    return sorted(sums, key=heaviest)
 
 
 def heaviest(row: TopFunction) -> tuple[int, int, str]:
@@ -104,7 +135,7 @@ def heaviest(row: TopFunction) -> tuple[int, int, str]:
 def as_function(label: Label, join_unnamed: bool) -> Label:
     """Choose what is one row: how a frame was found does not matter."""
     if label.resolved or not join_unnamed:
-        return replace(label, guessed=False)
+        return replace(label, guessed=False) if label.guessed else label
     where = label.module or ANONYMOUS
     name = where if where.startswith("[") else f"[{where}]"
     return Label(name, label.type, label.module, resolved=False)

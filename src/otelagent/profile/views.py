@@ -18,13 +18,14 @@ from otelagent.profile.label import (
     place_of,
 )
 from otelagent.profile.printable import printable
-from otelagent.profile.top import FrameKeys, TopFunction, heaviest, top_functions
+from otelagent.profile.top import FrameKeys, FunctionSums, heaviest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otelagent.model import Process, Thread
     from otelagent.profile.model import Entry
+    from otelagent.profile.top import TopFunction
 
 MOST_ROWS, MOST_LEAVES = 8192, 64
 """What is summed up one by one; of more, the lighter half becomes one row, or is forgotten."""
@@ -59,78 +60,106 @@ class _Owner:
     value: int = 0
     leaves: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: _Owner) -> None:
-        self.value += other.value
-        self.leaves.update(other.leaves)
+    def add(self, leaf: str, value: int) -> None:
+        self.leaves[leaf] += value
+        if not self.leaves[leaf]:
+            del self.leaves[leaf]
+
+    def trim(self) -> None:
         if len(self.leaves) > MOST_LEAVES:
             self.leaves = Counter(dict(self.leaves.most_common(MOST_LEAVES // 2)))
 
 
 class Functions:
-    """Sums by function, or by line, that stay small however long samples are added."""
+    """Sums by function, or by line.
 
-    def __init__(self, *, by_line: bool = False) -> None:
+    Args:
+        keys: What says by which labels frames are summed up; others may use it, too.
+        bounded: Whether they stay small however long samples are added. Of those that do
+            nothing can be taken away.
+    """
+
+    def __init__(
+        self, *, by_line: bool = False, bounded: bool = True, keys: FrameKeys | None = None
+    ) -> None:
         self._by_line = by_line
-        self._keys = FrameKeys(join_unnamed=True, by_line=by_line)
-        self._found: dict[Label, TopFunction] = {}
+        self._bounded = bounded
+        self._sums = FunctionSums(keys or FrameKeys(join_unnamed=True, by_line=by_line))
+        # By the identity of rows, which are held.
+        self._texts: dict[int, tuple[str, str]] = {}
 
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Add samples."""
-        for row in top_functions(entries, keys=self._keys):
-            self._add(row.label, row.self_value, row.total_value)
-        if len(self._found) > MOST_ROWS:
-            by_weight = sorted(self._found.values(), key=lambda row: -row.total_value)
-            self._found = {row.label: row for row in by_weight[: MOST_ROWS // 2]}
+    def add(self, entries: Iterable[Entry], sign: int = 1) -> None:
+        """Add samples, or with -1 take away what was added before."""
+        self._sums.add(entries, sign)
+        if len(self._sums) > MOST_ROWS and self._bounded:
+            by_weight = sorted(self._sums, key=lambda row: -row.total_value)
+            self._keep(by_weight[: MOST_ROWS // 2])
+            others = self._sums.function(OTHERS)
             for row in by_weight[MOST_ROWS // 2 :]:
                 # Stacks may have several of them: the sum of their totals means nothing.
-                self._add(OTHERS, row.self_value, row.self_value)
+                others.self_value += row.self_value
+                others.total_value += row.self_value
+        elif len(self._sums) > MOST_ROWS and sign < 0:
+            self._keep([row for row in self._sums if row.total_value])
 
-    def _add(self, label: Label, self_value: int, total_value: int) -> None:
-        row = self._found.get(label) or self._found.setdefault(label, TopFunction(label))
-        row.self_value += self_value
-        row.total_value += total_value
+    def _keep(self, rows: list[TopFunction]) -> None:
+        self._sums.keep(rows)
+        self._texts.clear()
 
     def sorted(self) -> list[TopFunction]:
         """Give the functions as `top_functions` does."""
-        return sorted(self._found.values(), key=heaviest)
+        return sorted((row for row in self._sums if row.total_value), key=heaviest)
 
     def rows(self) -> list[Row]:
         """Give the rows, the one with the highest self value first."""
-        rows = []
-        for found in self.sorted():
-            label = found.label
+        return [
+            Row(row.self_value, row.total_value, *self._text(row), row.label.type)
+            for row in self.sorted()
+        ]
+
+    def _text(self, row: TopFunction) -> tuple[str, str]:
+        text = self._texts.get(id(row))
+        if text is None:
+            label = row.label
             where = base_name(label.file) if self._by_line and label.file else place_of(label)
-            name = printable(label.name)
-            rows.append(
-                Row(found.self_value, found.total_value, name, printable(where), label.type)
-            )
-        return rows
+            text = self._texts[id(row)] = (printable(label.name), printable(where))
+        return text
 
 
 class Owners:
-    """Sums by process, or by thread, that stay small however long samples are added."""
+    """Sums by process, or by thread; `keys` and `bounded` are as those of `Functions`."""
 
-    def __init__(self, *, by_thread: bool = False) -> None:
+    def __init__(
+        self, *, by_thread: bool = False, bounded: bool = True, keys: FrameKeys | None = None
+    ) -> None:
         self._by_thread = by_thread
-        self._keys = FrameKeys(join_unnamed=True)
+        self._bounded = bounded
+        self._keys = keys or FrameKeys(join_unnamed=True)
         self._found: dict[tuple[Process, Thread | None], _Owner] = {}
         self._others = _Owner()
 
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Add samples."""
-        found: dict[tuple[Process, Thread | None], _Owner] = {}
+    def add(self, entries: Iterable[Entry], sign: int = 1) -> None:
+        """Add samples, or with -1 take away what was added before."""
         for trace, process, thread, group in entries:
-            owner = found.setdefault((process, thread if self._by_thread else None), _Owner())
-            owner.value += group.value
+            key = (process, thread if self._by_thread else None)
+            owner = self._found.get(key)
+            if owner is None:
+                owner = self._found[key] = _Owner()
+            value = sign * group.value
+            owner.value += value
             if trace.frames:
-                owner.leaves[self._keys.of_frame(trace.frames[0])[0].name] += group.value
-        for key, owner in found.items():
-            self._found.setdefault(key, _Owner()).add(owner)
-        if len(self._found) > MOST_ROWS:
+                owner.add(self._keys.of_frame(trace.frames[0])[0].name, value)
+            if self._bounded:
+                owner.trim()
+            elif not owner.value:
+                del self._found[key]
+        if self._bounded and len(self._found) > MOST_ROWS:
             by_weight = sorted(self._found.items(), key=lambda each: -each[1].value)
             self._found = dict(by_weight[: MOST_ROWS // 2])
             for _, owner in by_weight[MOST_ROWS // 2 :]:
-                self._others.add(owner)
+                self._others.value += owner.value
+                self._others.leaves.update(owner.leaves)
+                self._others.trim()
 
     def rows(self) -> list[Row]:
         """Give the rows, the one with the highest value first."""
@@ -153,10 +182,29 @@ def _owner_row(name: str, owner: _Owner) -> Row:
     return Row(owner.value, owner.value, name, printable(leaf))
 
 
+class Views:
+    """Makes sums of each view, which together look at each frame once."""
+
+    def __init__(self) -> None:
+        functions = FrameKeys(join_unnamed=True)
+        self._keys = dict.fromkeys(View, functions)
+        self._keys[View.LINES] = FrameKeys(join_unnamed=True, by_line=True)
+
+    def functions(self, *, by_line: bool = False, bounded: bool = True) -> Functions:
+        """Begin sums by function, or by line."""
+        keys = self._keys[View.LINES if by_line else View.FUNCTIONS]
+        return Functions(by_line=by_line, bounded=bounded, keys=keys)
+
+    def make(self, view: View, *, bounded: bool = True) -> Functions | Owners:
+        """Begin sums."""
+        if view in {View.FUNCTIONS, View.LINES}:
+            return self.functions(by_line=view is View.LINES, bounded=bounded)
+        keys = self._keys[view]
+        return Owners(by_thread=view is View.THREADS, bounded=bounded, keys=keys)
+
+
 def make_rows(entries: Iterable[Entry], view: View) -> list[Row]:
     """Sum up, the row with the highest self value first."""
-    sums: Functions | Owners = Functions(by_line=view is View.LINES)
-    if view in {View.PROCESSES, View.THREADS}:
-        sums = Owners(by_thread=view is View.THREADS)
+    sums = Views().make(view, bounded=False)
     sums.add(entries)
     return sums.rows()
