@@ -3,12 +3,15 @@
 """CPU that a profiler itself takes: start-up, and per 1,000 samples; and its memory.
 
 Each profiler attaches to the same running workload at the same frequency for a
-short and for a long time; the straight line through both gives start-up (reading
-files, names and writing the result included) and slope: the median of those of
-pairs that follow one another. CPU is what the kernel counted for the profiler and
-the children that it reaped. What `record` takes while it only samples is seen from
-outside, too, in the midst of a recording, since its start varies by as much as
-hundreds of samples cost.
+short and for a long time. Of the others the straight line through both gives start-up
+(reading files, names and writing the result included) and slope. CPU is what the kernel
+counted for the profiler and the children that it reaped.
+
+What `record` needs to start and to end varies by as much as hundreds of samples cost, which
+is more than a slope so made can tell. So it is looked at in its midst, too, by the
+scheduler's account: what it took between the end of a short and of a long recording is
+what samples cost while they come. Names and the file are the difference of what the ends
+took, of which the least count: they are nearly the same work each time.
 """
 
 from __future__ import annotations
@@ -29,12 +32,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SHORT_S = 4
-LONG_S = 16
-IDLE_S = 5
-STEADY_S = 10
-SETTLED_S = 4
 """When a recording has seen what runs, and its threads wait as long as they ever do."""
+LONG_S = 16
+OTHERS_S = 3, 9
+IDLE_S = 4
 RUNS = 3
+OTHERS_RUNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a recording took: seconds of CPU in all, and after it was told to end."""
+
+    cpu_s: float
+    end_s: float
+    samples: int
+    sampling_s: float = 0.0
+    sampled: float = 0.0
+    """How many samples were due while `sampling_s` was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,40 +93,31 @@ def tools() -> list[Tool]:
     return found
 
 
-def run_once(tool: Tool, pid: int, seconds: int) -> tuple[workload.Usage, int]:
-    """Profile a process: what it took, and how many samples it says."""
-    usage = workload.use(tool.command(pid, seconds))
+def said_samples(tool: Tool, usage: workload.Usage) -> int:
+    """Read how many samples a profiler says it has."""
     said = tool.samples.findall(usage.talk)
     if usage.status or not said:
         raise RuntimeError(f"{tool.name} ended with {usage.status}: {usage.talk.strip()}")
-    return usage, int(said[-1])
+    return int(said[-1])
 
 
-def measure_tool(tool: Tool, pid: int) -> dict[str, float]:
-    """Fit a profiler's cost to a line."""
+def run_once(tool: Tool, pid: int, seconds: int) -> tuple[float, int]:
+    """Profile a process: CPU seconds that it took, and how many samples it says."""
+    usage = workload.use(tool.command(pid, seconds))
+    return usage.cpu_s, said_samples(tool, usage)
+
+
+def measure_other(tool: Tool, pid: int) -> dict[str, float]:
+    """Fit another profiler's cost to a line."""
     run_once(tool, pid, 1)  # its caches are warm from now on
-    cpu: dict[int, list[float]] = {SHORT_S: [], LONG_S: []}
-    samples: dict[int, list[int]] = {SHORT_S: [], LONG_S: []}
-    for _ in range(RUNS):
-        for seconds in (SHORT_S, LONG_S):
-            usage, count = run_once(tool, pid, seconds)
-            cpu[seconds].append(usage.cpu_s)
-            samples[seconds].append(count)
-    slopes = [
-        (cpu[LONG_S][at] - cpu[SHORT_S][at]) / (samples[LONG_S][at] - samples[SHORT_S][at])
-        for at in range(RUNS)
-    ]
-    slope = statistics.median(slopes)
-    short, long = (statistics.median(cpu[s]) for s in (SHORT_S, LONG_S))
-    few, many = (statistics.median(samples[s]) for s in (SHORT_S, LONG_S))
+    pairs = [[run_once(tool, pid, seconds) for seconds in OTHERS_S] for _ in range(OTHERS_RUNS)]
+    slope = statistics.median((b - a) / (many - few) for (a, few), (b, many) in pairs)
     return {
-        f"own.{tool.name}.startup_cpu_s": round(short - slope * few, 3),
+        f"own.{tool.name}.startup_cpu_s": round(
+            statistics.median(a - slope * few for (a, few), _ in pairs), 3
+        ),
         f"own.{tool.name}.cpu_ms_per_1000_samples": round(slope * 1e6, 1),
-        f"own.{tool.name}.least_ms_per_1000_samples": round(min(slopes) * 1e6, 1),
-        f"own.{tool.name}.most_ms_per_1000_samples": round(max(slopes) * 1e6, 1),
-        f"own.{tool.name}.cpu_s_of_{LONG_S}_s": round(long, 3),
-        f"own.{tool.name}.samples_of_{LONG_S}_s": many,
-        f"own.{tool.name}.output_mb_of_{LONG_S}_s": round(tool.output.stat().st_size / 1e6, 3),
+        f"own.{tool.name}.output_mb_of_{OTHERS_S[1]}_s": round(tool.output.stat().st_size / 1e6, 3),
     }
 
 
@@ -120,18 +126,6 @@ def read_memory(pid: int) -> dict[str, float]:
     told = Path(f"/proc/{pid}/status").read_text()
     kib = {key: int(told.split(f"{key}:")[1].split()[0]) for key in ("VmRSS", "RssAnon", "VmHWM")}
     return {key: round(value * 1024 / 1e6, 1) for key, value in kib.items()}
-
-
-def measure_memory(pid: int) -> dict[str, float]:
-    """Memory just before the end of a recording, the peak of it all, and the idle cost."""
-    seen: dict[str, float] = {}
-    command = _otelagent(pid, 60)
-    usage = workload.use(command, stop_after=4, look=lambda child: seen.update(read_memory(child)))
-    return {
-        "memory.record.rss_mb": seen["VmRSS"],
-        "memory.record.rss_anon_mb": seen["RssAnon"],
-        "memory.record.peak_with_children_mb": round(usage.peak_kib * 1024 / 1e6, 1),
-    }
 
 
 def read_cpu_ms(pid: int) -> float:
@@ -147,32 +141,62 @@ def idle_ms_per_s(child: int) -> float:
     return (read_cpu_ms(child) - before) / IDLE_S
 
 
-def watch_sampling(child: int, pid: int) -> tuple[float, float]:
-    """Watch a recording in its midst: CPU (ms) per second, and per 1,000 samples.
+def record_once(tool: Tool, pid: int, seconds: int, memory: dict[str, float]) -> Recording:
+    """Record for so long, and look just before it is told to end; and where a short one ends.
 
     A sample is due for each 1/FREQUENCY_HZ that the workload ran.
     """
-    before, ran_before = read_cpu_ms(child), read_cpu_ms(pid)
-    time.sleep(STEADY_S)
-    due = (read_cpu_ms(pid) - ran_before) / 1e3 * FREQUENCY_HZ
-    took = read_cpu_ms(child) - before
-    return took / STEADY_S, took / due * 1e3
-
-
-def measure_steady(pid: int) -> dict[str, float]:
-    """CPU while a recording only samples: what idle seconds cost is in it."""
     seen: list[tuple[float, float]] = []
-    for _ in range(RUNS):
-        command = _otelagent(pid, 60)
-        workload.use(
-            command,
-            stop_after=SETTLED_S,
-            look=lambda child: seen.append(watch_sampling(child, pid)),
-        )
-    per_s, per_1000 = (statistics.median(values) for values in zip(*seen, strict=True))
+
+    def watch(child: int) -> None:
+        seen.append((read_cpu_ms(child) / 1e3, read_cpu_ms(pid) / 1e3))
+        if seconds > SHORT_S:
+            time.sleep(seconds - SHORT_S)
+            seen.append((read_cpu_ms(child) / 1e3, read_cpu_ms(pid) / 1e3))
+        else:
+            memory.update(read_memory(child))
+
+    usage = workload.use(tool.command(pid, 2 * LONG_S), stop_after=SHORT_S, look=watch)
+    memory["peak"] = round(usage.peak_kib * 1024 / 1e6, 1)
+    (before, ran_before), (after, ran_after) = seen[0], seen[-1]
+    return Recording(
+        usage.cpu_s,
+        usage.cpu_s - after,
+        said_samples(tool, usage),
+        after - before,
+        (ran_after - ran_before) * FREQUENCY_HZ,
+    )
+
+
+def measure_record(tool: Tool, pid: int) -> dict[str, float]:
+    """Measure `record`: start-up, and what samples cost while they come and at the end."""
+    memory: dict[str, float] = {}
+    run_once(tool, pid, 1)
+    runs = [[record_once(tool, pid, s, memory) for s in (SHORT_S, LONG_S)] for _ in range(RUNS)]
+    shorts, longs = zip(*runs, strict=True)
+    sampling = [long.sampling_s / long.sampled for long in longs]
+    least, most = (min(runs, key=lambda run: run.end_s) for runs in (shorts, longs))
+    naming = (most.end_s - least.end_s) / (most.samples - least.samples)
+    slope = statistics.median(sampling) + naming
+    due = (LONG_S - SHORT_S) * FREQUENCY_HZ
     return {
-        "own.record.sampling_ms_per_s": round(per_s, 2),
-        "own.record.sampling_ms_per_1000_samples": round(per_1000, 1),
+        "own.workload_share": round(statistics.median(r.sampled for r in longs) / due, 2),
+        "own.record.startup_cpu_s": round(
+            statistics.median(short.cpu_s - slope * short.samples for short in shorts), 3
+        ),
+        "own.record.cpu_ms_per_1000_samples": round(slope * 1e6, 1),
+        "own.record.sampling_ms_per_1000_samples": round(statistics.median(sampling) * 1e6, 1),
+        "own.record.least_sampling_ms_per_1000_samples": round(min(sampling) * 1e6, 1),
+        "own.record.most_sampling_ms_per_1000_samples": round(max(sampling) * 1e6, 1),
+        "own.record.naming_ms_per_1000_samples": round(naming * 1e6, 1),
+        f"own.record.end_cpu_s_of_{SHORT_S}_s": round(least.end_s, 3),
+        f"own.record.end_cpu_s_of_{LONG_S}_s": round(most.end_s, 3),
+        f"own.record.cpu_s_of_{LONG_S}_s": round(statistics.median(r.cpu_s for r in longs), 3),
+        f"own.record.samples_of_{LONG_S}_s": statistics.median(r.samples for r in longs),
+        f"own.record.output_mb_of_{LONG_S}_s": round(tool.output.stat().st_size / 1e6, 3),
+        "memory.record.rss_mb": memory["VmRSS"],
+        "memory.record.rss_anon_mb": memory["RssAnon"],
+        "memory.record.peak_with_children_mb": memory["peak"],
     }
 
 
@@ -192,9 +216,8 @@ def measure() -> dict[str, float]:
     with workload.running(workload.STEADY) as pid:
         for tool in tools():
             try:
-                figures |= measure_tool(tool, pid)
+                find = measure_record if tool.name == "record" else measure_other
+                figures |= find(tool, pid)
             except RuntimeError as err:
                 print(f"left out: {err}", file=sys.stderr)
-        figures |= measure_memory(pid)
-        figures |= measure_steady(pid)
     return figures | measure_idle()

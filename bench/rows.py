@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time from a file to map-ready rows, and its peak memory: `bench/rows.py [FILE…]`.
 
-CPU time of one thread, file in the page cache, reading included, best of `RUNS`, in a
-process that keeps the memory that it once had; `fresh` is the same in a new child, as
+CPU time of one thread, file in the page cache, reading included, best of `WARM_RUNS`, in
+a process that keeps the memory that it once had; `fresh` is the same in a new child, as
 `record` does it, where each page is touched for the first time. The peer's column is
 what the Go peer takes for the same file on this kind of machine, where it was
 measured; the aim is a third of it.
@@ -21,7 +21,7 @@ import time
 from glob import glob
 from pathlib import Path
 
-RUNS = 10
+RUNS, WARM_RUNS = 10, 50
 KEPT_BYTES = 32 << 20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 PEER_MS = {"libc": 1.8, "libLLVM": 84.0, "node": 51.0, "libjvm": 22.0, "chromium": 4.8, "go": 2.2}
@@ -117,7 +117,7 @@ def measure(files: dict[str, str]) -> list[dict[str, object]]:
     results: list[dict[str, object]] = []
     for name, path in files.items():
         gc.collect()
-        runs = [extract_file(path) for _ in range(RUNS)]
+        runs = [extract_file(path) for _ in range(WARM_RUNS)]
         best, peer = min(ms for ms, _ in runs), PEER_MS.get(name)
         with_code = min(extract_all(path) for _ in range(RUNS))
         results.append(
