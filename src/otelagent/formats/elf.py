@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otelagent.errors import BadElf
 from otelagent.formats.elf_sections import iter_notes, symbols_named, unpack_section
@@ -70,9 +70,8 @@ class BytesSource:
         return self._data[offset : offset + size]
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A program header."""
+class Segment(NamedTuple):
+    """A program header. Files have dozens: named tuples are made in a third of the time."""
 
     type: int
     flags: int

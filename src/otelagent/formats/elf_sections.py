@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD = 1, 2
 
 _PACKED = struct.Struct("<IIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
+SYMBOL = struct.Struct("<IBBHQQ")
 _NOTE = struct.Struct("<III")
 
 
@@ -63,12 +63,12 @@ def symbols_named(symbols: bytes, start: int) -> Iterator[tuple[int, ...]]:
     Zeros, as most bytes of a table are, make `bytes.find` slow: only lowest bytes are searched.
     """
     wanted = start.to_bytes(4, "little")
-    lowest = symbols[:: _SYMBOL.size]
+    lowest = symbols[:: SYMBOL.size]
     number = lowest.find(wanted[0])
     while number >= 0:
-        at = number * _SYMBOL.size
-        if symbols[at : at + 4] == wanted and at + _SYMBOL.size <= len(symbols):
-            yield _SYMBOL.unpack_from(symbols, at)
+        at = number * SYMBOL.size
+        if symbols[at : at + 4] == wanted and at + SYMBOL.size <= len(symbols):
+            yield SYMBOL.unpack_from(symbols, at)
         number = lowest.find(wanted[0], number + 1)
 
 

@@ -84,8 +84,6 @@ def add_landings(builder: RowBuilder, elf: ElfFile, functions: list[tuple[int, i
 
     `functions` are those that end by `__builtin_eh_return`: (start, end).
     """
-    if not functions or not code_ranges(elf):
-        return ""
     found = []
     for start, end in functions:
         offset = elf.offset_of(start)
@@ -93,7 +91,7 @@ def add_landings(builder: RowBuilder, elf: ElfFile, functions: list[tuple[int, i
             code = elf.source.read_at(offset, end - start)
             found.append(find_landing(code, start, lambda pc: _is_code(elf, pc)))
     landings = [landing for landing in found if landing]
-    if not landings or len({landing.target for landing in landings}) != 1:
+    if len({landing.target for landing in landings}) != 1 or not code_ranges(elf):
         return ""
     for landing in landings:
         _overrule(builder, landing)
