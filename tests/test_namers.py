@@ -20,13 +20,16 @@ def opened(monkeypatch):
     roots = []
 
     class Symbols:
-        closed = 0
+        closed = rests = 0
 
         @classmethod
         def open(cls, _source, _path, *, root, debuginfod, cache_dir):
             assert (debuginfod, cache_dir is not None) == (None, True)
             roots.append(root)
             return cls()
+
+        def rest(self):
+            Symbols.rests += 1
 
         def close(self):
             Symbols.closed += 1
@@ -74,5 +77,6 @@ def test_symbols_that_nothing_asked_for_are_given_back(opened, tmp_path):
 
     assert set(known._files) == {1}
     assert opened.symbols.closed == 1
+    assert opened.symbols.rests == 4 + 3  # each report, as long as it is open
     assert known.file(2)  # and got again
     assert len(opened.roots) == 3

@@ -72,6 +72,9 @@ class NoSymbols:
         """Name nothing."""
         return unresolved("--no-symbols")
 
+    def rest(self) -> None:
+        """Give nothing back."""
+
     def close(self) -> None:
         """Give nothing back."""
 
@@ -121,7 +124,10 @@ class Namers:
         """Give the tables of files back that named nothing new for so many calls of this.
 
         They are read again where they are needed; where nothing new runs, nothing is.
+        What is mapped of line tables is given back each time, and comes back where it is used.
         """
+        for each in self._files.values():
+            each.rest()
         self._turn += 1
         for key, used in list(self._used.items()):
             if self._turn - used <= turns:

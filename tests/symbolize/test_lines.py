@@ -111,6 +111,29 @@ def test_symcache_is_kept_and_used_again(tmp_path):
     assert stamps == {entry.name: entry.stat().st_mtime_ns for entry in kept_in(tmp_path)}
 
 
+def resident_kib(folder: Path) -> int:
+    """Count what is resident of the files of a directory that are mapped."""
+    found = re.findall(
+        rf" {folder}/.*\n(?:.+\n)*?Rss: +(\d+)", Path("/proc/self/smaps").read_text()
+    )
+    return sum(map(int, found))
+
+
+def test_symcache_at_rest_is_not_resident_and_comes_back(tmp_path):
+    path = compile_c(tmp_path / "program", "-O2", "-g")
+    start = next(r[0] for r in nm_ranges(path) if r[2] == "outer")
+    symbols = open_symbols(path, cache_dir=tmp_path)
+    first = symbols.name(start, is_return_address=False)
+    assert resident_kib(tmp_path / "symcache") >= 8
+
+    symbols.rest()
+    assert resident_kib(tmp_path / "symcache") == 0
+
+    symbols._cache.clear()
+    assert symbols.name(start, is_return_address=False) == first
+    assert first.lines[-1].function.start_line == 8
+
+
 @pytest.mark.parametrize("kind", ["symcache", "declared"])
 def test_entry_that_others_may_write_or_that_is_broken_is_made_anew(tmp_path, kind):
     path = compile_c(tmp_path / "program", "-O2", "-g")

@@ -13,6 +13,7 @@ from otelagent.errors import ConfigError
 from otelagent.health.gatherer import Gatherer
 from otelagent.health.limiter import CpuLimiter
 from otelagent.health.usage import read_cpu
+from otelagent.host.pages import Residence
 from otelagent.host.service import ALIVE, READY, STOPPING, ServiceManager, reloading
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class AgentHealth:
         self._endpoint = endpoint
         self._service = ServiceManager(os.environ)
         self._alive_at = 0.0
+        self._residence = Residence()
         self._times: RunTimes | None = None
         self._server: HealthServer | None = None
         self._sender: MetricsSender | None = None
@@ -117,6 +119,7 @@ class AgentHealth:
     def work(self) -> None:
         """Do what is due; to be called each second in any case, as a sign of life."""
         self._gatherer.beat()
+        self._residence.work()
         self._limiter.work()
         if self._sender:
             self._sender.work()

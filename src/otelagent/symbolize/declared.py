@@ -35,9 +35,12 @@ _logger = logging.getLogger(__name__)
 class Declared:
     """Start lines of the functions of one file."""
 
-    def __init__(self, hashes: Sequence[int], lines: Sequence[int]) -> None:
+    def __init__(
+        self, hashes: Sequence[int], lines: Sequence[int], mapped: mmap.mmap | None = None
+    ) -> None:
         self._hashes = hashes
         self._lines = lines
+        self._mapped = mapped
 
     @classmethod
     def open(cls, fd: int) -> Declared | None:
@@ -45,12 +48,18 @@ class Declared:
         size = os.fstat(fd).st_size
         if size < _HEADER.size:
             return None
-        view = memoryview(mmap.mmap(fd, size, prot=mmap.PROT_READ))
+        mapped = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+        view = memoryview(mapped)
         magic, count = _HEADER.unpack_from(view)
         if magic != MAGIC or size != _HEADER.size + 12 * count:
             return None
         end = _HEADER.size + 8 * count
-        return cls(view[_HEADER.size : end].cast("Q"), view[end:].cast("I"))
+        return cls(view[_HEADER.size : end].cast("Q"), view[end:].cast("I"), mapped)
+
+    def rest(self) -> None:
+        """Let nothing of a mapped file be resident; what is looked up comes back."""
+        if self._mapped is not None:
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def find(self, name: str) -> int:
         """Find the line where a function, by its symbol's name, is declared; 0 if not known.

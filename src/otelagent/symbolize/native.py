@@ -104,6 +104,12 @@ class NativeSymbols:
             elf = None
         return cls(elf, path, Options(tuple(debug_dirs), root, debuginfod, cache_dir, lines))
 
+    def rest(self) -> None:
+        """Let nothing of the line table be resident, until a line is asked for."""
+        with self._lock:
+            if self._lines:
+                self._lines.rest()
+
     def close(self) -> None:
         """Forget everything that was read; a later `name` reads again."""
         with self._lock:

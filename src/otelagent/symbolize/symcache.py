@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import importlib.util
 import logging
+import mmap
 import os
 import resource
 import select
@@ -70,9 +71,10 @@ def hurry_when(is_late: Callable[[], bool]) -> None:
 
 
 class _Opened(NamedTuple):
-    """A symcache, and the declarations beside it."""
+    """A symcache, the file that it is in, and the declarations beside it."""
 
     cache: Any
+    mapped: mmap.mmap
     declared: Declared
 
 
@@ -91,8 +93,14 @@ class LineTable:
 
     def __init__(self, opened: _Opened, base: int) -> None:
         self._cache = opened.cache
+        self._mapped = opened.mapped
         self._declared = opened.declared
         self._base = base
+
+    def rest(self) -> None:
+        """Let nothing be resident of the files, whose pages stay in the page cache."""
+        self._mapped.madvise(mmap.MADV_DONTNEED)
+        self._declared.rest()
 
     def find(self, addr: int) -> list[Location]:
         """Find what an ELF address belongs to, innermost first; empty if nothing has a line."""
@@ -215,17 +223,19 @@ def _open_ours(path: Path, stack: contextlib.ExitStack) -> int:
 
 
 def _load(declared: int, symcache: int) -> _Opened | None:
+    from symbolic._lowlevel import ffi  # noqa: PLC0415 (of symbolic, which takes it as it is)
     from symbolic.exceptions import SymbolicError  # noqa: PLC0415 (27 ms, and optional)
     from symbolic.symcache import SymCache  # noqa: PLC0415
 
-    opener: Any = SymCache.open
+    opener: Any = SymCache.from_bytes
+    mapped = mmap.mmap(symcache, 0, prot=mmap.PROT_READ)
     try:
-        cache = opener(f"/proc/self/fd/{symcache}")
+        cache = opener(ffi.from_buffer("uint8_t[]", mapped))
     except SymbolicError as err:
         _logger.debug("symcache is broken error=%s", err)
         return None
     found = Declared.open(declared)
-    return _Opened(cache, found) if found else None
+    return _Opened(cache, mapped, found) if found else None
 
 
 def _key(elf: ElfFile) -> str:
