@@ -20,11 +20,11 @@ claim() { # TEXT COMMAND…: the command tells whether it holds
 	fi
 }
 
-eventually() { # COMMAND…: within five minutes, since a guest is slow on a busy machine
-	deadline=$(($(cut -d. -f1 /proc/uptime) + 300))
+eventually() { # COMMAND…: within ten minutes, since a guest is slow on a busy machine; so is asking
+	deadline=$(($(cut -d. -f1 /proc/uptime) + 600))
 	while [ "$(cut -d. -f1 /proc/uptime)" -lt $deadline ]; do
 		"$@" >/dev/null 2>&1 && return
-		sleep 0.5
+		sleep 3
 	done
 	"$@"
 }
@@ -32,7 +32,8 @@ eventually() { # COMMAND…: within five minutes, since a guest is slow on a bus
 not() { ! "$@"; }
 of_unit() { systemctl show -P "$1" $unit; }
 is() { [ "$(of_unit "$1")" = "$2" ] || { systemctl status --no-pager $unit; false; }; }
-restarted_from() { is ActiveState active && [ "$(of_unit MainPID)" != "$1" ]; }
+# First the process: it may be ended between two questions, and a reload of what is being started is none.
+restarted_from() { now=$(of_unit MainPID); [ "$now" != 0 ] && [ "$now" != "$1" ] && is ActiveState active; }
 said() { journalctl --sync; journalctl -u $unit -o cat --no-pager >/tmp/journal; grep -E -- "$1" /tmp/journal || { tail -5 /tmp/journal; false; }; }
 has_samples() { otelagent report $store --since "$1" | tee /dev/stderr | grep -q '%'; }
 has_programs() { grep -E 'bpf_prog_[0-9a-f]+_on_cpu_tick' /proc/kallsyms; }

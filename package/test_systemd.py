@@ -17,7 +17,7 @@ import vm
 HERE = Path(__file__).parent
 KERNEL = "6.1"
 """That of Debian 12."""
-TIMEOUT_S = 2400
+TIMEOUT_S = 3600
 # The folders that all guests have as memory are on the disk here, and systemd is the first process.
 INIT = "mount -o remount,rw /; umount /tmp /var/tmp /var/cache; exec /sbin/init </dev/console"
 UNIT = """\
