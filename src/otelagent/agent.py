@@ -20,7 +20,7 @@ from otelagent.export.splitting import encode_requests
 from otelagent.host.clock import read_offset
 from otelagent.host.metadata import read_metadata
 from otelagent.processes.notes import ProcessNotes
-from otelagent.profile.model import Profile
+from otelagent.profile.interval import Interval
 from otelagent.recording import Merger, notes, time_grain_ns, types
 from otelagent.traces.recent import RecentTraces
 
@@ -192,7 +192,7 @@ class Agent:
         """Send as much as there is time for, and no more than `MOST_GROUPS`; gives the rest."""
         offset_ns = self._wall_offset_ns()
         groups = window.groups
-        profile = Profile(
+        profile = Interval(
             *types(self._profiler.options, window.frequency_hz),
             start_unix_ns=window.since_ns + offset_ns,
             duration_ns=window.until_ns - window.since_ns,

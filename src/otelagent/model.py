@@ -12,7 +12,10 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Pid = NewType("Pid", int)
 Addr = NewType("Addr", int)
@@ -150,6 +153,15 @@ class SampleGroup:
     count: int = 0
     value: int = 0
     timestamps_ns: array[int] = field(default_factory=lambda: array("Q"))
+
+    def add(self, count: int, value: int, timestamps_ns: Sequence[int]) -> None:
+        """Add samples; times of some only would belong to none of them, so there is none then."""
+        if len(timestamps_ns) == count and len(self.timestamps_ns) == self.count:
+            self.timestamps_ns.extend(timestamps_ns)
+        else:
+            del self.timestamps_ns[:]
+        self.count += count
+        self.value += value
 
 
 @dataclass(slots=True)

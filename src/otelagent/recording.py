@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from otelagent.losses import Losses
     from otelagent.options import Options
     from otelagent.processes.notes import ProcessNotes
+    from otelagent.profile.interval import Interval
     from otelagent.profiler import Profiler
     from otelagent.traces.handler import Finished
     from otelagent.traces.kept import GroupKey, GroupTotal, KeptTraces
@@ -97,7 +98,7 @@ class Merger:
     def add(
         self,
         groups: Iterable[tuple[GroupKey, GroupTotal]],
-        profile: Profile,
+        profile: Profile | Interval,
         offset_ns: int | None = None,
         grain_ns: int = 1,
         is_late: Callable[[], bool] = lambda: False,

@@ -27,7 +27,7 @@ from otelagent.model import ProfileInfo
 from otelagent.waiting import OFF_CPU, WALL, is_waiting, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from opentelemetry.proto.profiles.v1development import profiles_pb2 as pb
 
@@ -108,6 +108,7 @@ class _Encoder:
         self.info = info
         self.ids = profile_ids()
         self.machine = b""
+        self.marks: dict[tuple[int, str, str, str], tuple[int, ...]] = {}
         self.has_times = all(
             len(group.timestamps_ns) == group.count
             for trace, *_keys, group in entries
@@ -169,32 +170,37 @@ class _Encoder:
             self.dictionary.attribute(NOTE + name, int(value)) for name, value in notes.items()
         )
         counts = info.sample_type[1] == "count"
+        # Traces that look alike in all that is sent (they were walked with other maps) are one.
+        rows: dict[tuple[int, tuple[int, ...]], tuple[list[int], list[int]]] = {}
         for trace, _process, thread, group in entries:
-            value = group.count if counts else group.value
-            times = group.timestamps_ns if timed else ()
-            self.sample(profile, trace, thread, value, times)
+            values, times = rows.setdefault(self.row(trace, thread), ([0], []))
+            values[0] += group.count if counts else group.value
+            times += group.timestamps_ns if timed else ()
+        for (stack, marks), (values, times) in rows.items():
+            profile.samples.add(
+                stack_index=stack,
+                attribute_indices=marks,
+                values=() if times else values,
+                timestamps_unix_nano=sorted(times),
+            )
 
-    def sample(
-        self,
-        profile: pb.Profile,
-        trace: Trace,
-        thread: Thread,
-        value: int,
-        times: Sequence[int],
-    ) -> None:
-        attribute = self.dictionary.attribute
-        state = state_of(trace)
-        frames = trace.frames[1:] if state else trace.frames
-        pairs = (
-            *((THREAD_ID, thread.tid), (THREAD_NAME, thread.name), (FAULT, trace.fault)),
-            (THREAD_STATE, state),
-        )
-        profile.samples.add(
-            stack_index=self.dictionary.stack(frames),
-            attribute_indices=[attribute(key, value) for key, value in pairs if value],
-            values=() if times else (value,),
-            timestamps_unix_nano=sorted(times),
-        )
+    def row(self, trace: Trace, thread: Thread) -> tuple[int, tuple[int, ...]]:
+        """Give the indices of a sample's stack and of its attributes."""
+        state, frames = "", trace.frames
+        if is_waiting(trace):
+            state, frames = state_of(trace), frames[1:]
+        stack = self.dictionary.stack(frames)
+        key = (thread.tid, thread.name, trace.fault, state)
+        marks = self.marks.get(key)
+        if marks is None:
+            attribute = self.dictionary.attribute
+            pairs = (
+                *((THREAD_ID, thread.tid), (THREAD_NAME, thread.name), (FAULT, trace.fault)),
+                (THREAD_STATE, state),
+            )
+            marks = tuple(attribute(name, value) for name, value in pairs if value)
+            self.marks[key] = marks
+        return stack, marks
 
 
 def split_wall(info: ProfileInfo, entries: list[Entry]) -> list[tuple[ProfileInfo, list[Entry]]]:

@@ -66,13 +66,7 @@ class Profile(ProfileInfo):
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = SampleGroup()
-        # A time stamp for some of the samples only would belong to none of them.
-        if len(timestamps_ns) == count and len(group.timestamps_ns) == group.count:
-            group.timestamps_ns.extend(timestamps_ns)
-        else:
-            del group.timestamps_ns[:]
-        group.count += count
-        group.value += count if self.counts_samples else value
+        group.add(count, count if self.counts_samples else value, timestamps_ns)
 
     def _number(self, trace: Trace) -> int:
         found = self._aliases.get(id(trace))
