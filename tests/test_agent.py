@@ -65,6 +65,7 @@ class FakeProfiler:
         self.handler.keep = self.handler.forget = lambda _traces: None
         self.runtimes = SimpleNamespace(keep_namers=lambda _is_wanted: None)
         self.namers = SimpleNamespace(rest=lambda _turns: None)
+        self.kernel = SimpleNamespace(rest=lambda: None)
         self.groups = {}
         self.lost = 0
 

@@ -164,6 +164,7 @@ class Agent:
         late = {key.hash for window in self._todo for key in window.groups}
         self._recent.note({key.hash for key in groups} | late | self._wanted())
         profiler.namers.rest(REST_REPORTS)
+        profiler.kernel.rest()
         if groups:
             self._todo.append(_Window(groups, self._since_ns, until_ns, self._frequency_hz))
             self._since_ns = until_ns

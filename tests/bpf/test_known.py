@@ -15,7 +15,15 @@ NEAR = 16
 
 
 def memory(words):
-    return SimpleNamespace(buffer=memoryview(bytearray(8 * words)))
+    memory = SimpleNamespace(buffer=memoryview(bytearray(8 * words)), shared=0)
+    memory.close = lambda: setattr(memory, "shared", memory.shared - 1)
+    return memory
+
+
+def sharing(memory):
+    """Count who has it mapped."""
+    memory.shared += 1
+    return memory
 
 
 def words(mapped):
@@ -28,7 +36,9 @@ def make():
     sets = memory(SETS * Limit.KNOWN_WAYS)
     stride = NEAR + Limit.NEAR_KNOWN * 8
     states = memory(CPUS * stride // 8)
-    known = KnownTraces(sets, SETS, [states], [cpu * stride + NEAR for cpu in range(CPUS)])
+    known = KnownTraces(
+        lambda: sharing(sets), SETS, [states], [cpu * stride + NEAR for cpu in range(CPUS)]
+    )
     return known, sets, states, stride // 8
 
 
@@ -44,6 +54,7 @@ def test_a_hash_is_cleared_wherever_it_is_and_others_stay():
 
     known.forget([wanted, 12345])
 
+    assert sets.shared == 0
     assert words(sets) == {at: other}
     assert words(states) == {stride + near: other}
 
@@ -59,6 +70,7 @@ def test_all_that_user_space_does_not_have_is_cleared_from_the_table():
     assert words(sets) == {9: 6}
     assert len(words(states)) == 1
     assert known.fill() == (1, SETS * Limit.KNOWN_WAYS)
+    assert sets.shared == 0
 
 
 def test_near_ones_are_cleared_alone():

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otelagent.formats.kallsyms import Kallsyms, ModuleRange, parse_modules
+from otelagent.formats.kallsyms import KERNEL, Kallsyms, ModuleRange, parse_modules
 
 LINE = b"ffffffff81000000 T startup\nffffffff81000100 t second\t[mod]\n"
 
@@ -32,3 +32,21 @@ def test_module_is_parsed():
 
 def test_last_line_without_its_end_is_left_out():
     assert Kallsyms(LINE[:-1]).count == 1
+
+
+def test_packed_names_are_the_same_in_less_memory():
+    """Also those that lie in two blocks, which are cut wherever they are full."""
+    lines = [f"{(1 << 63) + 16 * n:x} t function_of_the_kernel_{n}_{n * n}\n" for n in range(5000)]
+    symbols = Kallsyms("".join(lines).encode())
+    addresses = [(1 << 63) + 16 * n + 3 for n in range(5000)]
+    before = [symbols.find(addr) for addr in addresses]
+    names = len(symbols._names)
+
+    symbols.pack()
+
+    assert [symbols.find(addr) for addr in addresses] == before
+    assert before[4999] == ("function_of_the_kernel_4999_24990001", KERNEL)
+    assert not symbols._names
+    assert sum(map(len, symbols._packed)) < names / 3
+    symbols.pack()  # is done once
+    assert symbols.find(addresses[7]) == before[7]

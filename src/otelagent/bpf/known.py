@@ -12,6 +12,7 @@ between, costs one more record and nothing else.
 from __future__ import annotations
 
 import struct
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from otelagent.abi._generated import Limit
@@ -21,7 +22,7 @@ from otelagent.bpf.object import object_path
 from otelagent.errors import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from otelagent.bpf.maps import Mapped
     from otelagent.bpf.object import BpfObject
@@ -34,15 +35,20 @@ class KnownTraces:
     """What BPF takes for known. Any thread may use it.
 
     Args:
-        sets: The memory of the map `known_traces`.
+        share: Maps the map `known_traces` into memory. It is closed after each use: the kernel puts
+            every page of a map in place when it is mapped, and these are 1 MB.
         states: The memory of each map `states`.
         near_at: Where in each CPU's record its near ones begin.
     """
 
     def __init__(
-        self, sets: Mapped, set_count: int, states: Sequence[Mapped], near_at: list[int]
+        self,
+        share: Callable[[], Mapped],
+        set_count: int,
+        states: Sequence[Mapped],
+        near_at: list[int],
     ) -> None:
-        self._sets = sets
+        self._share = share
         self._mask = set_count - 1
         self._states = states
         self._near_at = near_at
@@ -57,18 +63,22 @@ class KnownTraces:
         sets = ArrayMap.of(bpf, "known_traces")
         maps = [ArrayMap.of(each, "states") for each in (bpf, *others)]
         places = [cpu * maps[0].stride + near for cpu in range(len(maps[0]))]
-        return cls(sets.mmap(), len(sets), [states.mmap() for states in maps], places)
+        return cls(sets.mmap, len(sets), [states.mmap() for states in maps], places)
 
     def forget(self, hashes: Iterable[int]) -> None:
         """Let BPF send traces anew."""
         hashes = list(hashes)
-        buffer = self._sets.buffer
+        if hashes:
+            with closing(self._share()) as sets:
+                self._clear(sets.buffer, hashes)
+        self.forget_near(hashes)
+
+    def _clear(self, buffer: memoryview, hashes: Sequence[int]) -> None:
         for hash_ in hashes:
             at = (hash_ & self._mask) * _SET.size
             for way, known in enumerate(_SET.unpack_from(buffer, at)):
                 if known == hash_:
                     _HASH.pack_into(buffer, at + way * _HASH.size, 0)
-        self.forget_near(hashes)
 
     def forget_near(self, hashes: Iterable[int]) -> None:
         """Clear what CPUs noted while the table was being cleared."""
@@ -84,19 +94,21 @@ class KnownTraces:
 
         It notes them again; a trace that is on its way comes twice.
         """
-        buffer = self._sets.buffer
-        words = memoryview(buffer).cast("B").cast("Q")[: (self._mask + 1) * Limit.KNOWN_WAYS]
-        for at, hash_ in enumerate(words.tolist()):
-            if hash_ and hash_ not in hashes:
-                _HASH.pack_into(buffer, at * _HASH.size, 0)
+        with closing(self._share()) as sets:
+            for at, hash_ in enumerate(self._list(sets)):
+                if hash_ and hash_ not in hashes:
+                    _HASH.pack_into(sets.buffer, at * _HASH.size, 0)
+
+    def _list(self, sets: Mapped) -> tuple[int, ...]:
+        return struct.unpack_from(f"{(self._mask + 1) * Limit.KNOWN_WAYS}Q", sets.buffer)
 
     def fill(self) -> tuple[int, int]:
         """Count the hashes in the table, and its room; from any thread."""
-        words = memoryview(self._sets.buffer).cast("B").cast("Q")
-        room = (self._mask + 1) * Limit.KNOWN_WAYS
-        return room - words[:room].tolist().count(0), room
+        with closing(self._share()) as sets:
+            words = self._list(sets)
+        return len(words) - words.count(0), len(words)
 
     def close(self) -> None:
         """Give the memory back."""
-        for memory in (self._sets, *self._states):
+        for memory in self._states:
             memory.close()

@@ -70,6 +70,12 @@ class KernelSymbols:
                 return plain(found[0], kind=FrameType.KERNEL, module=found[1])
             return self._unresolved(addr)
 
+    def rest(self) -> None:
+        """Hold what was read in less memory, at the price of slower look-ups."""
+        with self._lock:
+            if self._table:
+                self._table.pack()
+
     def _unresolved(self, addr: int) -> Named:
         if self._table is None:
             return unresolved(self._failure, FrameType.KERNEL, KERNEL)
