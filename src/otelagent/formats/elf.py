@@ -292,7 +292,12 @@ class ElfFile:
     def notes(self) -> tuple[tuple[str, int, bytes], ...]:
         """All notes of PT_NOTE segments, else of SHT_NOTE sections: (name, type, descriptor)."""
         pieces = [(s.offset, s.filesz, s.align) for s in self.segments if s.type == PT_NOTE]
-        pieces += [(h[4], h[5], 4) for h in self._section_headers if h[1] == SHT_NOTE]
+        # Sections are mostly parts of those segments.
+        pieces += [
+            (h[4], h[5], 4)
+            for h in self._section_headers
+            if h[1] == SHT_NOTE and not any(at <= h[4] < at + size for at, size, _ in pieces)
+        ]
         found: dict[tuple[str, int, bytes], None] = {}
         for offset, size, align in pieces:
             data = self.source.read_at(offset, min(size, MAX_NOTE_BYTES))
