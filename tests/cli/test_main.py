@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program as a whole: help, wrong usage, and standard files that are closed or broken."""
 
+import ast
 import subprocess
 import sys
 
@@ -52,6 +53,16 @@ def test_help_imports_nothing_heavy():
 
     for name in ("otelagent._native", "rich", "otelagent.profiler", "elftools", "google.protobuf"):
         assert f"'{name}'" not in loaded
+
+
+@pytest.mark.parametrize("client", ["grpc_client, grpc", "http_client"])
+def test_an_agent_imports_nothing_that_it_needs_for_its_version_alone(client):
+    """What was imported once stays in its memory for ever: that was 1 MB."""
+    code = f"import sys, otelagent.cli.agentrun, otelagent.export.{client}; print([*sys.modules])"
+    loaded = set(ast.literal_eval(subprocess.check_output([sys.executable, "-c", code], text=True)))
+
+    assert "otelagent.cli.agentsinks" in loaded
+    assert not loaded & {"importlib.metadata", "zipfile", "csv"}
 
 
 @pytest.mark.parametrize(

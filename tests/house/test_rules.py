@@ -3,8 +3,10 @@
 """What every file must have, and what none may."""
 
 import re
+import tomllib
 from pathlib import Path
 
+from otelagent import __version__
 from tests.house.tracked import ROOT, tracked
 
 COPYRIGHT = "Copyright The otelagent authors"
@@ -80,3 +82,9 @@ def test_arrows_are_checked_for_every_package():
     packages = {path.parts[2] for path in tracked("src/otelagent/*/*.py")}
 
     assert [name for name in sorted(packages) if f"otelagent.{name}" not in layers] == []
+
+
+def test_the_version_is_the_same_wherever_it_stands():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert __version__ == project["version"]

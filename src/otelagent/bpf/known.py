@@ -36,7 +36,7 @@ class KnownTraces:
 
     Args:
         share: Maps the map `known_traces` into memory. It is closed after each use: the kernel puts
-            every page of a map in place when it is mapped, and these are 1 MB.
+            every page of a map in place when it is mapped, which makes 256 KiB.
         states: The memory of each map `states`.
         near_at: Where in each CPU's record its near ones begin.
     """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otelagent import __version__
 from otelagent.cli.sharedoptions import (  # noqa: TC001 (typer looks at the annotations)
     Cgroups,
     Duration,
@@ -30,9 +31,7 @@ Config = Annotated[
 def print_version(wanted: bool) -> None:
     """Answer --version."""
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 (slow to import)
-
-        typer.echo(f"otelagent {version('otelagent')}")
+        typer.echo(f"otelagent {__version__}")
         raise typer.Exit
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otelagent import __version__
 from otelagent.export.endpoint import GRPC, METRICS, PROFILES, make_tls
 from otelagent.kernel import capabilities
 
@@ -108,7 +108,7 @@ def make_client(endpoint: Endpoint, signal: Signal) -> Client:
     Raises:
         ConfigError: A certificate cannot be used, or there is no gRPC.
     """
-    name = f"otelagent/{version('otelagent')}"
+    name = f"otelagent/{__version__}"
     if endpoint.address.protocol == GRPC:
         from otelagent.export.grpc_client import GrpcClient  # noqa: PLC0415
 

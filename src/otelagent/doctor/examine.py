@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 import platform
 import time
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from otelagent import __version__
 from otelagent.bpf.object import possible_cpus
 from otelagent.doctor import limits, meaning
 from otelagent.doctor.report import Capability, Offset, Problem, Report, Weight
@@ -45,7 +45,7 @@ def examine(btf_path: Path | None = None) -> Report:
     settings = limits.examine_limits()
     problems += limits.find_problems(settings)
     return Report(
-        version=version("otelagent"),
+        version=__version__,
         kernel=_kernel(),
         safety=safety,
         btf=offsets.source if offsets and "BTF" in offsets.source else "none",
