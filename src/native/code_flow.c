@@ -21,8 +21,6 @@ enum {
 	MAX_PADDING = 16, /* instructions between two functions that may be skipped */
 	MAX_EXITS = 1 << 20,
 	MAX_ROUNDS = 8, /* calls that do not return are found one after the other */
-	LABEL_STEPS = 1024, /* from where a label's address is taken to the label, or back */
-	TABLE_STEPS = 6, /* from the load of a table's entry to the jump */
 };
 
 static const struct oa_flow_state at_entry = {8, OA_FLOW_UNKNOWN, 0, 0, 0};
@@ -57,6 +55,7 @@ int oa_flow_open(struct oa_flow *flow, const u8 *code, u64 addr, u32 size)
 	flow->addr = addr;
 	flow->size = size;
 	flow->count = 0;
+	flow->is_narrow = flow->has_blocks = 0;
 	if (grow((void **)&flow->at, &flow->at_capacity, size, sizeof(*flow->at)))
 		return -ENOMEM;
 	memset(flow->at, 0, size * sizeof(*flow->at));
@@ -208,6 +207,12 @@ static int is_part(const struct oa_flow *flow, u32 target, const struct oa_flow_
 	return step->flags & OA_FLOW_REACHED && !oa_flow_is_same(&step->state, state);
 }
 
+/* Tell that a path of a function before leads to an offset, too. */
+static int leads_on(const struct oa_flow *flow, u32 target)
+{
+	return flow->at[target] && flow->steps[flow->at[target] - 1].flags & OA_FLOW_REACHED;
+}
+
 static void jump(struct oa_flow *flow, const struct oa_flow_step *step,
 		 const struct oa_flow_state *state)
 {
@@ -224,6 +229,8 @@ static void jump(struct oa_flow *flow, const struct oa_flow_step *step,
 	flow->returns = 1;
 	if (target >= 0 && target < flow->size && is_part(flow, (u32)target, state))
 		flow->is_wrong = 1;
+	else if (target >= 0 && target < flow->size)
+		flow->joins |= is_entry(state) && leads_on(flow, (u32)target);
 	/* A tail call, or nothing is known, or it is nonsense. */
 	if (is_entry(state) || !oa_flow_finds_cfa(state) || state->saved == OA_FLOW_UNKNOWN ||
 	    flow->exit_count >= MAX_EXITS)
@@ -238,62 +245,6 @@ static void jump(struct oa_flow *flow, const struct oa_flow_step *step,
 	exit->state = *state;
 }
 
-/* Tell a jump through a table of distances (movslq, add, jmp *%reg) or of addresses
- * (jmp *table(,%reg,8)) from a tail call.
- */
-static int is_by_table(const struct oa_flow *flow, u32 index)
-{
-	const u8 *code = flow->code + flow->steps[index].offset;
-	u32 length = flow->steps[index].insn.length, i;
-
-	if (length >= 7 && code[length - 7] == 0xff && code[length - 6] == 0x24 &&
-	    (code[length - 5] & 7) == 5)
-		return 1;
-	for (i = index; i-- > flow->base && i + TABLE_STEPS >= index;) {
-		code = flow->code + flow->steps[i].offset;
-		if (flow->steps[i].insn.length >= 3 && (code[0] & 0xf8) == 0x48 && code[1] == 0x63)
-			return 1;
-	}
-	return 0;
-}
-
-/* Tell that reached code near a step takes the address of `label`, a step too, in register `reg`
- * (in any one: OA_INSN_NO_REG).
- */
-static int takes_label(const struct oa_flow *flow, u32 near, u32 label, u8 reg)
-{
-	u32 i = near > flow->base + LABEL_STEPS ? near - LABEL_STEPS : flow->base;
-
-	for (; i <= flow->last && i < near + LABEL_STEPS; i++) {
-		const struct oa_flow_step *step = &flow->steps[i];
-		s64 target = step->offset + step->insn.length + (s64)step->insn.value;
-
-		if (step->insn.kind != OA_INSN_ADDRESS || !(step->flags & OA_FLOW_REACHED))
-			continue;
-		if (reg != OA_INSN_NO_REG && step->insn.reg != reg)
-			continue;
-		if (label ? target == flow->steps[label].offset
-			  : target > flow->steps[flow->base].offset && target < flow->size &&
-				    flow->at[target])
-			return 1;
-	}
-	return 0;
-}
-
-/* jmp *%reg, and the register has the address of a label of the function: GMP does so. */
-static int is_to_label(const struct oa_flow *flow, u32 index)
-{
-	const struct oa_flow_step *step = &flow->steps[index];
-	const u8 *code = flow->code + step->offset + step->insn.length;
-	u8 reg = step->insn.length >= 2 ? code[-1] & 7 : 0;
-
-	if (step->insn.length < 2 || code[-2] != 0xff || (code[-1] & 0xf8) != 0xe0)
-		return 0;
-	if (step->insn.length >= 3 && (code[-3] & 0xf1) == 0x41)
-		reg += 8;
-	return takes_label(flow, index, 0, reg);
-}
-
 static void keep(struct oa_flow_state *kept, int *count, const struct oa_flow_state *state)
 {
 	if (!*count) {
@@ -306,11 +257,11 @@ static void keep(struct oa_flow_state *kept, int *count, const struct oa_flow_st
 
 static void table_jump(struct oa_flow *flow, u32 index, const struct oa_flow_state *state)
 {
-	if (is_entry(state) && !is_by_table(flow, index)) {
+	if (is_entry(state) && !oa_flow_is_by_table(flow, index)) {
 		flow->returns = flow->has_return = 1;
 		return;
 	}
-	if (!is_by_table(flow, index) && is_to_label(flow, index))
+	if (!oa_flow_is_by_table(flow, index) && oa_flow_is_to_label(flow, index))
 		keep(&flow->label, &flow->has_label, state);
 	else
 		keep(&flow->table, &flow->has_table, state);
@@ -334,7 +285,8 @@ static void run(struct oa_flow *flow, u32 index)
 			 * of arguments off that is not known here.
 			 */
 			flow->is_wrong |= (state.saved && state.wrote_bp) ||
-					  (state.sp != 8 && state.sp != OA_FLOW_UNKNOWN);
+					  (state.sp != 8 && state.sp != OA_FLOW_UNKNOWN) ||
+					  (state.sp != 8 && flow->is_narrow);
 			flow->returns = flow->has_return = 1;
 			return;
 		case OA_INSN_STOP:
@@ -387,14 +339,12 @@ static void begin(struct oa_flow *flow)
 
 	if (seed && flow->known < OA_FLOW_NAMED)
 		state = &seed->state;
-	else if (flow->known == OA_FLOW_GUESS && addr % 16 && !opens_frame(&first->insn))
+	else if (flow->known == OA_FLOW_GUESS && addr % 16 && !opens_frame(&first->insn) &&
+		 !flow->has_blocks)
 		return;
 	flow->steps[flow->base].flags |= OA_FLOW_ENTRY;
 	reach(flow, flow->base, state, 0);
 	drain(flow);
-	/* Parts of other functions hardly ever return. */
-	if (!seed && flow->known == OA_FLOW_GUESS)
-		flow->is_wrong |= !flow->has_return;
 }
 
 static int ends(const struct oa_flow_step *step)
@@ -404,14 +354,19 @@ static int ends(const struct oa_flow_step *step)
 	       step->flags & OA_FLOW_NO_RETURN;
 }
 
+static int is_aligned(const struct oa_flow *flow, u32 index)
+{
+	return !((flow->addr + flow->steps[index].offset) % 16);
+}
+
 /* Hand-made functions that leave the stack alone have several starts, one jumping into the other:
  * tell that what begins at `index`, to which nothing leads, is one of them.
  */
 static int is_other_start(const struct oa_flow *flow, u32 index)
 {
-	u32 i, before = call_before(flow, index);
+	u32 i;
 
-	if ((flow->addr + flow->steps[index].offset) % 16 || !ends(&flow->steps[before]))
+	if (!is_aligned(flow, index) || !ends(&flow->steps[call_before(flow, index)]))
 		return 0;
 	for (i = flow->base; i <= flow->last; i++)
 		if (flow->steps[i].flags & OA_FLOW_REACHED && !is_entry(&flow->steps[i].state))
@@ -433,7 +388,9 @@ static u32 fill(struct oa_flow *flow)
 		seed = find_seed(flow, flow->addr + step->offset);
 		if (seed)
 			reach(flow, i, &seed->state, 0);
-		else if (flow->has_label == 1 && takes_label(flow, i, i, OA_INSN_NO_REG))
+		else if (flow->is_narrow && i > flow->last && is_aligned(flow, i))
+			return i;
+		else if (flow->has_label == 1 && oa_flow_takes_label(flow, i, i, OA_INSN_NO_REG))
 			reach(flow, i, &flow->label, 0);
 		else if (flow->has_table == 1 && ends(&flow->steps[i - 1]))
 			reach(flow, i, &flow->table, 0);
@@ -448,20 +405,30 @@ static u32 fill(struct oa_flow *flow)
 	return i;
 }
 
-u32 oa_flow_follow(struct oa_flow *flow, u32 base, u32 known)
+/* Parts of other functions hardly ever return. */
+static void check_end(struct oa_flow *flow)
+{
+	const struct oa_flow_step *first = &flow->steps[flow->base];
+
+	if (flow->known == OA_FLOW_GUESS && first->flags & OA_FLOW_REACHED &&
+	    !find_seed(flow, flow->addr + first->offset))
+		flow->is_wrong |= !flow->has_return && !flow->joins;
+}
+
+static u32 follow(struct oa_flow *flow, u32 base)
 {
 	u32 exits = flow->exit_count, end, round, i;
 
-	flow->known = known;
 	for (round = 0; round < MAX_ROUNDS; round++) {
 		flow->base = flow->last = base;
 		flow->exit_count = exits;
 		flow->has_table = flow->has_label = flow->is_wrong = flow->again = flow->has_frame =
 			0;
-		flow->returns = flow->has_return = 0;
+		flow->returns = flow->has_return = flow->joins = 0;
 		flow->work_count = 0;
 		begin(flow);
 		end = fill(flow);
+		check_end(flow);
 		if (flow->err)
 			return 0;
 		if (!flow->again)
@@ -470,5 +437,28 @@ u32 oa_flow_follow(struct oa_flow *flow, u32 base, u32 known)
 			flow->steps[i].flags &= OA_FLOW_NO_RETURN;
 	}
 	flow->is_wrong |= flow->again;
+	return end;
+}
+
+/* Where nothing tells functions apart (dav1d's assembler), those behind one that jumps through a
+ * table may be taken for its blocks. If that leads to a contradiction, functions of this window
+ * end where the next may begin; not before, since tables lead to aligned blocks, too.
+ */
+u32 oa_flow_follow(struct oa_flow *flow, u32 base, u32 known)
+{
+	u32 exits = flow->exit_count, end, i;
+
+	flow->known = known;
+	end = follow(flow, base);
+	if (end && !flow->is_narrow && flow->is_wrong && flow->has_table) {
+		for (i = base; i < end; i++)
+			flow->steps[i].flags = 0;
+		flow->exit_count = exits;
+		flow->is_narrow = 1;
+		end = follow(flow, base);
+	}
+	if (flow->is_narrow && flow->has_table)
+		flow->has_blocks =
+			!flow->is_wrong && flow->has_table == 1 && is_entry(&flow->table);
 	return end;
 }

@@ -69,12 +69,16 @@ struct oa_flow {
 	u32 seed_count;
 	const u64 *silent; /* addresses of functions that do not return, sorted */
 	u64 silent_count;
+	/* Functions end where others may begin, though they jump through tables: */
+	int is_narrow;
+	int has_blocks; /* what no path led to may be theirs, with the stack as at their start */
 	/* Of the function that is followed: */
 	u32 base;
 	u32 last; /* the last step reached */
 	u32 known; /* enum oa_flow_start */
 	int returns; /* it does, or goes on elsewhere */
 	int has_return; /* it does */
+	int joins; /* it goes on in a function before, with the stack as at its start */
 	struct oa_flow_state table; /* what holds at jumps through tables */
 	int has_table; /* 1: one state; 2: they differ */
 	struct oa_flow_state label; /* what holds at jumps to a label that a register has */
@@ -99,6 +103,9 @@ int oa_flow_finds_cfa(const struct oa_flow_state *state);
 int oa_flow_join(struct oa_flow_state *state, const struct oa_flow_state *other);
 /* What an instruction does to the state. */
 void oa_flow_apply(struct oa_flow *flow, u32 index, struct oa_flow_state *state);
+int oa_flow_is_by_table(const struct oa_flow *flow, u32 index);
+int oa_flow_takes_label(const struct oa_flow *flow, u32 near, u32 label, u8 reg);
+int oa_flow_is_to_label(const struct oa_flow *flow, u32 index);
 /* Find the extent of the function that begins at step `base` and what holds in it. Returns the
  * step behind its end, or 0 without memory. */
 u32 oa_flow_follow(struct oa_flow *flow, u32 base, u32 known);

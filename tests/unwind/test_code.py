@@ -295,6 +295,39 @@ def test_another_start_of_a_function_that_leaves_the_stack_alone(before, after, 
     assert rows[0] == "CFA = rsp+8; rbp same; return at CFA-8"
 
 
+def test_function_behind_one_that_jumps_through_a_table_is_no_block_of_it():
+    """Without symbols nothing else tells dav1d's hand-made functions apart than their alignment."""
+    table = "53 488d0500100000 48630c88 4801c1 ffe1 5bc3" + "90" * 13
+    rows, stats = rows_of((table + "89f8c3").replace(" ", ""))
+
+    assert stats.wrong == 0
+    assert [row.split(";")[0] for row in rows[17:19]] == ["CFA = rsp+16", "CFA = rsp+8"]
+    assert rows[32] == "CFA = rsp+8; rbp same; return at CFA-8"
+
+
+@pytest.mark.parametrize(
+    ("add", "known"),
+    [("4801c1", True), ("4803c8", True), ("4801c8", False), ("4889c1", False)],
+    ids=["add rcx,rax", "add rcx,[rax]", "add rax,rcx", "mov rcx,rax"],
+)
+def test_jump_to_a_sum_is_by_a_table(add, known):
+    """`movzwl (%rax,%rcx,2),%ecx; add %rax,%rcx; jmp *%rcx`, then two blocks, in dav1d."""
+    rows, stats = rows_of("488d0500100000" + "0fb70c48" + add + "ffe1" + "90" + "89f8c3" * 2)
+
+    assert stats.wrong == 0
+    assert (rows[20] == "CFA = rsp+8; rbp same; return at CFA-8") is known
+
+
+@pytest.mark.parametrize(("first", "known"), [("31c0ffc0c3", True), ("5331c05bc3", False)])
+def test_function_may_go_on_in_one_before(first, known):
+    """It has no return of its own; a part of another function finds another stack there."""
+    target = 2 if known else 1
+    rows, stats = rows_of(first + "90" * 11 + "31c9eb" + f"{target - 20 & 0xFF:02x}")
+
+    assert stats.wrong == (0 if known else 1)
+    assert (rows[16] == "CFA = rsp+8; rbp same; return at CFA-8") is known
+
+
 def test_contradiction_gets_no_rows():
     """A branch over a push: the return finds two states of the stack."""
     rows, stats = rows_of("85c0 7401 53 c3".replace(" ", ""))

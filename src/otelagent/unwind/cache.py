@@ -21,7 +21,7 @@ from pathlib import Path
 from otelagent import log
 from otelagent.unwind.rows import RowTable
 
-FORMAT_VERSION = 18
+FORMAT_VERSION = 19
 """Part of every key: raise it when rows of the same file would come out differently."""
 MAX_BYTES = 256 << 20
 MAX_ENTRY_BYTES = 64 << 20
