@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otelagent.dump.stacks import ThreadStack
+    from otelagent.host.image import ProcessImage
     from otelagent.host.snapshot import Snapshot
 
 GDB_SCRIPT = Path(__file__).parent / "gdb_stacks.py"
@@ -57,7 +58,7 @@ def made_code(pid: int) -> str:
     return " ".join(line[0] for line in lines if "x" in line[1] and len(line) == 5)
 
 
-def _bias(image: SnapshotImage, path: str) -> list[tuple[int, int, int]]:
+def _bias(image: ProcessImage, path: str) -> list[tuple[int, int, int]]:
     """List where code of a file is mapped: (start, end, address minus ELF address)."""
     found = []
     for mapped in image.read_maps():

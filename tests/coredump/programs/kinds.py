@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import ctypes
 import functools
+import gc
 import json
 import os
 import queue
@@ -141,6 +142,21 @@ def extension():
     import parkedext
 
     parkedext.call(functools.partial(recursion, 2))
+
+
+def beginning():
+    """Stand in a collection of garbage that `made` starts, as it allocates a cell (3.11)."""
+
+    def standing(phase, info):
+        gc.callbacks.clear()
+        stand()
+
+    def made(cell):
+        return lambda: cell
+
+    gc.callbacks.append(standing)
+    gc.set_threshold(1)
+    made(1)
 
 
 def many():

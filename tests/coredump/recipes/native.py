@@ -115,6 +115,11 @@ BUILDS = [
     c_case("c-musl-static", "mixed", "musl-gcc", "-O2", "-static", like="c-gcc-O2", oracles=()),
     c_case("c-musl-signal", "nested", "musl-gcc", "-O2", like="c-signal-nested", oracles=()),
 ]
+SIGNALS = [
+    c_case(f"c-signal-{name}-{level}", kind, "gcc", f"-{level}")
+    for name, kind in (("nested", "nested"), ("altstack", "alternate"))
+    for level in ("O0", "O1", "O3")
+]
 KINDS = [
     c_case("c-signal-nested", "nested", "gcc", "-O2"),
     c_case("c-signal-altstack", "alternate", "gcc", "-O2"),
@@ -243,6 +248,11 @@ THROWING = ("break __cxa_throw", "run")
 LANGUAGES = [
     cxx_case("cxx-unwinding", "unwinding", "g++", "-O2"),
     cxx_case("cxx-catching", "catching", "g++", "-O2"),
+    *(
+        cxx_case(f"cxx-{kind}-{flags[0]}", kind, "g++", *(f"-{flag}" for flag in flags))
+        for kind in ("unwinding", "catching")
+        for flags in (("O0",), ("flto", "O2"))
+    ),
     cxx_case("cxx-clang", "unwinding", "clang++", "-O1"),
     cxx_case("cxx-static", "unwinding", "g++", "-O2", "-static"),
     cxx_case("cxx-throw", "catching", "g++", "-O2", gdb=THROWING),
@@ -258,6 +268,7 @@ LANGUAGES = [
     _rust("rust-panic", "panic", "-O"),
     _rust("rust-drop", "drop", "-O"),
     _zig("zig-debug"),
+    _zig("zig-safe", "-O", "ReleaseSafe"),
     _zig("zig-fast", "-O", "ReleaseFast"),
 ]
 
@@ -356,4 +367,4 @@ OTHERS = [
     _openssl("asm-sha1-avx2", "-bytes", "65536", "sha1", without=":~0x20000000"),
     _openssl("asm-rsa-plain", "rsa2048", without="~0x1000000000000000:0"),
 ]
-NATIVE = [*LEVELS, *BUILDS, *KINDS, *INSTANTS, *LANGUAGES, *UNUSUAL, *OTHERS]
+NATIVE = [*LEVELS, *BUILDS, *SIGNALS, *KINDS, *INSTANTS, *LANGUAGES, *UNUSUAL, *OTHERS]
