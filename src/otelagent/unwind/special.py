@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from otelagent.abi import _generated as abi
 from otelagent.errors import BadElf
 from otelagent.formats.elf import DT_SONAME, EM_AARCH64, EM_X86_64, ET_DYN, ET_EXEC
-from otelagent.formats.gnu_hash import find_export
 from otelagent.unwind import aarch64, x86_64
 
 if TYPE_CHECKING:
@@ -161,8 +160,7 @@ def _context_starts(elf: ElfFile) -> Iterator[int]:
     if not is_library and not _is_static(elf):
         return
     name = code.CONTEXT_SYMBOL if is_library else code.CONTEXT_NAME
-    symbol = find_export(elf, name) if is_library else None
-    symbol = symbol or elf.find_symbols(name).get(name)
+    symbol = elf.find_symbols(name).get(name)
     offset = elf.offset_of(symbol.value) if symbol else None
     if symbol is None or offset is None:
         return
