@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SHORT_S = 4
 """When a recording has seen what runs, and its threads wait as long as they ever do."""
 LONG_S = 16
+START_S = 20
 OTHERS_S = 3, 9
 IDLE_S = 4
 RUNS = 3
@@ -141,6 +142,13 @@ def idle_ms_per_s(child: int) -> float:
     return (read_cpu_ms(child) - before) / IDLE_S
 
 
+def wait_for_sampling() -> None:
+    """Wait until `record` says that it samples: on a busy machine that takes seconds."""
+    until = time.monotonic() + START_S
+    while b"sampling " not in (BUILD / "talk").read_bytes() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
 def record_once(tool: Tool, pid: int, seconds: int, memory: dict[str, float]) -> Recording:
     """Record for so long, and look just before it is told to end; and where a short one ends.
 
@@ -149,6 +157,8 @@ def record_once(tool: Tool, pid: int, seconds: int, memory: dict[str, float]) ->
     seen: list[tuple[float, float]] = []
 
     def watch(child: int) -> None:
+        wait_for_sampling()
+        time.sleep(SHORT_S)
         seen.append((read_cpu_ms(child) / 1e3, read_cpu_ms(pid) / 1e3))
         if seconds > SHORT_S:
             time.sleep(seconds - SHORT_S)
@@ -156,7 +166,7 @@ def record_once(tool: Tool, pid: int, seconds: int, memory: dict[str, float]) ->
         else:
             memory.update(read_memory(child))
 
-    usage = workload.use(tool.command(pid, 2 * LONG_S), stop_after=SHORT_S, look=watch)
+    usage = workload.use(tool.command(pid, 4 * LONG_S), stop_after=0.1, look=watch)
     memory["peak"] = round(usage.peak_kib * 1024 / 1e6, 1)
     (before, ran_before), (after, ran_after) = seen[0], seen[-1]
     return Recording(
