@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import ctypes, os, sys
 from otelagent._native import lib
@@ -39,3 +41,32 @@ def test_large_pieces_go_back_to_the_kernel_when_they_are_freed():
     """Left alone, 12 MB stay in the heap because of 200 bytes behind them."""
     assert growth("alone") > 8 << 20
     assert growth("bound") < 1 << 20
+
+
+HUGE = """
+import ctypes, mmap, sys
+from otelagent._native import lib
+if sys.argv[1] == "bound":
+    lib.oa_bound_heap()
+memory = mmap.mmap(-1, 16 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.madvise(mmap.MADV_HUGEPAGE)  # as the kernel does by itself on many machines
+memory[8 << 20] = 1
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+lines = open("/proc/self/smaps").read().splitlines()
+at = next(n for n, line in enumerate(lines) if line.startswith(f"{start:x}-"))
+print(next(line.split()[1] for line in lines[at:] if line.startswith("AnonHugePages:")))
+"""
+
+
+def huge_kib(how: str) -> int:
+    command = [sys.executable, "-c", HUGE, how]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return int(run.stdout)
+
+
+def test_a_byte_of_a_large_buffer_does_not_make_a_huge_page_resident():
+    if huge_kib("alone") == 0:
+        pytest.skip("this kernel gives nobody a huge page")
+
+    assert huge_kib("bound") == 0
