@@ -93,7 +93,7 @@ class Kallsyms:
 
     def _name_at(self, at: int) -> bytes:
         names = self._names
-        if not names:
+        if self._packed:
             block, at = divmod(at, PACKED_BYTES)
             names = zlib.decompress(self._packed[block])
             while names.find(b"\0", at) < 0:  # it goes on in the next one
