@@ -31,9 +31,10 @@ from workload import BUILD, FREQUENCY_HZ, OTELAGENT
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SHORT_S = 4
-"""When a recording has seen what runs, and its threads wait as long as they ever do."""
-LONG_S = 16
+SHORT_S = 10
+"""When a recording has seen what runs, and its threads wait as long as they ever do; its end
+reads what any end does: names of the kernel, and of all that the workload calls."""
+LONG_S = 40
 START_S = 20
 OTHERS_S = 3, 9
 IDLE_S = 4
