@@ -171,6 +171,8 @@ def main() -> None:
     every = [*names, *PARSERS]
     parser.add_argument("drivers", nargs="*", metavar="DRIVER", help=", ".join(every))
     asked = parser.parse_args()
+    if unknown := sorted(set(asked.drivers) - set(every)):
+        parser.error(f"no such driver: {', '.join(unknown)}; there are {', '.join(every)}")
     OUT.mkdir(parents=True, exist_ok=True)
     own, other = recipe.BPF_ARCHES[os.uname().machine], "arm64"
     # The unwinders are C: those for arm64 run here as well.
