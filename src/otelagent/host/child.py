@@ -12,7 +12,9 @@ import faulthandler
 import gc
 import os
 import resource
+import select
 import signal
+import time
 import warnings
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 FAILED = 4
 """Its status where the work raised."""
+POLL_SECONDS = 0.1
 
 
 def fork(work: Callable[[], int], most_bytes: int) -> int:
@@ -46,10 +49,44 @@ def fork(work: Callable[[], int], most_bytes: int) -> int:
     return pid
 
 
+def wait(pid: int, seconds: float, is_late: Callable[[], bool] = lambda: False) -> int:
+    """Wait for a child, and end it after so many seconds, or when `is_late` says so.
+
+    It never stays, not even where there is no descriptor left to wait with.
+
+    Returns:
+        Its exit status, or the negative number of the signal that ended it.
+    """
+    until = time.monotonic() + seconds
+    has_ended = False
+    try:
+        fd = os.pidfd_open(pid)
+        try:
+            poll = select.poll()  # select() cannot wait for descriptors above 1,023
+            poll.register(fd, select.POLLIN)
+            while not has_ended and time.monotonic() < until and not is_late():
+                has_ended = bool(poll.poll(POLL_SECONDS * 1000))
+        finally:
+            os.close(fd)
+    finally:
+        if not has_ended:
+            os.kill(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+    return os.waitstatus_to_exitcode(status)
+
+
+def _be_silent() -> None:
+    """Say nothing: what a library prints of a damaged file is not for our user's terminal."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(nowhere, fd)
+
+
 def _run(work: Callable[[], int], most_bytes: int) -> None:
     """Do it and leave. Never returns, never raises."""
     status = FAILED
     try:
+        _be_silent()
         gc.disable()
         faulthandler.disable()
         for number in (signal.SIGINT, signal.SIGTERM):

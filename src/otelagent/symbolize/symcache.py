@@ -19,11 +19,8 @@ import logging
 import mmap
 import os
 import resource
-import select
-import signal
 import stat
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,7 +47,6 @@ MAX_INPUT_BYTES = 3 << 30
 MAX_OUTPUT_BYTES = 1 << 30
 MAX_CHILD_BYTES = 4 << 30
 CHILD_SECONDS = 120
-POLL_SECONDS = 0.1
 MAX_INLINED = 128
 FORMAT = "3"
 
@@ -259,25 +255,10 @@ def _convert(fd: int, declared: int, symcache: int) -> bool:
     import symbolic.debuginfo  # noqa: F401, PLC0415 (here, as the child may wait for no lock)
 
     pid = child.fork(lambda: _write(fd, declared, symcache), MAX_CHILD_BYTES)
-    status = _wait(pid)
+    status = child.wait(pid, 2 * CHILD_SECONDS, _Haste.is_late)
     if status:
         _logger.debug("symcache child failed status=%s", status)
     return status == 0
-
-
-def _wait(pid: int) -> int:
-    """Wait for the child while there is time; gives its exit status."""
-    fd = os.pidfd_open(pid)
-    poll = select.poll()  # select() cannot wait for descriptors above 1,023
-    poll.register(fd, select.POLLIN)
-    until = time.monotonic() + 2 * CHILD_SECONDS
-    try:
-        while not poll.poll(POLL_SECONDS * 1000):
-            if time.monotonic() >= until or _Haste.is_late():
-                os.kill(pid, signal.SIGKILL)
-    finally:
-        os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _write(fd: int, declared: int, symcache: int) -> int:

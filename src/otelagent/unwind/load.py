@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import select
-import signal
 from typing import TYPE_CHECKING
 
 from otelagent.errors import BadElf
@@ -82,8 +80,7 @@ def load_rows(source: Source, elf: ElfFile, cache: RowCache | None) -> RowTable:
     result_fd = os.memfd_create("oa-rows", os.MFD_CLOEXEC)
     try:
         pid = child.fork(lambda: _extract(elf, cache, key, result_fd), MAX_CHILD_BYTES)
-        status = _wait(pid)
-        return _read_result(result_fd, status)
+        return _read_result(result_fd, child.wait(pid, TIMEOUT_SECONDS))
     finally:
         os.close(result_fd)
 
@@ -111,21 +108,7 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _wait(pid: int) -> int:
-    """Wait for the child, but not for ever. Returns its wait status."""
-    fd = os.pidfd_open(pid)
-    poll = select.poll()  # select() cannot wait for descriptors above 1,023
-    poll.register(fd, select.POLLIN)
-    try:
-        if not poll.poll(TIMEOUT_SECONDS * 1000):
-            os.kill(pid, signal.SIGKILL)
-    finally:
-        os.close(fd)
-    return os.waitpid(pid, 0)[1]
-
-
-def _read_result(fd: int, status: int) -> RowTable:
-    code = os.waitstatus_to_exitcode(status)
+def _read_result(fd: int, code: int) -> RowTable:
     size = os.fstat(fd).st_size
     data = os.pread(fd, size, 0)
     if code == _DONE and (table := decode_table(data)) is not None:
